@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * intake: the intake actor: spool -> claimed -> scanned -> accepted -> recipients with the workers; read-ahead; completion.
+ *
+ * Owns the spool directory, the batch table, the domain table's writing side, the recipients' slab, the read-ahead blocks.
+ *
+ * What comes in                                  what goes out
+ *   watch of in/new, in/ctl, pickup
+ *   accepts     journal_accept back              recipients in chains to the workers' inboxes, dealt out in turn in chunks of INTAKE_CHUNK
+ *   settled     batches that are done            journal_accept, journal_end
+ *   ends        journal_end back
+ *   loads       requests for bytes               the same loads, filled
+ *   blocks      bytes given back
+ *   recipients  settled recipients given back
+ *
+ * Steps are bounded (INTAKE_RECORDS_STEP_MAX records, INTAKE_LOADS_STEP_MAX loads); several batches are scanned in turn, so that a small one does not wait
+ * for a huge one. Acceptance of a batch is all or nothing: its recipients go to the workers only after its accept record is durable.
+ *
+ * When full: no free batch slot, recipient entry or domain: intake pauses that scan (claims nothing more) until some come back; below free_space_min
+ * it claims nothing; read-ahead over its budget: loads wait. All told in progress.json and in the counters.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "engine/base/actor.h"
+#include "engine/base/disk.h"
+#include "engine/engine.h"
+#include "engine/load.h"
+#include "queue/journal_replay.h"
+
+enum { INTAKE_CHUNK = 64, INTAKE_RECORDS_STEP_MAX = 4096, INTAKE_LOADS_STEP_MAX = 64 };
+
+struct intake_stats {
+    struct stat_counter batches_claimed, batches_accepted, batches_done, batches_failed;
+    struct stat_counter recipients_accepted, recipients_rejected, recipients_returned;
+    struct stat_counter loads, load_bytes, loads_waiting;
+    struct stat_counter scan_records, scan_ns; /* time spent scanning: records per second of scan */
+    struct stat_counter is_short_of_space;
+};
+
+struct intake {
+    struct actor actor; /* first */
+    struct inbox accepts, settled, ends, loads, blocks, recipients;
+    struct intake_stats stats;
+    struct intake_core *core; /* its own */
+};
+
+struct intake_config {
+    struct engine *engine;
+    struct disk *disk; /* its own */
+    /* What the journal knew; recovery of active/ runs from it in the first steps. Ownership goes to intake. */
+    struct journal_known *known;
+};
+
+/* Opens and locks the spool. 0; -EWOULDBLOCK when another engine has it; -errno. `ret_errors`: for people. */
+int intake_init(struct intake *intake, const struct intake_config *config, bool with_event_fd,
+                struct writer *ret_errors) __attribute__((warn_unused_result));
+void intake_deinit(struct intake *intake); /* NULL-safe, half-built safe */
+/* True when nothing is claimed, scanned, loading or active. */
+bool intake_is_idle(const struct intake *intake);

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * load: read-ahead. A worker asks intake for the bytes of the recipients it is about to try; intake reads them and lends them.
+ *
+ * Born in the worker's slab; owner: the worker, between push to intake's `loads` and return to the worker's `loads` inbox: intake. All recipients of a
+ * load are of one batch. The block that holds the bytes belongs to intake: the worker pushes it back (`blocks` inbox) when the last attempt of
+ * the load is over.
+ * Bounds: LOAD_RECIPIENTS_MAX recipients; about LOAD_SIZE_MAX bytes (one larger record may come alone); blocks within readahead_bytes_max: intake lets loads wait.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "engine/base/bytes.h"
+#include "engine/base/inbox.h"
+#include "queue/batch.h"
+#include "queue/recipient.h"
+
+enum { LOAD_RECIPIENTS_MAX = 64, LOAD_SIZE_MAX = 256 * 1024 };
+
+struct load_block {
+    struct inbox_node node;
+    uint64_t size; /* bytes that count against the budget */
+    char bytes[];
+};
+
+struct load {
+    struct inbox_node node;
+    struct inbox *reply_to;
+    const struct batch *batch;
+    uint32_t count;
+    int result; /* 0, or -errno: the bytes could not be read or have changed (`problem` says so) */
+    struct recipient *recipients[LOAD_RECIPIENTS_MAX];
+    /* Filled by intake: the record of each recipient. BSMTP records are in wire form already (CRLF, dot-stuffed). */
+    struct span records[LOAD_RECIPIENTS_MAX];
+    struct load_block *block;
+    /* The worker's own. */
+    void *lane;
+    uint32_t next;  /* first recipient not yet dispatched */
+    uint32_t holds; /* attempts that still use the bytes */
+};

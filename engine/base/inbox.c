@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/base/inbox.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "engine/base/ensure.h"
+
+/*
+ * No wake-up is lost, and this is why. A producer links its node, then (fence W1) looks at the
+ * waker's state and makes it SIGNALLED unless it is so already. The owner takes a SIGNALLED back by
+ * an exchange, then (fence W2) looks into its inboxes. A producer that found SIGNALLED and went
+ * away was before the owner's exchange, so by W1 and W2 the owner sees its node. A producer that
+ * came later leaves SIGNALLED behind: the next waker_sleep sees it, or, when the owner slept
+ * already, the one who made ASLEEP into SIGNALLED writes the eventfd.
+ *
+ * The signal is sent for every push, not only for the first one into an empty inbox: a push that is
+ * half done hides the nodes in front of it too (the last linked node cannot be taken before its
+ * successor is known), so "the inbox was not empty" does not mean that the owner will look again.
+ */
+enum { WAKER_AWAKE, WAKER_ASLEEP, WAKER_SIGNALLED };
+
+#ifdef __SANITIZE_THREAD__
+/* liburcu is not built for the sanitizer, which therefore has to be told what the queue orders. It
+ * does not know fences either; they only order the waker, whose accesses are all atomic. */
+#include <sanitizer/tsan_interface.h>
+#define ORDER_RELEASE(inbox) __tsan_release(inbox)
+#define ORDER_ACQUIRE(inbox) __tsan_acquire(inbox)
+#pragma GCC diagnostic ignored "-Wtsan"
+#else
+#define ORDER_RELEASE(inbox) ((void)0)
+#define ORDER_ACQUIRE(inbox) ((void)0)
+#endif
+
+int waker_init(struct waker *waker, bool with_event_fd)
+{
+    int fd = -1;
+    if (with_event_fd) {
+        fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (fd < 0) {
+            return -errno;
+        }
+    }
+    atomic_init(&waker->state, WAKER_AWAKE);
+    waker->event_fd = fd;
+    return 0;
+}
+
+void waker_deinit(struct waker *waker)
+{
+    if (waker->event_fd >= 0) {
+        (void)close(waker->event_fd);
+    }
+    waker->event_fd = -1;
+}
+
+void waker_signal_xcore(struct waker *waker)
+{
+    atomic_thread_fence(memory_order_seq_cst); /* W1 */
+    if (atomic_load_explicit(&waker->state, memory_order_relaxed) == WAKER_SIGNALLED) {
+        return;
+    }
+    uint32_t before = atomic_exchange(&waker->state, WAKER_SIGNALLED);
+    if (before == WAKER_ASLEEP && waker->event_fd >= 0) {
+        uint64_t one = 1;
+        ssize_t size;
+        do {
+            size = write(waker->event_fd, &one, sizeof(one));
+        } while (size < 0 && errno == EINTR);
+        ensure(size == (ssize_t)sizeof(one));
+    }
+}
+
+bool waker_sleep(struct waker *waker)
+{
+    uint32_t state = WAKER_AWAKE;
+    if (atomic_compare_exchange_strong(&waker->state, &state, WAKER_ASLEEP)) {
+        return true;
+    }
+    ensure(state == WAKER_SIGNALLED);
+    (void)atomic_exchange(&waker->state, WAKER_AWAKE);
+    atomic_thread_fence(memory_order_seq_cst); /* W2 */
+    return false;
+}
+
+/* The counter is read even when no signal is seen: the producer of an earlier one may have written
+ * it only after the owner had woken for another reason. */
+void waker_awake(struct waker *waker)
+{
+    (void)atomic_exchange(&waker->state, WAKER_AWAKE);
+    atomic_thread_fence(memory_order_seq_cst); /* W2 */
+    if (waker->event_fd >= 0) {
+        uint64_t count;
+        ssize_t size;
+        do {
+            size = read(waker->event_fd, &count, sizeof(count));
+        } while (size < 0 && errno == EINTR);
+        ensure(size == (ssize_t)sizeof(count) || errno == EAGAIN);
+    }
+}
+
+bool waker_is_signalled(const struct waker *waker)
+{
+    return atomic_load_explicit(&waker->state, memory_order_relaxed) == WAKER_SIGNALLED;
+}
+
+void inbox_init(struct inbox *inbox, struct waker *waker)
+{
+    ensure(waker != NULL);
+    __cds_wfcq_init(&inbox->head, &inbox->tail);
+    inbox->waker = waker;
+}
+
+void inbox_push_xcore(struct inbox *inbox, struct inbox_node *node)
+{
+    cds_wfcq_node_init(&node->link);
+    ORDER_RELEASE(inbox);
+    (void)cds_wfcq_enqueue(&inbox->head, &inbox->tail, &node->link);
+    waker_signal_xcore(inbox->waker);
+}
+
+/* The link is the node's first and only member. */
+struct inbox_node *inbox_take(struct inbox *inbox)
+{
+    struct cds_wfcq_node *link = __cds_wfcq_dequeue_nonblocking(&inbox->head, &inbox->tail);
+    if (link == NULL || link == CDS_WFCQ_WOULDBLOCK) {
+        return NULL;
+    }
+    ORDER_ACQUIRE(inbox);
+    return (struct inbox_node *)(void *)link;
+}
+
+/* The functions of liburcu that only read take pointers to non-const all the same. */
+bool inbox_is_empty(const struct inbox *inbox)
+{
+    struct inbox *readable = (struct inbox *)(uintptr_t)inbox;
+    return cds_wfcq_empty(&readable->head, &readable->tail);
+}
+
+/* A chain has one owner and needs no atomic operation; only the shape is that of a wfcqueue, so
+ * that it can be spliced into one. */
+void inbox_chain_init(struct inbox_chain *chain)
+{
+    __cds_wfcq_init(&chain->head, &chain->tail);
+    chain->count = 0;
+}
+
+void inbox_chain_add(struct inbox_chain *chain, struct inbox_node *node)
+{
+    node->link.next = NULL;
+    chain->tail.p->next = &node->link;
+    chain->tail.p = &node->link;
+    chain->count++;
+}
+
+struct inbox_node *inbox_chain_take(struct inbox_chain *chain)
+{
+    struct cds_wfcq_node *link = chain->head.node.next;
+    if (link == NULL) {
+        ensure(chain->count == 0);
+        return NULL;
+    }
+    ensure(chain->count > 0);
+    chain->count--;
+    chain->head.node.next = link->next;
+    if (link->next == NULL) {
+        ensure(chain->tail.p == link);
+        ensure(chain->count == 0);
+        chain->tail.p = &chain->head.node;
+    }
+    return (struct inbox_node *)(void *)link;
+}
+
+void inbox_push_chain_xcore(struct inbox *inbox, struct inbox_chain *chain)
+{
+    if (chain->count == 0) {
+        return;
+    }
+    ORDER_RELEASE(inbox);
+    enum cds_wfcq_ret spliced =
+        __cds_wfcq_splice_nonblocking(&inbox->head, &inbox->tail, &chain->head, &chain->tail);
+    ensure(spliced == CDS_WFCQ_RET_DEST_EMPTY || spliced == CDS_WFCQ_RET_DEST_NON_EMPTY);
+    chain->count = 0;
+    waker_signal_xcore(inbox->waker);
+}
+
+/* Not spliced: a splice would bring the half-done pushes along, and then the chain's owner could
+ * meet a gap in the middle of what it owns. */
+void inbox_take_all(struct inbox *inbox, struct inbox_chain *chain)
+{
+    struct inbox_node *node;
+    while ((node = inbox_take(inbox)) != NULL) {
+        inbox_chain_add(chain, node);
+    }
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stat: counters with one writer and any number of readers.
+ *
+ * The writer adds with a relaxed load and store (no locked instruction); readers on other cores see
+ * a recent value, never a torn one.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct stat_counter {
+    _Atomic uint64_t value;
+};
+
+/* Owner only. */
+static inline void stat_add(struct stat_counter *counter, uint64_t n)
+{
+    uint64_t value = atomic_load_explicit(&counter->value, memory_order_relaxed);
+    atomic_store_explicit(&counter->value, value + n, memory_order_relaxed);
+}
+
+static inline void stat_sub(struct stat_counter *counter, uint64_t n)
+{
+    uint64_t value = atomic_load_explicit(&counter->value, memory_order_relaxed);
+    atomic_store_explicit(&counter->value, value - n, memory_order_relaxed);
+}
+
+static inline void stat_set(struct stat_counter *counter, uint64_t value)
+{
+    atomic_store_explicit(&counter->value, value, memory_order_relaxed);
+}
+
+/* Any thread. */
+static inline uint64_t stat_read_xcore(const struct stat_counter *counter)
+{
+    return atomic_load_explicit(&counter->value, memory_order_relaxed);
+}

@@ -21,6 +21,11 @@
  *
  * A closed or reset peer shows as CLOSED(NET_RESET ..), never as a signal or as an error return of send.
  *
+ * What may be asked when: sends before CONNECTED wait for it. After net_close only TXDONE and CLOSED come, and net_send and net_rx_stop
+ * return -ESTALE; a second close may turn a graceful one into an abort. A close before CONNECTED gives the connect up, with what was
+ * queued. Two half closes do not make a CLOSED: the end is asked for by net_close, or forced by an error. It is a bug to send after
+ * NET_FIN, more than NET_SEND_SEGMENTS_MAX segments in one call, or a copied segment longer than NET_COPY_MAX.
+ *
  * Bounds: connections <= conns_max (net_connect returns -ENOBUFS), work per net_run_once bounded by the implementation.
  * One conformance suite (tests/unit/net/net_suite) runs against every implementation.
  */

@@ -14,7 +14,9 @@
 
 #include "net/uring/uring_priv.h"
 
-enum { HELDS_PER_CONN = 4 };
+/* A receive that is stopped has up to all buffers full of its bytes on their way up; of many that
+ * are stopped, each a few. */
+enum { HELDS_PER_CONN = 4, HELDS_BASE = 2 * URING_RX_COUNT_MAX };
 
 static void waker_arm(struct uring *uring)
 {
@@ -234,7 +236,7 @@ static int slabs_init(struct uring *uring)
     }
     if (result == 0) {
         result = slab_init(&uring->helds, "net held bytes", sizeof(struct uring_held),
-                           count * HELDS_PER_CONN);
+                           HELDS_BASE + count * HELDS_PER_CONN);
     }
     return result;
 }

@@ -47,6 +47,13 @@ void ready_pool_deinit(struct ready_pool *pool)
     *pool = (struct ready_pool){0};
 }
 
+void ready_pool_abandon(struct ready_pool *pool)
+{
+    slab_abandon(&pool->queues);
+    free(pool->places);
+    *pool = (struct ready_pool){0};
+}
+
 void ready_init(struct ready *ready, struct ready_pool *pool)
 {
     *ready = (struct ready){.pool = pool};

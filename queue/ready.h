@@ -76,6 +76,8 @@ int ready_pool_init(struct ready_pool *pool, uint32_t queues_max)
     __attribute__((warn_unused_result));
 /* Safe on a zeroed pool. Ensures that no queue is out. */
 void ready_pool_deinit(struct ready_pool *pool);
+/* Like deinit, but recipients may still wait: for a stop in which the journal knows them. */
+void ready_pool_abandon(struct ready_pool *pool);
 /* A lane does not move in memory while it has recipients. */
 void ready_init(struct ready *ready, struct ready_pool *pool);
 /* Ensures emptiness. */

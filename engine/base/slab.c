@@ -61,10 +61,17 @@ int slab_init(struct slab *slab, const char *name, size_t slot_size, uint32_t co
 
 void slab_deinit(struct slab *slab)
 {
+    if (slab != NULL) {
+        ensure(slab->count_out == 0);
+        slab_abandon(slab);
+    }
+}
+
+void slab_abandon(struct slab *slab)
+{
     if (slab == NULL || slab->slots == NULL) {
         return;
     }
-    ensure(slab->count_out == 0);
     SLOT_UNPOISON(slab->slots, slab->slot_size * slab->fresh);
     ensure(munmap(slab->slots, slab->slot_size * slab->count_max) == 0);
     ensure(munmap(slab->generations, sizeof(uint32_t) * slab->count_max) == 0);

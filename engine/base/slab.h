@@ -43,6 +43,8 @@ int slab_init(struct slab *slab, const char *name, size_t slot_size, uint32_t co
     __attribute__((warn_unused_result));
 /* NULL-safe and safe on a zeroed slab. Ensures count_out == 0. */
 void slab_deinit(struct slab *slab);
+/* Like deinit, but slots may still be out: for a stop in which their contents are known elsewhere. */
+void slab_abandon(struct slab *slab);
 void *slab_take(struct slab *slab);
 /* `slot` must be out; it is a bug otherwise (range, alignment and double give are always checked).
  * Under AddressSanitizer a slot that is not out is poisoned. */

@@ -33,6 +33,7 @@ struct engine {
     struct retry_wheel *retry;
     struct mx_cache *mx_cache;
     struct site_table *sites;
+    struct limit *source_limits; /* by index of config->sources */
 
     struct worker **workers;
     uint32_t workers_count;

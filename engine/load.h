@@ -13,10 +13,13 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/inbox.h"
+#include "engine/base/list.h"
 #include "queue/batch.h"
 #include "queue/recipient.h"
 
 enum { LOAD_RECIPIENTS_MAX = 64, LOAD_SIZE_MAX = 256 * 1024 };
+
+struct lane;
 
 struct load_block {
     struct inbox_node node;
@@ -35,7 +38,8 @@ struct load {
     struct span records[LOAD_RECIPIENTS_MAX];
     struct load_block *block;
     /* The worker's own. */
-    void *lane;
+    struct lane *lane;
+    struct list link; /* in the lane, while some of it is not dispatched */
     uint32_t next;  /* first recipient not yet dispatched */
     uint32_t holds; /* attempts that still use the bytes */
 };

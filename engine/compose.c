@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/compose.h"
+
+#include <errno.h>
+
+#include "engine/base/text.h"
+#include "engine/message/template.h"
+#include "engine/smtp/smtp_address.h"
+#include "queue/scan.h"
+#include "queue/scan_envelope.h"
+
+const uint32_t COMPOSE_BUF_SIZES[COMPOSE_BUF_CLASSES] = {
+    2 * 1024,
+    16 * 1024 + 512,
+    128 * 1024,
+    2 * 1024 * 1024,
+};
+
+/* SMTP form of a message that is copied: at most so many pieces; beyond that it is sent in pieces like a large one. */
+enum { WIRE_PIECES_MAX = 128 };
+
+static struct span problem_put(struct writer *problem, const char *words)
+{
+    writer_put(problem, span_of_text(words));
+    return writer_span(problem);
+}
+
+/* The record of a merge recipient, parsed; what the parser found last is kept. */
+static const struct scan_recipient *record_parse(struct worker *worker, const struct load *load,
+                                                 uint32_t index, struct writer *ret_problem)
+{
+    if (worker->parsed_load == load && worker->parsed_index == index) {
+        return worker->record;
+    }
+    struct scan_problem problem;
+    worker->parsed_load = NULL;
+    if (scan_record_recipient(worker->parser, load->batch->manifest->format, load->batch->columns,
+                              load->records[index], worker->record, &problem) != 0) {
+        (void)problem_put(ret_problem, problem.text);
+        return NULL;
+    }
+    worker->parsed_load = load;
+    worker->parsed_index = index;
+    return worker->record;
+}
+
+/* As written when it is ASCII (A35); a domain in another script goes out as the A-label under which it was counted (F3). */
+static bool address_put(struct worker *worker, struct span to, const struct recipient *recipient,
+                        struct attempt *attempt)
+{
+    struct writer writer = writer_of(attempt->address, sizeof(attempt->address));
+    struct smtp_address address;
+    enum smtp_address_reason reason = smtp_address_parse(to, &address);
+    if (reason == SMTP_ADDRESS_OK) {
+        writer_put(&writer, to);
+    } else if (reason == SMTP_ADDRESS_DOMAIN_UTF8) {
+        writer_put(&writer, address.local);
+        writer_put_byte(&writer, '@');
+        writer_put(&writer, domain_name_xcore(worker->engine->domains, recipient->domain));
+    } else {
+        return false;
+    }
+    attempt->address_size = (uint16_t)writer_size(&writer);
+    return !writer.is_full;
+}
+
+enum compose_result compose_attempt(struct worker *worker, const struct load *load, uint32_t index,
+                                    struct attempt *attempt, struct writer *ret_problem)
+{
+    const struct recipient *recipient = attempt->recipient;
+    struct span to;
+    struct span id = SPAN_NONE;
+    if (load->batch->manifest->kind == MANIFEST_BSMTP) {
+        struct scan_envelope envelope;
+        struct scan_problem problem;
+        if (scan_record_envelope(load->records[index], &envelope, &problem) != 0) {
+            (void)problem_put(ret_problem, problem.text);
+            return COMPOSE_BAD;
+        }
+        to = scan_envelope_rcpt(&envelope, recipient->rcpt_index);
+    } else {
+        const struct scan_recipient *record = record_parse(worker, load, index, ret_problem);
+        if (record == NULL) {
+            return COMPOSE_BAD;
+        }
+        to = span_trim(record->to);
+        id = record->id;
+    }
+    if (!address_put(worker, to, recipient, attempt)) {
+        (void)problem_put(ret_problem, "the address is not legal any more: the file has changed");
+        return COMPOSE_BAD;
+    }
+    attempt->id_size = (uint8_t)(id.size < ATTEMPT_ID_MAX ? id.size : ATTEMPT_ID_MAX);
+    memcpy(attempt->id, id.at, attempt->id_size);
+    return COMPOSE_OK;
+}
+
+bool compose_is_same(const struct load *load, uint32_t a, uint32_t b)
+{
+    if (load->batch->manifest->kind == MANIFEST_BSMTP) {
+        return load->recipients[a]->record_offset == load->recipients[b]->record_offset;
+    }
+    return template_is_constant(load->batch->template) && template_is_constant(load->batch->sender);
+}
+
+/* The values of one template for one recipient. */
+
+static struct span value_of_manifest(const struct manifest *manifest, struct span name)
+{
+    for (uint32_t i = 0; i < manifest->vars_count; i++) {
+        if (span_equal(span_of_text(manifest->vars[i].name), name)) {
+            return span_of_text(manifest->vars[i].value);
+        }
+    }
+    return (struct span){.at = NULL, .size = 0};
+}
+
+static struct span value_of_record(struct worker *worker, uint32_t var, struct span name)
+{
+    const struct scan_recipient *record = worker->record;
+    uint32_t hint = worker->var_hints[var];
+    if (hint < record->vars_count && span_equal(record->vars[hint].name, name)) {
+        return record->vars[hint].value;
+    }
+    for (uint32_t i = 0; i < record->vars_count; i++) {
+        if (span_equal(record->vars[i].name, name)) {
+            worker->var_hints[var] = (uint8_t)i;
+            return record->vars[i].value;
+        }
+    }
+    return (struct span){.at = NULL, .size = 0};
+}
+
+static struct span value_find(struct worker *worker, const struct batch *batch, uint32_t var,
+                              struct span name)
+{
+    if (name.at[0] == '_') {
+        if (span_equal(name, SPAN("_to"))) {
+            return worker->record->to;
+        }
+        if (span_equal(name, SPAN("_id"))) {
+            return worker->record->id;
+        }
+        if (span_equal(name, SPAN("_batch"))) {
+            return span_of_text(batch->manifest->id);
+        }
+    }
+    struct span value = value_of_record(worker, var, name);
+    return value.at != NULL ? value : value_of_manifest(batch->manifest, name);
+}
+
+static void values_fill(struct worker *worker, const struct batch *batch,
+                        const struct template *template, struct span *ret_values)
+{
+    uint32_t count = template_vars_count(template);
+    ensure(count <= TEMPLATE_VARS_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        ret_values[i] = value_find(worker, batch, i, template_var_name(template, i));
+    }
+}
+
+static struct render_input input_of(const struct batch *batch, const struct recipient *recipient,
+                                    const struct span *values)
+{
+    static const enum template_missing MISSING[] = {
+        [MANIFEST_MISSING_REJECT] = TEMPLATE_MISSING_REJECT,
+        [MANIFEST_MISSING_EMPTY] = TEMPLATE_MISSING_EMPTY,
+        [MANIFEST_MISSING_LITERAL] = TEMPLATE_MISSING_LITERAL,
+    };
+    return (struct render_input){
+        .values = values,
+        .ordinal = recipient->ordinal,
+        .missing = MISSING[batch->manifest->missing],
+    };
+}
+
+/* A buf that holds `size` bytes. */
+static bool buf_take(struct delivery *delivery, uint64_t size)
+{
+    ensure(delivery->buf == NULL);
+    for (uint8_t class = 0; class < COMPOSE_BUF_CLASSES; class ++) {
+        if (size <= COMPOSE_BUF_SIZES[class]) {
+            delivery->buf = slab_take(&delivery->worker->bufs[class]);
+            delivery->buf_class = class;
+            delivery->buf_size = 0;
+            return delivery->buf != NULL;
+        }
+    }
+    return false;
+}
+
+/* A small message: stuffed, terminated and copied into one buf. False: it has too many dots for that. */
+static enum compose_result copy_wire(struct delivery *delivery, const struct render_output *output,
+                                     bool *ret_is_copied)
+{
+    struct smtp_body body = {0};
+    struct span wire[WIRE_PIECES_MAX];
+    size_t count =
+        smtp_body_stuff(&body, output->pieces, output->pieces_count, wire, WIRE_PIECES_MAX);
+    *ret_is_copied = body.is_done;
+    if (!body.is_done) {
+        return COMPOSE_OK;
+    }
+    uint64_t size = 0;
+    for (size_t i = 0; i < count; i++) {
+        size += wire[i].size;
+    }
+    if (!buf_take(delivery, size)) {
+        return COMPOSE_WAIT;
+    }
+    char *at = delivery->buf;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(at, wire[i].at, wire[i].size);
+        at += wire[i].size;
+    }
+    delivery->buf_size = (uint32_t)size;
+    return COMPOSE_OK;
+}
+
+/* A large message: rendered again with a buf as scratch memory that lives as long as the pieces. */
+static enum compose_result plan_wire(struct delivery *delivery, const struct batch *batch,
+                                     const struct render_input *input,
+                                     struct template_problem *problem)
+{
+    struct plan *plan = slab_take(&delivery->worker->plans);
+    if (plan == NULL) {
+        return COMPOSE_WAIT;
+    }
+    delivery->plan = plan;
+    memset(&plan->stuffing, 0, sizeof(plan->stuffing));
+    for (uint8_t class = 1; class < COMPOSE_BUF_CLASSES; class ++) {
+        if (!buf_take(delivery, COMPOSE_BUF_SIZES[class])) {
+            break;
+        }
+        struct render_output output = {
+            .scratch = writer_of(delivery->buf, COMPOSE_BUF_SIZES[class]),
+        };
+        int result = template_render(batch->template, input, &output, problem);
+        if (result == 0) {
+            plan->pieces_count = output.pieces_count;
+            memcpy(plan->pieces, output.pieces, output.pieces_count * sizeof(plan->pieces[0]));
+            delivery->transaction.size = output.size;
+            delivery->transaction.is_8bit = output.is_8bit;
+            return COMPOSE_OK;
+        }
+        slab_give(&delivery->worker->bufs[delivery->buf_class], delivery->buf);
+        delivery->buf = NULL;
+        if (result != -ENOSPC || class == COMPOSE_BUF_CLASSES - 1) {
+            delivery_release_message(delivery);
+            return COMPOSE_BAD;
+        }
+    }
+    delivery_release_message(delivery);
+    return COMPOSE_WAIT;
+}
+
+static enum compose_result compose_merge(struct delivery *delivery, const struct load *load,
+                                         uint32_t index, struct writer *ret_problem)
+{
+    struct worker *worker = delivery->worker;
+    const struct batch *batch = load->batch;
+    if (record_parse(worker, load, index, ret_problem) == NULL) {
+        return COMPOSE_BAD;
+    }
+    struct span values[TEMPLATE_VARS_MAX];
+    struct render_input input = input_of(batch, load->recipients[index], values);
+    struct template_problem problem = {.line = 0};
+    values_fill(worker, batch, batch->sender, values);
+    struct writer sender = writer_of(delivery->sender, sizeof(delivery->sender));
+    if (template_render_line(batch->sender, &input, &sender, &problem) != 0) {
+        (void)problem_put(ret_problem, problem.text);
+        return COMPOSE_BAD;
+    }
+    delivery->transaction.sender = writer_span(&sender);
+    struct smtp_address address;
+    if (delivery->transaction.sender.size > 0 &&
+        smtp_address_parse(delivery->transaction.sender, &address) != SMTP_ADDRESS_OK) {
+        (void)problem_put(ret_problem, "the sender made for this recipient is not a legal address");
+        return COMPOSE_BAD;
+    }
+    values_fill(worker, batch, batch->template, values);
+    struct render_output output = {.scratch = writer_of(worker->scratch, COMPOSE_SCRATCH_SIZE)};
+    int result = template_render(batch->template, &input, &output, &problem);
+    enum compose_result composed = COMPOSE_OK;
+    bool is_copied = false;
+    if (result == 0 && output.size <= COMPOSE_COPY_MAX) {
+        delivery->transaction.size = output.size;
+        delivery->transaction.is_8bit = output.is_8bit;
+        composed = copy_wire(delivery, &output, &is_copied);
+    }
+    if ((result == 0 || result == -ENOSPC) && composed == COMPOSE_OK && !is_copied) {
+        composed = plan_wire(delivery, batch, &input, &problem);
+    } else if (result != 0) {
+        composed = COMPOSE_BAD;
+    }
+    if (composed == COMPOSE_BAD) {
+        (void)problem_put(ret_problem, problem.text);
+    }
+    return composed;
+}
+
+/* BSMTP: the file's own bytes are the wire's; only fields that are missing go before them. */
+static enum compose_result compose_bsmtp(struct delivery *delivery, const struct load *load,
+                                         uint32_t index, struct writer *ret_problem)
+{
+    const struct recipient *recipient = load->recipients[index];
+    struct scan_envelope envelope;
+    struct scan_problem problem;
+    if (scan_record_envelope(load->records[index], &envelope, &problem) != 0 ||
+        envelope.sender.size > sizeof(delivery->sender)) {
+        (void)problem_put(ret_problem, problem.text);
+        return COMPOSE_BAD;
+    }
+    memcpy(delivery->sender, envelope.sender.at, envelope.sender.size);
+    delivery->transaction.sender = span_of(delivery->sender, envelope.sender.size);
+    delivery->record_body = envelope.body;
+    delivery->transaction.is_8bit = (recipient->flags & RECIPIENT_8BIT) != 0;
+    delivery->transaction.size = envelope.body.size;
+    unsigned adds = recipient->flags & (RECIPIENT_ADD_DATE | RECIPIENT_ADD_MESSAGE_ID);
+    if (adds == 0) {
+        return COMPOSE_OK;
+    }
+    if (!buf_take(delivery, 512)) {
+        return COMPOSE_WAIT;
+    }
+    struct writer prefix = writer_of(delivery->buf, 512);
+    if ((adds & RECIPIENT_ADD_DATE) != 0) {
+        writer_put(&prefix, SPAN("Date: "));
+        text_put_rfc5322(&prefix, load->batch->accepted_at);
+        writer_put(&prefix, SPAN("\r\n"));
+    }
+    if ((adds & RECIPIENT_ADD_MESSAGE_ID) != 0) {
+        writer_put(&prefix, SPAN("Message-ID: <"));
+        writer_put(&prefix, span_of_text(load->batch->manifest->id));
+        writer_put_byte(&prefix, '.');
+        writer_put_uint(&prefix, recipient->record_offset);
+        writer_put_byte(&prefix, '@');
+        writer_put(&prefix, span_of_text(delivery->worker->engine->config->hostname));
+        writer_put(&prefix, SPAN(">\r\n"));
+    }
+    ensure(!prefix.is_full);
+    delivery->buf_size = (uint32_t)writer_size(&prefix);
+    delivery->transaction.size += delivery->buf_size;
+    return COMPOSE_OK;
+}
+
+enum compose_result compose_message(struct delivery *delivery, const struct load *load,
+                                    uint32_t index, struct writer *ret_problem)
+{
+    ensure(delivery->stage == DELIVERY_IDLE);
+    ensure(delivery->buf == NULL);
+    ensure(delivery->plan == NULL);
+    delivery->record_body = SPAN_NONE;
+    if (load->batch->manifest->kind == MANIFEST_BSMTP) {
+        return compose_bsmtp(delivery, load, index, ret_problem);
+    }
+    return compose_merge(delivery, load, index, ret_problem);
+}

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/delivery.h"
+
+#include <errno.h>
+
+#include "engine/compose.h"
+#include "engine/dispatch.h"
+
+/*
+ * Stages, and who moves:
+ *
+ *   delivery_open       -> CONNECTING
+ *   CONNECTING -> BUSY     on_connected (greeting, EHLO)
+ *   BUSY       -> IDLE     event READY or DONE
+ *   IDLE       -> BUSY     delivery_begin
+ *   IDLE       -> ENDING   delivery_quit
+ *   any        -> ENDING   event OVER: the connection is closed
+ *   CLOSED from the transport: whatever the stage, everything is given back and the slot is free.
+ */
+static const uint8_t ALLOWED[DELIVERY_STAGES_COUNT] = {
+    [DELIVERY_CONNECTING] = 1u << DELIVERY_BUSY | 1u << DELIVERY_ENDING,
+    [DELIVERY_BUSY] = 1u << DELIVERY_IDLE | 1u << DELIVERY_ENDING,
+    [DELIVERY_IDLE] = 1u << DELIVERY_BUSY | 1u << DELIVERY_ENDING,
+    [DELIVERY_ENDING] = 1u << DELIVERY_ENDING,
+};
+
+static void delivery_enter(struct delivery *delivery, enum delivery_stage stage)
+{
+    ensure((ALLOWED[delivery->stage] & 1u << stage) != 0);
+    struct lane *lane = delivery->lane;
+    if (delivery->stage == DELIVERY_IDLE) {
+        list_remove(&delivery->idle);
+    }
+    delivery->stage = stage;
+    if (stage == DELIVERY_IDLE) {
+        list_add_first(&lane->idle, &delivery->idle);
+    }
+}
+
+static struct attempt **attempts_of(struct delivery *delivery)
+{
+    return delivery->rcpts != NULL ? delivery->rcpts->attempts : delivery->attempts_inline;
+}
+
+void delivery_release_message(struct delivery *delivery)
+{
+    struct worker *worker = delivery->worker;
+    if (delivery->buf != NULL) {
+        slab_give(&worker->bufs[delivery->buf_class], delivery->buf);
+        delivery->buf = NULL;
+    }
+    if (delivery->plan != NULL) {
+        slab_give(&worker->plans, delivery->plan);
+        delivery->plan = NULL;
+    }
+    if (delivery->rcpts != NULL) {
+        slab_give(&worker->rcpts_blocks, delivery->rcpts);
+        delivery->rcpts = NULL;
+    }
+    delivery->record_body = SPAN_NONE;
+    worker->has_room = true;
+}
+
+static void set_timer(struct delivery *delivery, struct mono_time now)
+{
+    struct worker *worker = delivery->worker;
+    struct mono_time deadline = smtp_session_deadline(&delivery->smtp);
+    const struct config_route *route = delivery->lane->site->route;
+    if (delivery->stage == DELIVERY_IDLE) {
+        deadline = mono_add_ms(now, route->connection_idle_ms);
+    } else if (delivery->is_ready_due) {
+        deadline = mono_add_ms(now, route->timeouts.body_ms);
+    }
+    if (deadline.ns == MONO_NEVER.ns) {
+        timer_cancel(&worker->timers, &delivery->timer);
+    } else if (delivery->timer.expires.ns != deadline.ns || !timer_is_set(&delivery->timer)) {
+        timer_set(&worker->timers, &delivery->timer, deadline);
+    }
+}
+
+/* What the engine's counters and the log need of where this went. */
+static struct outcome_place place_of(const struct delivery *delivery)
+{
+    const struct lane *lane = delivery->lane;
+    return (struct outcome_place){
+        .site = span_of(lane->site->name, lane->site->name_size),
+        .source_name = span_of_text(lane->source->name),
+        .source = lane->source->address,
+        .peer_name = span_of(delivery->host.name, delivery->host.name_size),
+        .peer = delivery->host.addr,
+        .session = delivery->number,
+        .size = delivery->transaction.size,
+        .sender = delivery->transaction.sender,
+    };
+}
+
+static void settle(struct delivery *delivery, struct attempt *attempt,
+                   const struct policy_verdict *verdict, bool is_ambiguous, struct mono_time now)
+{
+    struct lane *lane = delivery->lane;
+    struct outcome outcome = {
+        .reason = verdict->reason,
+        .response = verdict->response,
+        .is_ambiguous = is_ambiguous,
+        .place = place_of(delivery),
+    };
+    switch (verdict->action) {
+    case POLICY_DELIVERED:
+        outcome.class = OUTCOME_DELIVERED;
+        stat_add(&lane->delivered, 1);
+        break;
+    case POLICY_DEFER:
+        outcome.class = OUTCOME_DEFERRED;
+        stat_add(&lane->deferred, 1);
+        lane_note_error(lane, &verdict->response);
+        break;
+    case POLICY_BOUNCE:
+        outcome.class = OUTCOME_BOUNCED;
+        stat_add(&lane->bounced, 1);
+        lane_note_error(lane, &verdict->response);
+        break;
+    case POLICY_AGAIN:
+        dispatch_put_back(delivery->worker, lane, attempt);
+        return;
+    }
+    outcome_settle(delivery->worker, attempt, &outcome, now);
+}
+
+static void on_recipient(struct delivery *delivery, const struct smtp_event *event,
+                         struct mono_time now)
+{
+    ensure(event->index < delivery->transaction.rcpts_count);
+    ensure(delivery->undecided_count > 0);
+    struct attempt **slot = &attempts_of(delivery)[event->index];
+    struct attempt *attempt = *slot;
+    ensure(attempt != NULL);
+    *slot = NULL;
+    delivery->undecided_count--;
+    /* Some recipient before this one was not refused (A15): refusals at RCPT are told in order, acceptance later. */
+    bool is_behind_accepted = event->index > delivery->refused_count;
+    struct policy_verdict verdict = policy_of_result(&event->result, is_behind_accepted);
+    if (event->result.stage == SMTP_STAGE_RCPT) {
+        delivery->refused_count++;
+    }
+    settle(delivery, attempt, &verdict, event->result.is_ambiguous, now);
+}
+
+/* Hands the body, or as much of it as the transport takes, to the transport. */
+static bool send_plan(struct delivery *delivery)
+{
+    struct plan *plan = delivery->plan;
+    while (!plan->stuffing.is_done) {
+        struct smtp_body before = plan->stuffing;
+        struct span wire[DELIVERY_SEGMENTS_MAX];
+        struct net_segment segments[DELIVERY_SEGMENTS_MAX];
+        size_t count = smtp_body_stuff(&plan->stuffing, plan->pieces, plan->pieces_count, wire,
+                                       DELIVERY_SEGMENTS_MAX);
+        uint64_t size = 0;
+        for (size_t i = 0; i < count; i++) {
+            segments[i] = (struct net_segment){.at = wire[i].at, .size = (uint32_t)wire[i].size};
+            size += wire[i].size;
+        }
+        unsigned flags = plan->stuffing.is_done ? 0 : NET_MORE;
+        if (net_send(delivery->worker->net, delivery->conn, segments, count, flags) != 0) {
+            plan->stuffing = before;
+            return false;
+        }
+        delivery->body_out += size;
+    }
+    return true;
+}
+
+static bool send_buf_or_record(struct delivery *delivery)
+{
+    struct net_segment segments[3];
+    size_t count = 0;
+    if (delivery->buf != NULL) {
+        segments[count++] = (struct net_segment){.at = delivery->buf, .size = delivery->buf_size};
+    }
+    if (delivery->record_body.size > 0) {
+        segments[count++] = (struct net_segment){
+            .at = delivery->record_body.at,
+            .size = (uint32_t)delivery->record_body.size,
+        };
+        segments[count++] = (struct net_segment){.at = ".\r\n", .size = 3};
+    }
+    if (net_send(delivery->worker->net, delivery->conn, segments, count, 0) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        delivery->body_out += segments[i].size;
+    }
+    return true;
+}
+
+static void send_body(struct delivery *delivery, struct mono_time now)
+{
+    bool is_sent =
+        delivery->plan != NULL ? send_plan(delivery) : send_buf_or_record(delivery);
+    if (is_sent) {
+        delivery->is_body_due = false;
+        stat_add(&delivery->worker->stats.bytes_sent, delivery->transaction.size);
+        smtp_session_body_sent(&delivery->smtp, now);
+    }
+}
+
+static void on_over(struct delivery *delivery, const struct smtp_event *event,
+                    struct mono_time now)
+{
+    struct lane *lane = delivery->lane;
+    ensure(delivery->undecided_count == 0);
+    delivery->is_over = true;
+    if (!delivery->has_reached && policy_is_host_bad(&event->result)) {
+        struct policy_verdict verdict = policy_of_result(&event->result, false);
+        lane_host_failed(lane, &delivery->host.addr, &verdict, now);
+        stat_add(&delivery->worker->stats.connects_failed, 1);
+    }
+    delivery_enter(delivery, DELIVERY_ENDING);
+}
+
+static void on_ready(struct delivery *delivery)
+{
+    struct lane *lane = delivery->lane;
+    if (!delivery->has_reached) {
+        delivery->has_reached = true;
+        lane->connecting_count--;
+        site_reached_xcore(lane->site);
+    }
+    delivery_enter(delivery, DELIVERY_IDLE);
+    lane_mark_dirty(lane);
+}
+
+static void on_smtp_event(struct delivery *delivery, const struct smtp_event *event,
+                          struct mono_time now)
+{
+    switch (event->kind) {
+    case SMTP_EVENT_READY:
+        on_ready(delivery);
+        return;
+    case SMTP_EVENT_BODY:
+        delivery->is_body_due = true;
+        return;
+    case SMTP_EVENT_RECIPIENT:
+        on_recipient(delivery, event, now);
+        return;
+    case SMTP_EVENT_DONE:
+        ensure(delivery->undecided_count == 0);
+        delivery->transactions_count++;
+        stat_add(&delivery->worker->stats.transactions, 1);
+        /* A server may answer before the transport is done with our bytes: they must stay until then. */
+        delivery->is_ready_due = delivery->body_out > 0;
+        if (!delivery->is_ready_due) {
+            delivery_release_message(delivery);
+            on_ready(delivery);
+        }
+        return;
+    case SMTP_EVENT_OVER:
+        on_over(delivery, event, now);
+        return;
+    }
+    ensure(false);
+}
+
+/* Sends what the machine wants to say, then the body; closes when the machine is done. */
+static void pump(struct delivery *delivery, struct mono_time now)
+{
+    struct worker *worker = delivery->worker;
+    if (delivery->is_body_due) {
+        send_body(delivery, now);
+    }
+    if (delivery->commands_out == 0 && !delivery->is_close_asked) {
+        struct writer writer = writer_of(delivery->commands, sizeof(delivery->commands));
+        (void)smtp_session_output(&delivery->smtp, &writer);
+        struct net_segment segment = {
+            .at = delivery->commands,
+            .size = (uint32_t)writer_size(&writer),
+        };
+        if (segment.size > 0) {
+            /* -EAGAIN cannot be: at most the body's segments are queued; -ESTALE: CLOSED is on its way. */
+            if (net_send(worker->net, delivery->conn, &segment, 1, 0) == 0) {
+                delivery->commands_out = segment.size;
+            }
+        }
+    }
+    if (delivery->is_over && !delivery->is_close_asked) {
+        delivery->is_close_asked = true;
+        bool is_graceful = delivery->body_out == 0;
+        (void)net_close(worker->net, delivery->conn, !is_graceful);
+    }
+    set_timer(delivery, now);
+}
+
+static void on_timer(struct timer *timer, struct mono_time now)
+{
+    struct delivery *delivery = CONTAINER_OF(timer, struct delivery, timer);
+    if (delivery->stage == DELIVERY_IDLE) {
+        delivery_quit(delivery, now);
+        return;
+    }
+    if (delivery->is_ready_due) {
+        (void)net_close(delivery->worker->net, delivery->conn, true);
+        return;
+    }
+    struct smtp_event event;
+    while (smtp_session_on_timeout(&delivery->smtp, now, &event)) {
+        on_smtp_event(delivery, &event, now);
+    }
+    pump(delivery, now);
+}
+
+int delivery_open(struct lane *lane, const struct lane_host *host, struct mono_time now)
+{
+    struct worker *worker = lane->worker;
+    struct delivery *delivery = slab_take(&worker->deliveries);
+    if (delivery == NULL) {
+        return -ENOBUFS;
+    }
+    const struct config_source *source = lane->source;
+    const struct config_route *route = lane->site->route;
+    memset(delivery, 0, offsetof(struct delivery, commands));
+    delivery->worker = worker;
+    delivery->lane = lane;
+    delivery->host = *host;
+    delivery->number = worker->sessions_next;
+    delivery->opened = now;
+    delivery->record_body = SPAN_NONE;
+    delivery->rcpts = NULL;
+    delivery->buf = NULL;
+    delivery->plan = NULL;
+    delivery->undecided_count = 0;
+    delivery->smtp_config = (struct smtp_session_config){
+        .ehlo_name = span_of_text(source->ehlo),
+        .timeouts = route->timeouts,
+        .capabilities_off = route->capabilities_off,
+    };
+    timer_init(&delivery->timer, on_timer);
+    list_init(&delivery->idle);
+    smtp_session_init(&delivery->smtp, &delivery->smtp_config, now);
+    int result = net_connect(worker->net, &source->address, &host->addr, route->connect_timeout_ms,
+                             delivery, &delivery->conn);
+    if (result != 0) {
+        slab_give(&worker->deliveries, delivery);
+        return result;
+    }
+    worker->sessions_next += worker->engine->workers_count;
+    list_add_last(&lane->sessions, &delivery->link);
+    lane->sessions_count++;
+    lane->connecting_count++;
+    if (lane->sessions_count == 1) {
+        site_hold_xcore(lane->site, worker->index, true);
+    }
+    stat_add(&worker->stats.sessions, 1);
+    stat_add(&worker->stats.sessions_opened, 1);
+    return 0;
+}
+
+/* The transport is gone: everything is given back. */
+static void delivery_end(struct delivery *delivery, struct mono_time now)
+{
+    struct worker *worker = delivery->worker;
+    struct lane *lane = delivery->lane;
+    ensure(delivery->undecided_count == 0);
+    timer_cancel(&worker->timers, &delivery->timer);
+    list_remove(&delivery->idle);
+    list_remove(&delivery->link);
+    delivery_release_message(delivery);
+    if (!delivery->has_reached) {
+        lane->connecting_count--;
+    }
+    lane->sessions_count--;
+    if (lane->sessions_count == 0) {
+        site_hold_xcore(lane->site, worker->index, false);
+    }
+    limit_give_xcore(lane->source_limit);
+    limit_give_xcore(&lane->site->connections);
+    stat_sub(&worker->stats.sessions, 1);
+    slab_give(&worker->deliveries, delivery);
+    worker->has_room = true;
+    lane_mark_dirty(lane);
+    (void)now;
+}
+
+static void on_closed(struct delivery *delivery, enum net_error error, struct mono_time now)
+{
+    if (delivery->stage == DELIVERY_CONNECTING && !delivery->is_over) {
+        struct policy_verdict verdict = policy_of_connect(error);
+        lane_host_failed(delivery->lane, &delivery->host.addr, &verdict, now);
+        stat_add(&delivery->worker->stats.connects_failed, 1);
+        delivery->has_reached = false;
+    }
+    bool was_connecting = delivery->stage == DELIVERY_CONNECTING;
+    struct smtp_event event;
+    while (!delivery->is_over && smtp_session_on_closed(&delivery->smtp, now, &event)) {
+        if (event.kind == SMTP_EVENT_OVER && was_connecting) {
+            delivery->is_over = true; /* the transport's error has been noted: it says more */
+            continue;
+        }
+        on_smtp_event(delivery, &event, now);
+    }
+    delivery_end(delivery, now);
+}
+
+static void on_txdone(struct delivery *delivery, size_t size, struct mono_time now)
+{
+    size_t commands = size < delivery->commands_out ? size : delivery->commands_out;
+    delivery->commands_out -= (uint32_t)commands;
+    size -= commands;
+    if (size == 0) {
+        return;
+    }
+    ensure(size <= delivery->body_out);
+    delivery->body_out -= size;
+    if (delivery->body_out == 0 && delivery->is_ready_due) {
+        delivery->is_ready_due = false;
+        delivery_release_message(delivery);
+        on_ready(delivery);
+    } else if (delivery->smtp.state == SMTP_STATE_BODY) {
+        smtp_session_body_progress(&delivery->smtp, now);
+    }
+}
+
+static void on_rx(struct delivery *delivery, struct span bytes, struct mono_time now)
+{
+    struct smtp_event event;
+    while (!delivery->is_over && smtp_session_on_bytes(&delivery->smtp, &bytes, now, &event)) {
+        on_smtp_event(delivery, &event, now);
+    }
+}
+
+void delivery_on_event(void *context, const struct net_event *event)
+{
+    struct worker *worker = context;
+    struct delivery *delivery = event->user;
+    struct mono_time now = worker->now;
+    switch (event->kind) {
+    case NET_CONNECTED:
+        delivery_enter(delivery, DELIVERY_BUSY);
+        smtp_session_on_connected(&delivery->smtp, now);
+        break;
+    case NET_RX:
+        on_rx(delivery, event->rx, now);
+        break;
+    case NET_TXDONE:
+        on_txdone(delivery, event->txdone_size, now);
+        break;
+    case NET_PEER_FIN: {
+        struct smtp_event smtp_event;
+        while (!delivery->is_over &&
+               smtp_session_on_closed(&delivery->smtp, now, &smtp_event)) {
+            on_smtp_event(delivery, &smtp_event, now);
+        }
+        break;
+    }
+    case NET_CLOSED:
+        on_closed(delivery, event->error, now);
+        return;
+    case NET_ACCEPTED:
+        ensure(false);
+        return;
+    }
+    pump(delivery, now);
+}
+
+void delivery_begin(struct delivery *delivery, struct attempt *const *attempts, uint32_t count,
+                    struct mono_time now)
+{
+    ensure(count > 0);
+    ensure(count <= SMTP_RCPTS_MAX);
+    struct span *paths = delivery->paths_inline;
+    if (count > DELIVERY_RCPTS_INLINE) {
+        delivery->rcpts = slab_take(&delivery->worker->rcpts_blocks);
+        ensure(delivery->rcpts != NULL); /* one for each session that can be open */
+        paths = delivery->rcpts->paths;
+    }
+    struct attempt **slots = attempts_of(delivery);
+    for (uint32_t i = 0; i < count; i++) {
+        slots[i] = attempts[i];
+        paths[i] = span_of(attempts[i]->address, attempts[i]->address_size);
+    }
+    delivery->transaction.rcpts = paths;
+    delivery->transaction.rcpts_count = (uint16_t)count;
+    delivery->undecided_count = (uint16_t)count;
+    delivery->refused_count = 0;
+    delivery_enter(delivery, DELIVERY_BUSY);
+    smtp_session_begin(&delivery->smtp, &delivery->transaction, now);
+    struct smtp_event event;
+    while (smtp_session_next(&delivery->smtp, now, &event)) {
+        on_smtp_event(delivery, &event, now);
+    }
+    pump(delivery, now);
+}
+
+void delivery_quit(struct delivery *delivery, struct mono_time now)
+{
+    ensure(delivery->stage == DELIVERY_IDLE);
+    delivery_enter(delivery, DELIVERY_ENDING);
+    smtp_session_quit(&delivery->smtp, now);
+    pump(delivery, now);
+}

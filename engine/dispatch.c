@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/dispatch.h"
+
+#include "engine/compose.h"
+#include "engine/delivery.h"
+#include "engine/intake.h"
+
+/* A session that has sent so many messages makes room when another lane waits for its site and there are more lanes than connections. */
+enum { TURN_MESSAGES = 20 };
+
+static bool is_cancelled(const struct batch *batch)
+{
+    return (stat_read_xcore(&batch->orders) & BATCH_CANCELLED) != 0;
+}
+
+static bool is_draining(const struct lane *lane)
+{
+    return stat_read_xcore(&lane->worker->engine->is_draining) != 0;
+}
+
+/* 1: bytes. */
+
+static uint32_t load_take(struct lane *lane, struct load *load)
+{
+    uint32_t sessions = lane->sessions_count > 0 ? lane->sessions_count : 1;
+    uint32_t count_max = sessions * 8 < LOAD_RECIPIENTS_MAX ? sessions * 8 : LOAD_RECIPIENTS_MAX;
+    const struct batch *batch;
+    uint32_t taken = ready_take(&lane->ready, count_max, load->recipients, &batch);
+    if (taken == 0) {
+        return 0;
+    }
+    load->batch = worker_batch(lane->worker, load->recipients[0]);
+    uint64_t size = 0;
+    uint64_t last_offset = UINT64_MAX;
+    while (load->count < taken && size < LOAD_SIZE_MAX) {
+        const struct recipient *recipient = load->recipients[load->count++];
+        size += recipient->record_offset == last_offset ? 0 : recipient->record_size;
+        last_offset = recipient->record_offset;
+    }
+    while (taken > load->count) {
+        ready_push_front(&lane->ready, load->recipients[--taken], load->batch);
+    }
+    return load->count;
+}
+
+static void load_ask(struct lane *lane)
+{
+    struct worker *worker = lane->worker;
+    uint32_t loads_max = 1 + lane->sessions_count / 8;
+    loads_max = loads_max < 2 ? 2 : loads_max > LANE_LOADS_MAX ? LANE_LOADS_MAX : loads_max;
+    while (lane->loads_asked + lane->loads_filled < loads_max && ready_has_work(&lane->ready)) {
+        struct load *load = slab_take(&worker->loads_free);
+        if (load == NULL) {
+            lane_mark_starved(lane);
+            return;
+        }
+        *load = (struct load){.reply_to = &worker->loads, .lane = lane};
+        if (load_take(lane, load) == 0) {
+            slab_give(&worker->loads_free, load);
+            return;
+        }
+        struct span name =
+            domain_name_xcore(worker->engine->domains, load->recipients[0]->domain);
+        lane->domain_size = (uint8_t)name.size;
+        memcpy(lane->domain, name.at, name.size);
+        lane->loads_asked++;
+        lane->loading_count += load->count;
+        worker_move(worker, PLACE_READY, PLACE_LOADING, load->count);
+        inbox_push_xcore(&worker->engine->intake->loads, &load->node);
+    }
+}
+
+void dispatch_on_load(struct worker *worker, struct load *load)
+{
+    struct lane *lane = load->lane;
+    ensure(lane->loads_asked > 0);
+    ensure(lane->loading_count >= load->count);
+    lane->loads_asked--;
+    lane->loading_count -= load->count;
+    lane->loads_filled++;
+    lane->loaded_count += load->count;
+    list_add_last(&lane->loads, &load->link);
+    lane_mark_dirty(lane);
+    (void)worker;
+}
+
+void dispatch_drop_load(struct worker *worker, struct load *load)
+{
+    ensure(load->holds > 0);
+    if (--load->holds > 0 || load->next < load->count) {
+        return;
+    }
+    if (worker->parsed_load == load) {
+        worker->parsed_load = NULL;
+    }
+    if (load->block != NULL) {
+        inbox_push_xcore(&worker->engine->intake->blocks, &load->block->node);
+    }
+    slab_give(&worker->loads_free, load);
+    worker->has_room = true;
+}
+
+/* The load at the head of the lane, or NULL; one that is used up has left the list already. */
+static struct load *load_head(struct lane *lane)
+{
+    return list_is_empty(&lane->loads) ? NULL : CONTAINER_OF(lane->loads.next, struct load, link);
+}
+
+/* The next recipient of the load becomes an attempt; NULL when the worker has none free. */
+static struct attempt *attempt_take(struct lane *lane, struct load *load)
+{
+    struct worker *worker = lane->worker;
+    struct attempt *attempt = slab_take(&worker->attempts);
+    if (attempt == NULL) {
+        lane_mark_starved(lane);
+        return NULL;
+    }
+    ensure(load->next < load->count);
+    attempt->recipient = load->recipients[load->next++];
+    attempt->batch = load->batch;
+    attempt->load = load;
+    attempt->place = PLACE_FLIGHT;
+    attempt->address_size = 0;
+    attempt->id_size = 0;
+    load->holds++;
+    lane->loaded_count--;
+    worker_move(worker, PLACE_LOADING, PLACE_FLIGHT, 1);
+    if (load->next == load->count) {
+        lane->loads_filled--;
+        list_remove(&load->link);
+    }
+    return attempt;
+}
+
+void dispatch_put_back(struct worker *worker, struct lane *lane, struct attempt *attempt)
+{
+    ensure(attempt->place == PLACE_FLIGHT);
+    worker_move(worker, PLACE_FLIGHT, PLACE_READY, 1);
+    ready_push_front(&lane->ready, attempt->recipient, attempt->batch);
+    dispatch_drop_load(worker, attempt->load);
+    slab_give(&worker->attempts, attempt);
+    worker->has_room = true;
+    lane_mark_dirty(lane);
+}
+
+/* 2: no attempt. */
+
+static void settle_by(struct lane *lane, struct attempt *attempt, enum outcome_class class,
+                      const struct policy_verdict *verdict, uint32_t delay_min_s,
+                      struct mono_time now)
+{
+    struct outcome outcome = {
+        .class = class,
+        .reason = verdict->reason,
+        .response = verdict->response,
+        .delay_min_s = delay_min_s,
+        .place.source_name = span_of_text(lane->source->name),
+    };
+    if (lane->site != NULL) {
+        outcome.place.site = span_of(lane->site->name, lane->site->name_size);
+    }
+    outcome_settle(lane->worker, attempt, &outcome, now);
+}
+
+static void settle_reason(struct lane *lane, struct attempt *attempt, enum outcome_class class,
+                          enum policy_reason reason, struct mono_time now)
+{
+    struct policy_verdict verdict = policy_of_reason(reason);
+    settle_by(lane, attempt, class, &verdict, 0, now);
+}
+
+/* The recipient's text could not be used: its own bounce, in words. */
+static void settle_problem(struct lane *lane, struct attempt *attempt, struct span words,
+                           struct mono_time now)
+{
+    struct policy_verdict verdict = policy_of_reason(PERM_CONTENT);
+    verdict.response.content = words;
+    settle_by(lane, attempt, OUTCOME_BOUNCED, &verdict, 0, now);
+}
+
+static bool is_expired(const struct lane *lane, const struct batch *batch)
+{
+    const struct engine *engine = lane->worker->engine;
+    const struct config_route *route =
+        lane->site != NULL ? lane->site->route
+                           : &engine->config->routes[engine->config->routes_count - 1];
+    return wall_seconds(clock_wall(engine->clock)) > outcome_expiry_s(batch, route);
+}
+
+static enum outcome_class class_of(enum policy_action action)
+{
+    return action == POLICY_BOUNCE ? OUTCOME_BOUNCED : OUTCOME_DEFERRED;
+}
+
+/* Recipients of a domain without hosts: their domain's answer decides, as it is now. */
+static void settle_nowhere(struct lane *lane, struct attempt *attempt, struct mono_time now)
+{
+    struct worker *worker = lane->worker;
+    struct span name = domain_name_xcore(worker->engine->domains, attempt->recipient->domain);
+    const struct mx_answer *answer;
+    enum mx_freshness freshness =
+        mx_cache_find_xcore(worker->engine->mx_cache, MX_KIND_MAIL, name, now, &answer);
+    enum mx_outcome outcome = freshness == MX_MISSING ? MX_TEMPORARY : answer->outcome;
+    struct policy_verdict verdict =
+        policy_of_mx(outcome == MX_OK ? MX_TEMPORARY : outcome);
+    settle_by(lane, attempt, class_of(verdict.action), &verdict, 0, now);
+}
+
+/* The reasons not to try the lane's next recipient at all; NULL-terminated by falling through: false = it may be tried. */
+static bool settle_untried(struct lane *lane, struct load *load, struct mono_time now)
+{
+    const struct batch *batch = load->batch;
+    bool cancelled = is_cancelled(batch);
+    bool expired = !cancelled && is_expired(lane, batch);
+    bool unreadable = !cancelled && !expired && load->result != 0;
+    bool nowhere = lane->site == NULL;
+    struct mono_time until = {.ns = 0};
+    if (!nowhere && lane->sessions_count == 0) {
+        until = site_suspended_until_xcore(lane->site, now);
+    }
+    if (!cancelled && !expired && !unreadable && !nowhere && until.ns == 0) {
+        return false;
+    }
+    struct attempt *attempt = attempt_take(lane, load);
+    if (attempt == NULL) {
+        return true;
+    }
+    char words[256];
+    struct writer problem = writer_of(words, sizeof(words));
+    if (load->result == 0) {
+        (void)compose_attempt(lane->worker, load, load->next - 1, attempt, &problem);
+    }
+    if (cancelled) {
+        settle_reason(lane, attempt, OUTCOME_CANCELLED, PERM_CANCELLED, now);
+    } else if (expired) {
+        settle_reason(lane, attempt, OUTCOME_EXPIRED, PERM_EXPIRED, now);
+    } else if (unreadable) {
+        settle_reason(lane, attempt, OUTCOME_DEFERRED, TEMP_CONTENT, now);
+    } else if (nowhere) {
+        settle_nowhere(lane, attempt, now);
+    } else {
+        struct policy_verdict verdict = lane_failure(lane);
+        uint32_t rest_s = (uint32_t)((until.ns - now.ns) / NS_PER_S) + 1;
+        settle_by(lane, attempt, OUTCOME_DEFERRED, &verdict, rest_s, now);
+    }
+    return true;
+}
+
+/* 3: sessions. */
+
+static uint32_t group_size(const struct lane *lane, const struct load *load)
+{
+    uint32_t rcpts_max = lane->site->route->rcpts_max;
+    rcpts_max = rcpts_max < SMTP_RCPTS_MAX ? rcpts_max : SMTP_RCPTS_MAX;
+    uint32_t count = 1;
+    while (count < rcpts_max && load->next + count < load->count &&
+           compose_is_same(load, load->next, load->next + count)) {
+        count++;
+    }
+    return count;
+}
+
+/* Attempts of the group, those that cannot be served settled; returns how many are left. */
+static uint32_t group_take(struct lane *lane, struct load *load, uint32_t count,
+                           struct attempt **ret_attempts, struct mono_time now)
+{
+    uint32_t taken = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct attempt *attempt = attempt_take(lane, load);
+        if (attempt == NULL) {
+            break;
+        }
+        char words[256];
+        struct writer problem = writer_of(words, sizeof(words));
+        if (compose_attempt(lane->worker, load, load->next - 1, attempt, &problem) != COMPOSE_OK) {
+            settle_problem(lane, attempt, writer_span(&problem), now);
+            continue;
+        }
+        ret_attempts[taken++] = attempt;
+    }
+    return taken;
+}
+
+/* False: nothing more can be begun now. */
+static bool begin_one(struct lane *lane, struct load *load, struct mono_time now)
+{
+    uint32_t count = group_size(lane, load);
+    uint32_t index = load->next;
+    struct mono_time next;
+    if (!site_rate_take_xcore(lane->site, count, now, &next)) {
+        timer_set(&lane->worker->timers, &lane->timer, next);
+        return false;
+    }
+    struct attempt *attempts[SMTP_RCPTS_MAX];
+    load->holds++; /* the message is composed from it below, whatever becomes of the attempts */
+    uint32_t taken = group_take(lane, load, count, attempts, now);
+    struct delivery *delivery = CONTAINER_OF(lane->idle.next, struct delivery, idle);
+    char words[256];
+    struct writer problem = writer_of(words, sizeof(words));
+    enum compose_result result =
+        taken == 0 ? COMPOSE_OK : compose_message(delivery, load, index, &problem);
+    switch (result) {
+    case COMPOSE_OK:
+        if (taken > 0) {
+            delivery_begin(delivery, attempts, taken, now);
+        }
+        break;
+    case COMPOSE_BAD:
+        for (uint32_t i = 0; i < taken; i++) {
+            settle_problem(lane, attempts[i], writer_span(&problem), now);
+        }
+        break;
+    case COMPOSE_WAIT:
+        for (uint32_t i = taken; i > 0; i--) {
+            dispatch_put_back(lane->worker, lane, attempts[i - 1]);
+        }
+        lane_mark_starved(lane);
+        break;
+    }
+    dispatch_drop_load(lane->worker, load);
+    return result != COMPOSE_WAIT && taken > 0;
+}
+
+/* A session too many while others wait for the same site, or one that is needed no more: see dispatch.h 3. */
+static bool is_share_exceeded(const struct lane *lane, const struct delivery *delivery)
+{
+    struct limit *limit = &lane->site->connections;
+    if (!limit_is_wanted_xcore(limit)) {
+        return false;
+    }
+    uint32_t lanes = atomic_load(&lane->site->lanes_count);
+    uint32_t share = lanes > 0 ? limit->max / lanes : limit->max;
+    if (lane->sessions_count > (share > 0 ? share : 1)) {
+        return true;
+    }
+    return lane_backlog(lane) == 0 ||
+           (lanes > limit->max && delivery->transactions_count >= TURN_MESSAGES);
+}
+
+static void retire_sessions(struct lane *lane, struct mono_time now)
+{
+    const struct config_route *route = lane->site->route;
+    struct list *node = lane->idle.next;
+    while (node != &lane->idle) {
+        struct delivery *delivery = CONTAINER_OF(node, struct delivery, idle);
+        node = node->next;
+        int64_t age_ns = now.ns - delivery->opened.ns;
+        if (delivery->transactions_count >= route->connection_messages_max ||
+            age_ns > (int64_t)route->connection_age_max_s * NS_PER_S || is_draining(lane) ||
+            is_share_exceeded(lane, delivery)) {
+            delivery_quit(delivery, now);
+        }
+    }
+}
+
+/* 4: connect. */
+
+/* All ready recipients go to a worker that has connections of this full site. */
+static void hand_over(struct lane *lane)
+{
+    struct worker *worker = lane->worker;
+    uint32_t holder = site_holder_xcore(lane->site, worker->index);
+    if (worker->engine->config->sources_count != 1 ||
+        holder >= worker->engine->workers_count) {
+        return;
+    }
+    struct inbox_chain chain;
+    inbox_chain_init(&chain);
+    struct recipient *recipient;
+    const struct batch *batch;
+    while (chain.count < DISPATCH_STEP_MAX &&
+           ready_take(&lane->ready, 1, &recipient, &batch) == 1) {
+        inbox_chain_add(&chain, &recipient->node);
+    }
+    worker_move(worker, PLACE_READY, PLACE_NONE, chain.count);
+    stat_add(&worker->stats.handed, chain.count);
+    inbox_push_chain_xcore(&worker->engine->workers[holder]->recipients, &chain);
+}
+
+/* True when a connection of the site and of the source was taken. */
+static bool limits_take(struct lane *lane)
+{
+    if (!limit_take_xcore(&lane->site->connections)) {
+        return false;
+    }
+    if (limit_take_xcore(lane->source_limit)) {
+        return true;
+    }
+    limit_give_xcore(&lane->site->connections);
+    return false;
+}
+
+static bool limits_take_or_wait(struct lane *lane)
+{
+    if (limits_take(lane)) {
+        return true;
+    }
+    if (lane->is_waiting) {
+        return false;
+    }
+    bool is_site_full = limit_count_xcore(&lane->site->connections) >= lane->site->connections.max;
+    if (is_site_full && lane->sessions_count == 0) {
+        hand_over(lane);
+    }
+    lane->is_waiting = true;
+    limit_wait_xcore(is_site_full ? &lane->site->connections : lane->source_limit, &lane->waiter);
+    return limits_take(lane);
+}
+
+static uint32_t sessions_wanted(const struct lane *lane)
+{
+    const struct config_route *route = lane->site->route;
+    uint64_t backlog = (uint64_t)lane->loading_count + lane->loaded_count;
+    if (ready_has_work(&lane->ready)) {
+        backlog += lane->ready.count;
+    }
+    uint64_t wanted = (backlog + route->backlog_per_connection - 1) / route->backlog_per_connection;
+    return wanted < route->connections_max ? (uint32_t)wanted : route->connections_max;
+}
+
+/* False: no more connections now. */
+static bool connect_one(struct lane *lane, struct mono_time now)
+{
+    struct worker *worker = lane->worker;
+    if (slab_left(&worker->deliveries) == 0) {
+        lane_mark_starved(lane);
+        return false;
+    }
+    struct lane_host host;
+    switch (lane_pick_host(lane, now, &host)) {
+    case LANE_PICK_HOST:
+        break;
+    case LANE_PICK_WAIT:
+        return false;
+    case LANE_PICK_NONE:
+        if (lane->sessions_count == 0) {
+            site_suspend_xcore(lane->site, now, &worker->random);
+            lane_mark_dirty(lane);
+        }
+        return false;
+    }
+    if (!limits_take_or_wait(lane)) {
+        return false;
+    }
+    if (delivery_open(lane, &host, now) != 0) {
+        limit_give_xcore(lane->source_limit);
+        limit_give_xcore(&lane->site->connections);
+        lane_mark_starved(lane);
+        return false;
+    }
+    return true;
+}
+
+static void connect_more(struct lane *lane, struct mono_time now)
+{
+    if (site_suspended_until_xcore(lane->site, now).ns != 0 || !list_is_empty(&lane->idle)) {
+        return;
+    }
+    uint32_t wanted = sessions_wanted(lane);
+    for (uint32_t i = 0; i < DISPATCH_CONNECTS_STEP_MAX && lane->sessions_count < wanted; i++) {
+        if (!connect_one(lane, now)) {
+            return;
+        }
+    }
+    if (lane->sessions_count < wanted) {
+        lane_mark_dirty(lane);
+    }
+}
+
+static void linger(struct lane *lane, struct mono_time now)
+{
+    if (lane_backlog(lane) == 0 && lane->sessions_count == 0 && !timer_is_set(&lane->timer)) {
+        timer_set(&lane->worker->timers, &lane->timer, mono_add_ms(now, LANE_LINGER_MS));
+    }
+}
+
+void dispatch_lane(struct lane *lane, struct mono_time now)
+{
+    if (lane->site != NULL) {
+        retire_sessions(lane, now);
+    }
+    if (is_draining(lane)) {
+        return;
+    }
+    load_ask(lane);
+    uint32_t done = 0;
+    struct load *load;
+    while ((load = load_head(lane)) != NULL && done < DISPATCH_STEP_MAX) {
+        uint32_t before = load->next;
+        if (settle_untried(lane, load, now)) {
+            if (load_head(lane) == load && load->next == before) {
+                return; /* starved of attempts */
+            }
+        } else if (list_is_empty(&lane->idle) || !begin_one(lane, load, now)) {
+            break;
+        }
+        done++;
+    }
+    if (done > 0) {
+        load_ask(lane);
+    }
+    if (done >= DISPATCH_STEP_MAX) {
+        lane_mark_dirty(lane);
+    }
+    if (lane->site != NULL) {
+        connect_more(lane, now);
+    }
+    linger(lane, now);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * dispatch: pairs what waits in a lane with sessions: the reasons not to send, and the reasons not to connect, as a list.
+ *
+ * Actor: worker. dispatch_lane does a bounded amount of work (DISPATCH_STEP_MAX recipients) and leaves the lane dirty when there is more.
+ *
+ *   1 bytes       ask intake for the bytes of what is ready, a few loads ahead
+ *   2 no attempt  cancelled, expired, unreachable: settled at once
+ *   3 sessions    give what is loaded to idle sessions, as the site's rate allows
+ *   4 connect     open more, as backlog and limits allow
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "engine/lane.h"
+#include "engine/worker.h"
+
+enum { DISPATCH_STEP_MAX = 256, DISPATCH_CONNECTS_STEP_MAX = 64 };
+
+void dispatch_lane(struct lane *lane, struct mono_time now);
+/* A load has come back from intake. */
+void dispatch_on_load(struct worker *worker, struct load *load);
+/* An attempt of the load is over, or one was never made: gives the bytes back with the last one. */
+void dispatch_drop_load(struct worker *worker, struct load *load);
+/* Untried: back to the front of its lane. Takes the attempt. */
+void dispatch_put_back(struct worker *worker, struct lane *lane, struct attempt *attempt);

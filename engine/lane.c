@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/lane.h"
+
+#include "dns/resolver.h"
+#include "engine/worker.h"
+
+static uint64_t lane_key(const struct site *site, uint32_t source_index)
+{
+    /* The lane to nowhere (no site) has a key of its own: sites count from 0. */
+    return (site == NULL ? 0 : (uint64_t)site->index + 1) << 16 | source_index;
+}
+
+static struct lane **lane_slot(struct worker *worker, uint64_t key)
+{
+    uint64_t mixed = key * UINT64_C(0x9e3779b97f4a7c15);
+    return &worker->lanes_by_key[(mixed >> 32) & worker->lanes_mask];
+}
+
+static void on_timer(struct timer *timer, struct mono_time now)
+{
+    (void)now;
+    struct lane *lane = CONTAINER_OF(timer, struct lane, timer);
+    bool is_unused = lane_backlog(lane) == 0 && lane->sessions_count == 0;
+    if (is_unused && lane->loads_asked == 0 && !lane->is_waiting && !lane->is_asked) {
+        lane_retire(lane);
+        return;
+    }
+    lane_mark_dirty(lane);
+}
+
+void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint32_t source_index)
+{
+    memset(lane, 0, sizeof(*lane));
+    lane->worker = worker;
+    lane->site = site;
+    lane->source = &worker->engine->config->sources[source_index];
+    lane->source_limit = &worker->engine->source_limits[source_index];
+    lane->key = lane_key(site, source_index);
+    lane->waiter.home = &worker->kicks;
+    lane->failure = TEMP_NO_CONNECT;
+    list_init(&lane->link);
+    list_init(&lane->dirty);
+    list_init(&lane->loads);
+    list_init(&lane->idle);
+    list_init(&lane->sessions);
+    ready_init(&lane->ready, &worker->ready_pool);
+    timer_init(&lane->timer, on_timer);
+}
+
+struct lane *lane_obtain(struct worker *worker, struct site *site, uint32_t source_index)
+{
+    uint64_t key = lane_key(site, source_index);
+    struct lane **slot = lane_slot(worker, key);
+    for (struct lane *lane = *slot; lane != NULL; lane = lane->hash_next) {
+        if (lane->key == key) {
+            return lane;
+        }
+    }
+    struct lane *lane = slab_take(&worker->lanes);
+    if (lane == NULL) {
+        return NULL;
+    }
+    lane_init(lane, worker, site, source_index);
+    lane->hash_next = *slot;
+    *slot = lane;
+    list_add_last(&worker->lanes_all, &lane->link);
+    if (site != NULL) {
+        (void)atomic_fetch_add(&site->lanes_count, 1);
+    }
+    return lane;
+}
+
+void lane_retire(struct lane *lane)
+{
+    struct worker *worker = lane->worker;
+    ensure(lane_backlog(lane) == 0);
+    ensure(lane->sessions_count == 0);
+    ensure(!lane->is_waiting);
+    ensure(lane->loads_asked == 0);
+    struct lane **slot = lane_slot(worker, lane->key);
+    while (*slot != lane) {
+        ensure(*slot != NULL);
+        slot = &(*slot)->hash_next;
+    }
+    *slot = lane->hash_next;
+    list_remove(&lane->link);
+    list_remove(&lane->dirty);
+    timer_cancel(&worker->timers, &lane->timer);
+    ready_deinit(&lane->ready);
+    if (lane->site != NULL) {
+        (void)atomic_fetch_sub(&lane->site->lanes_count, 1);
+    }
+    slab_give(&worker->lanes, lane);
+}
+
+void lane_mark_dirty(struct lane *lane)
+{
+    list_remove(&lane->dirty);
+    list_add_last(&lane->worker->lanes_dirty, &lane->dirty);
+}
+
+void lane_mark_starved(struct lane *lane)
+{
+    list_remove(&lane->dirty);
+    list_add_last(&lane->worker->lanes_starved, &lane->dirty);
+}
+
+uint64_t lane_backlog(const struct lane *lane)
+{
+    return lane->ready.count + lane->loading_count + lane->loaded_count;
+}
+
+void lane_push(struct lane *lane, struct recipient *recipient)
+{
+    ready_push(&lane->ready, recipient, worker_batch(lane->worker, recipient));
+    if (!list_is_linked(&lane->dirty)) {
+        list_add_last(&lane->worker->lanes_dirty, &lane->dirty);
+    }
+}
+
+static bool is_bad(const struct lane *lane, const struct net_addr *addr, struct mono_time now)
+{
+    for (uint32_t i = 0; i < LANE_BAD_HOSTS_MAX; i++) {
+        const struct lane_bad_host *bad = &lane->bad_hosts[i];
+        if (mono_before(now, bad->until) && net_addr_equal(&bad->addr, addr)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void lane_host_failed(struct lane *lane, const struct net_addr *addr,
+                      const struct policy_verdict *verdict, struct mono_time now)
+{
+    struct lane_bad_host *bad = &lane->bad_hosts[lane->bad_hosts_next++ % LANE_BAD_HOSTS_MAX];
+    bad->addr = *addr;
+    bad->until = mono_add_ms(now, LANE_HOST_REST_MS);
+    const struct policy_response *response = &verdict->response;
+    size_t size = response->content.size < LANE_ERROR_MAX ? response->content.size : LANE_ERROR_MAX;
+    lane->failure = verdict->reason;
+    lane->failure_code = response->code;
+    lane->failure_enhanced = response->enhanced;
+    lane->failure_size = (uint16_t)size;
+    memcpy(lane->failure_text, response->content.at, size);
+    lane_note_error(lane, response);
+}
+
+struct policy_verdict lane_failure(const struct lane *lane)
+{
+    struct policy_verdict verdict = policy_of_reason(lane->failure);
+    if (lane->failure_size > 0) {
+        verdict.response.content = span_of(lane->failure_text, lane->failure_size);
+        verdict.response.code = lane->failure_code;
+        verdict.response.enhanced = lane->failure_enhanced;
+    }
+    verdict.response.command = "CONNECT";
+    return verdict;
+}
+
+void lane_note_error(struct lane *lane, const struct policy_response *response)
+{
+    struct writer writer = writer_of(lane->error_text, sizeof(lane->error_text));
+    writer_put_uint(&writer, response->code);
+    writer_put_byte(&writer, ' ');
+    size_t room = (size_t)(writer.end - writer.at);
+    struct span words = response->content;
+    writer_put(&writer, span_of(words.at, words.size < room ? words.size : room));
+    lane->error_size = (uint16_t)writer_size(&writer);
+}
+
+/* One candidate out of those of the best preference that have not failed lately, by chance (reservoir of one). */
+struct choice {
+    bool has_one;
+    uint16_t preference;
+    uint32_t seen;
+    struct lane_host host;
+};
+
+static void choose(struct lane *lane, struct choice *choice, const struct net_addr *addr,
+                   uint16_t port, uint16_t preference, struct span name, struct mono_time now)
+{
+    struct net_addr with_port = *addr;
+    with_port.port = with_port.port != 0 ? with_port.port : port;
+    if (is_bad(lane, &with_port, now) || (choice->has_one && preference > choice->preference)) {
+        return;
+    }
+    if (!choice->has_one || preference < choice->preference) {
+        choice->seen = 0;
+    }
+    choice->has_one = true;
+    choice->preference = preference;
+    choice->seen++;
+    if (random_below(&lane->worker->random, choice->seen) != 0) {
+        return;
+    }
+    choice->host.addr = with_port;
+    choice->host.name_size =
+        (uint8_t)(name.size < LANE_HOST_NAME_MAX ? name.size : LANE_HOST_NAME_MAX);
+    memcpy(choice->host.name, name.at, choice->host.name_size);
+}
+
+static void ask(struct lane *lane, enum mx_kind kind, struct span name)
+{
+    struct worker *worker = lane->worker;
+    if (lane->is_asked) {
+        return;
+    }
+    struct mx_query *query = slab_take(&worker->queries);
+    if (query == NULL) {
+        lane_mark_starved(lane);
+        return;
+    }
+    ensure(name.size <= MX_NAME_MAX);
+    query->reply_to = &worker->answers;
+    query->kind = kind;
+    query->name_size = (uint16_t)name.size;
+    memcpy(query->name, name.at, name.size);
+    query->name[name.size] = '\0';
+    query->user = handle_to_u64(slab_handle(&worker->lanes, lane)) | UINT64_C(1) << 63;
+    lane->is_asked = true;
+    inbox_push_xcore(&worker->engine->resolver->queries, &query->node);
+}
+
+/* True when the answer is there (fresh or stale); asks otherwise, or beside it. */
+static bool find_answer(struct lane *lane, enum mx_kind kind, struct span name,
+                        struct mono_time now, const struct mx_answer **ret_answer)
+{
+    enum mx_freshness freshness =
+        mx_cache_find_xcore(lane->worker->engine->mx_cache, kind, name, now, ret_answer);
+    if (freshness != MX_FRESH) {
+        ask(lane, kind, name);
+    }
+    return freshness != MX_MISSING;
+}
+
+static void choose_from_answer(struct lane *lane, struct choice *choice,
+                               const struct mx_answer *answer, uint16_t port,
+                               struct mono_time now)
+{
+    if (answer->outcome != MX_OK) {
+        struct policy_verdict verdict = policy_of_mx(answer->outcome);
+        lane->failure = verdict.action == POLICY_DEFER ? verdict.reason : TEMP_NO_HOST;
+        lane->failure_size = 0;
+        return;
+    }
+    for (uint32_t i = 0; i < answer->hosts_count; i++) {
+        const struct mx_host *host = &answer->hosts[i];
+        struct span name = span_of(answer->names + host->name_at, host->name_size);
+        choose(lane, choice, &host->addr, port, host->preference, name, now);
+    }
+}
+
+static bool choose_from_route(struct lane *lane, struct choice *choice,
+                              const struct config_route *route, struct mono_time now)
+{
+    bool is_all_known = true;
+    for (uint32_t i = 0; i < route->hosts_count; i++) {
+        const struct config_host *host = &route->hosts[i];
+        uint16_t port = host->port != 0 ? host->port : route->port;
+        if (host->name == NULL) {
+            char text[NET_ADDR_TEXT_MAX];
+            struct writer writer = writer_of(text, sizeof(text));
+            net_addr_put(&writer, &host->addr);
+            choose(lane, choice, &host->addr, port, 0, writer_span(&writer), now);
+            continue;
+        }
+        const struct mx_answer *answer;
+        if (find_answer(lane, MX_KIND_HOST, span_of_text(host->name), now, &answer)) {
+            choose_from_answer(lane, choice, answer, port, now);
+        } else {
+            is_all_known = false;
+        }
+    }
+    return is_all_known;
+}
+
+enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct lane_host *ret_host)
+{
+    const struct config_route *route = lane->site->route;
+    struct choice choice;
+    choice.has_one = false;
+    choice.seen = 0;
+    bool is_known;
+    if (route->hosts_count > 0) {
+        is_known = choose_from_route(lane, &choice, route, now);
+    } else {
+        const struct mx_answer *answer;
+        struct span domain = span_of(lane->domain, lane->domain_size);
+        is_known = find_answer(lane, MX_KIND_MAIL, domain, now, &answer);
+        if (is_known) {
+            choose_from_answer(lane, &choice, answer, route->port, now);
+        }
+    }
+    if (choice.has_one) {
+        *ret_host = choice.host;
+        return LANE_PICK_HOST;
+    }
+    return is_known ? LANE_PICK_NONE : LANE_PICK_WAIT;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lane: one site through one source, on one worker: the recipients that wait for it and the sessions that are open to it.
+ *
+ * Owner: its worker. Born when the first recipient of its site and source comes, ends LANE_LINGER_MS after the last one has gone and the last session
+ * is closed. Bound: lanes_max of the worker; when none is left recipients stay on their domain.
+ *
+ * A recipient's way: ready -> load on its way to intake -> loaded -> dispatch (dispatch.h).
+ *
+ * Hosts: lane_pick_host chooses where the next connection goes: by preference, equal preference by chance (B4; the hosts of a route are equals), hosts that failed lately are
+ * left out. When all have failed, the site is suspended and what waits is deferred with the last failure (A33).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/base/list.h"
+#include "engine/base/stat.h"
+#include "engine/base/timer.h"
+#include "engine/config.h"
+#include "engine/policy.h"
+#include "engine/site.h"
+#include "net/addr.h"
+#include "queue/ready.h"
+
+struct delivery;
+struct worker;
+
+enum {
+    LANE_BAD_HOSTS_MAX = 8,
+    LANE_LINGER_MS = 60 * 1000,
+    LANE_LOADS_MAX = 8,
+    LANE_ERROR_MAX = 200,
+    LANE_HOST_REST_MS = 60 * 1000, /* how long a host that failed is left out */
+    LANE_HOST_NAME_MAX = 255,
+};
+
+struct lane_bad_host {
+    struct net_addr addr;
+    struct mono_time until;
+};
+
+struct lane {
+    struct list link;  /* in worker->lanes_all */
+    struct list dirty; /* in worker->lanes_dirty or lanes_starved */
+    struct lane *hash_next;
+    uint64_t key;
+    struct worker *worker;
+    struct site *site; /* NULL: the worker's lane to nowhere */
+    const struct config_source *source;
+    struct limit *source_limit;
+    struct ready ready;
+    struct list loads;       /* filled, in the order of their return */
+    uint32_t loads_asked;    /* with intake ... */
+    uint32_t loading_count;  /* ... and their recipients */
+    uint32_t loads_filled;   /* in `loads` */
+    uint32_t loaded_count;   /* recipients in `loads` not yet dispatched */
+    struct list idle;        /* sessions that wait for work */
+    struct list sessions;    /* all */
+    uint32_t sessions_count;
+    uint32_t connecting_count; /* of them, not READY yet */
+    struct limit_waiter waiter;
+    bool is_waiting; /* the waiter is away */
+    bool is_asked;   /* an MX query for `domain` is away */
+    struct timer timer; /* rate, suspension, linger */
+    struct lane_bad_host bad_hosts[LANE_BAD_HOSTS_MAX];
+    uint32_t bad_hosts_next;
+    uint8_t domain_size;
+    char domain[MX_NAME_MAX + 1]; /* of some recipient here: where to look the hosts up */
+    /* The last failure that speaks for the whole site. */
+    enum policy_reason failure;
+    uint16_t failure_code;
+    struct smtp_enhanced failure_enhanced;
+    uint16_t failure_size;
+    char failure_text[LANE_ERROR_MAX];
+    uint16_t error_size; /* the last failure of any recipient, for people */
+    char error_text[LANE_ERROR_MAX];
+    struct stat_counter delivered, deferred, bounced;
+};
+
+/* Where a connection may go. */
+struct lane_host {
+    struct net_addr addr; /* with port */
+    uint8_t name_size;
+    char name[LANE_HOST_NAME_MAX + 1];
+};
+
+enum lane_pick {
+    LANE_PICK_HOST, /* *ret_host is filled in */
+    LANE_PICK_WAIT, /* an MX query is on its way: the lane is marked dirty when it comes */
+    LANE_PICK_NONE, /* all hosts failed lately, or there are none: lane->failure says why */
+};
+
+/* The lane of the site and source, made when missing; NULL when there is no slot. */
+struct lane *lane_obtain(struct worker *worker, struct site *site, uint32_t source_index);
+void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint32_t source_index);
+/* Ends lanes that have been idle for long; called by the lane's timer. */
+void lane_retire(struct lane *lane);
+/* Puts the lane on the worker's list of lanes to be dispatched. Idempotent. */
+void lane_mark_dirty(struct lane *lane);
+/* Puts it on the list of those that wait for something of the worker's own (session, attempt, load). */
+void lane_mark_starved(struct lane *lane);
+void lane_push(struct lane *lane, struct recipient *recipient);
+enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct lane_host *ret_host);
+/* The host could not be used: left out for LANE_HOST_REST_MS; the verdict is kept as the lane's failure. */
+void lane_host_failed(struct lane *lane, const struct net_addr *addr,
+                      const struct policy_verdict *verdict, struct mono_time now);
+/* Recipients of all kinds that are here and not in flight. */
+uint64_t lane_backlog(const struct lane *lane);
+/* Remembers the words for `ramjet status`. */
+void lane_note_error(struct lane *lane, const struct policy_response *response);
+struct policy_verdict lane_failure(const struct lane *lane);

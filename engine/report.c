@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/report.h"
+
+#include "engine/base/text.h"
+
+/* More than all keys and numbers of a line together: what foreign words must leave free, so that a line always ends well. */
+enum { RESERVE_SIZE = 640 };
+
+static const char *const TYPES[] = {
+    [OUTCOME_DELIVERED] = "Delivery",   [OUTCOME_DEFERRED] = "TransientFailure",
+    [OUTCOME_BOUNCED] = "Bounce",       [OUTCOME_EXPIRED] = "Expiration",
+    [OUTCOME_CANCELLED] = "AdminBounce",
+};
+_Static_assert(COUNT_OF(TYPES) == OUTCOME_CLASSES_COUNT, "a type for each class");
+
+/* A value that would not fit is clipped; escaping makes at most six bytes of one. */
+static void put_key_text(struct writer *writer, struct span key, struct span value)
+{
+    writer_put(writer, key);
+    struct writer room = *writer;
+    room.end -= RESERVE_SIZE;
+    if (room.end < room.at) {
+        room.end = room.at;
+    }
+    text_put_json(&room, value);
+    if (room.is_full) {
+        size_t left = (size_t)(writer->end - writer->at);
+        size_t size = left > RESERVE_SIZE + 2 ? (left - RESERVE_SIZE - 2) / 6 : 0;
+        text_put_json(writer, span_of(value.at, size < value.size ? size : value.size));
+        return;
+    }
+    writer->at = room.at;
+}
+
+static void put_response(struct writer *writer, const struct policy_response *response)
+{
+    writer_put(writer, SPAN(",\"response\":{\"code\":"));
+    writer_put_uint(writer, response->code);
+    if (response->enhanced.class != 0) {
+        writer_put(writer, SPAN(",\"enhanced_code\":{\"class\":"));
+        writer_put_uint(writer, response->enhanced.class);
+        writer_put(writer, SPAN(",\"subject\":"));
+        writer_put_uint(writer, response->enhanced.subject);
+        writer_put(writer, SPAN(",\"detail\":"));
+        writer_put_uint(writer, response->enhanced.detail);
+        writer_put_byte(writer, '}');
+    }
+    put_key_text(writer, SPAN(",\"command\":"), span_of_text(response->command));
+    put_key_text(writer, SPAN(",\"content\":"), response->content);
+    writer_put_byte(writer, '}');
+}
+
+static void put_place(struct writer *writer, const struct outcome_place *place)
+{
+    char text[NET_ADDR_TEXT_MAX];
+    if (place->peer.family != NET_NONE) {
+        put_key_text(writer, SPAN(",\"peer_address\":{\"name\":"), place->peer_name);
+        struct writer address = writer_of(text, sizeof(text));
+        net_addr_put(&address, &place->peer);
+        put_key_text(writer, SPAN(",\"addr\":"), writer_span(&address));
+        writer_put_byte(writer, '}');
+        writer_put(writer, SPAN(",\"session_id\":\""));
+        text_put_hex64(writer, place->session);
+        writer_put_byte(writer, '"');
+    }
+    put_key_text(writer, SPAN(",\"egress_source\":"), place->source_name);
+    if (place->source.family != NET_NONE) {
+        struct writer address = writer_of(text, sizeof(text));
+        net_addr_put(&address, &place->source);
+        put_key_text(writer, SPAN(",\"source_address\":{\"address\":"), writer_span(&address));
+        writer_put_byte(writer, '}');
+    }
+}
+
+/* <batch number>-<ordinal>: unique in the life of a spool, a string because JSON readers lose digits. */
+static void put_id(struct writer *writer, const struct attempt *attempt)
+{
+    writer_put(writer, SPAN(",\"id\":\""));
+    writer_put_uint(writer, attempt->batch->number);
+    writer_put_byte(writer, '-');
+    writer_put_uint(writer, attempt->recipient->ordinal);
+    writer_put_byte(writer, '"');
+}
+
+void report_put_line(struct writer *writer, const struct engine *engine,
+                     const struct attempt *attempt, const struct outcome *outcome,
+                     uint32_t attempts_count, bool is_possible_duplicate, struct wall_time at)
+{
+    const struct outcome_place *place = &outcome->place;
+    put_key_text(writer, SPAN("{\"type\":"), span_of_text(TYPES[outcome->class]));
+    put_id(writer, attempt);
+    put_key_text(writer, SPAN(",\"batch\":"), span_of_text(attempt->batch->manifest->id));
+    writer_put(writer, SPAN(",\"line\":"));
+    writer_put_uint(writer, (uint64_t)attempt->recipient->ordinal + 1);
+    if (attempt->id_size > 0) {
+        put_key_text(writer, SPAN(",\"recipient_id\":"), span_of(attempt->id, attempt->id_size));
+    }
+    put_key_text(writer, SPAN(",\"sender\":"), place->sender);
+    put_key_text(writer, SPAN(",\"recipient\":"),
+                 span_of(attempt->address, attempt->address_size));
+    put_key_text(writer, SPAN(",\"queue\":"),
+                 domain_name_xcore(engine->domains, attempt->recipient->domain));
+    put_key_text(writer, SPAN(",\"site\":"), place->site);
+    writer_put(writer, SPAN(",\"size\":"));
+    writer_put_uint(writer, place->size);
+    writer_put(writer, SPAN(",\"num_attempts\":"));
+    writer_put_uint(writer, attempts_count);
+    writer_put(writer, SPAN(",\"event_time\":\""));
+    text_put_rfc3339(writer, at);
+    writer_put(writer, SPAN("\",\"created_time\":\""));
+    text_put_rfc3339(writer, attempt->batch->accepted_at);
+    put_key_text(writer, SPAN("\",\"reason\":"), span_of_text(policy_reason_name(outcome->reason)));
+    if (is_possible_duplicate || outcome->is_ambiguous) {
+        writer_put(writer, SPAN(",\"possible_duplicate\":true"));
+    }
+    put_response(writer, &outcome->response);
+    put_place(writer, place);
+    put_key_text(writer, SPAN(",\"nodeid\":"), span_of_text(engine->config->hostname));
+    writer_put(writer, SPAN("}\n"));
+    ensure(!writer->is_full);
+}

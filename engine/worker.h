@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker: the worker actor: one a core; recipients in, mail out.
+ *
+ * Owns its net loop, lanes, sessions (struct delivery), attempts, timers. Every recipient that it owns is in exactly one place (LAW 1), counted in
+ * `places`; worker_check proves LAW 3 at the end of each step: received = in places + given away.
+ *
+ * What comes in (inbox)                              what goes out
+ *   recipients  from intake, or other workers        loads to intake, recipients (settled) to intake
+ *   loads       filled by intake                     mx queries to the resolver
+ *   entries     durable records from the journal     journal entries to the journal
+ *   answers     mx queries answered                  deferred recipients to the retry wheel
+ *   kicks       lanes whose limit has room           recipients to another worker that has connections of a full site
+ *   reports     requests of the control actor        the same, filled
+ *   orders      a batch was resumed or cancelled
+ *
+ * Bounds: sessions = config sessions_max / workers; attempts WORKER_ATTEMPTS_MAX (dispatch waits); the rest follows from these, in worker.c.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "engine/base/actor.h"
+#include "engine/base/list.h"
+#include "engine/base/random.h"
+#include "engine/base/slab.h"
+#include "engine/base/stat.h"
+#include "engine/base/timer.h"
+#include "engine/engine.h"
+#include "engine/lane.h"
+#include "engine/message/template.h"
+#include "engine/outcome.h"
+#include "net/net.h"
+#include "queue/ready.h"
+#include "queue/scan.h"
+
+/* Memory for what is sent: a message takes a buf of the smallest class that holds it. */
+enum { COMPOSE_BUF_CLASSES = 4 };
+
+enum { WORKER_ATTEMPTS_MAX = 65536, WORKER_LOADS_MAX = 4096, WORKER_QUERIES_MAX = 4096 };
+
+/* Where a recipient can be while a worker owns it. */
+enum worker_place {
+    PLACE_DOMAIN,  /* waits for its domain's MX answer */
+    PLACE_READY,   /* in a lane, may be tried */
+    PLACE_LOADING, /* its bytes are being read, or were and it waits for a session */
+    PLACE_FLIGHT,  /* in a transaction */
+    PLACE_JOURNAL, /* outcome decided, record on its way to stable storage */
+};
+enum { WORKER_PLACES_COUNT = PLACE_JOURNAL + 1, PLACE_NONE = WORKER_PLACES_COUNT };
+
+struct worker_stats {
+    struct stat_counter places[WORKER_PLACES_COUNT];
+    struct stat_counter received;   /* from intake, other workers and the wheel */
+    struct stat_counter returned;   /* settled, to intake */
+    struct stat_counter wheeled;    /* to the retry wheel */
+    struct stat_counter handed;     /* to other workers */
+    struct stat_counter classes[OUTCOME_CLASSES_COUNT];
+    struct stat_counter possible_duplicates;
+    struct stat_counter sessions, sessions_opened, connects_failed, transactions;
+    struct stat_counter bytes_sent;
+    struct stat_counter steps;
+};
+
+/* Per domain, by domain index; valid for `generation`. */
+struct worker_domain {
+    uint32_t generation;
+    uint32_t route; /* index + 1, 0 = not looked up yet */
+    struct site *site;
+    int64_t site_until_ns;
+    struct inbox_node *pending_first; /* recipients waiting for the MX answer */
+    struct inbox_node *pending_last;
+    uint32_t pending_count;
+    bool is_asked;
+};
+
+/* One recipient on its way through one attempt. */
+enum { ATTEMPT_ADDRESS_MAX = 320, ATTEMPT_ID_MAX = 127 };
+struct attempt {
+    struct recipient *recipient;
+    const struct batch *batch;
+    struct load *load;
+    enum worker_place place;
+    uint16_t address_size;
+    uint8_t id_size;
+    char address[ATTEMPT_ADDRESS_MAX];
+    char id[ATTEMPT_ID_MAX + 1];
+};
+
+/* An order about one batch, to all workers; owner: intake until pushed, and again when it comes back. */
+struct worker_order {
+    struct inbox_node node;
+    struct inbox *reply_to;
+    const struct batch *batch;
+    bool is_cancel; /* else resume */
+};
+
+enum { WORKER_REPORT_ROWS = 32, WORKER_REPORT_TEXT = 200 };
+
+struct worker_report_row {
+    char site[SITE_NAME_MAX + 1];
+    uint64_t backlog;
+    uint32_t sessions;
+    uint64_t delivered, deferred, bounced;
+    int64_t suspended_ms;
+    char last_error[WORKER_REPORT_TEXT];
+};
+
+/* The top lanes by backlog. Owner: control until pushed, and again when it comes back. */
+struct worker_report {
+    struct inbox_node node;
+    struct inbox *reply_to;
+    uint32_t rows_count;
+    struct worker_report_row rows[WORKER_REPORT_ROWS];
+};
+
+struct worker {
+    struct actor actor; /* first */
+    struct engine *engine;
+    uint32_t index;
+    uint32_t sessions_max;
+
+    struct inbox recipients, loads, entries, answers, kicks, reports, orders;
+
+    struct mono_time now; /* of this step */
+    struct net_loop *net;
+    struct timer_wheel timers;
+    struct random random;
+    struct scan_parser *parser;
+    struct scan_recipient *record; /* what the parser found last */
+    char *scratch;                 /* rendering, before it is copied to a buf of the right size */
+
+    struct slab lanes, deliveries, attempts, entries_free, loads_free, queries, rcpts_blocks, plans;
+    struct slab bufs[COMPOSE_BUF_CLASSES];
+    const struct load *parsed_load; /* what `record` was parsed from, NULL = nothing */
+    uint32_t parsed_index;
+    uint8_t var_hints[TEMPLATE_VARS_MAX]; /* where the template's variables stood in the last record */
+    struct ready_pool ready_pool;
+
+    struct worker_domain *domains;
+    uint32_t lanes_mask;
+    struct lane **lanes_by_key;
+    struct list lanes_all;
+    struct list lanes_dirty;
+    struct list lanes_starved; /* wait for a session, attempt, load or buf of this worker */
+    struct lane *nowhere;      /* recipients whose domain has no hosts: settled, or routed when that changes */
+    struct inbox_chain settled; /* durable, on their way back to intake at the end of the step */
+    struct inbox_chain due;    /* taken from the retry wheel, not yet placed */
+    uint32_t sweep_slot;       /* next slot of the wheel to search for cancelled recipients; UINT32_MAX = no sweep */
+    bool has_homeless;         /* recipients wait on a domain without a query: no lane, site or query was free */
+    struct mono_time rehouse_at;
+    bool has_room;             /* something of a slab came back in this step: starved lanes may go on */
+    uint64_t sessions_next;    /* number of the next session, for the log */
+    uint32_t deal_next;        /* worker who gets the next chunk of due recipients */
+    int64_t retry_seen_s;      /* wall second up to which the wheel was emptied */
+
+    struct worker_stats stats;
+};
+
+struct worker_config {
+    struct engine *engine;
+    uint32_t index;
+    uint64_t seed; /* 0 = from the system */
+    /* Makes the worker's transport: net_uring_create, or the simulator's. */
+    struct net_loop *(*net_create)(void *context, const struct net_config *config, int *ret_error);
+    void *net_context;
+};
+
+int worker_init(struct worker *worker, const struct worker_config *config, bool with_event_fd)
+    __attribute__((warn_unused_result));
+/* NULL-safe, half-built safe. Recipients still owned are abandoned: the journal knows them. */
+void worker_deinit(struct worker *worker);
+/* LAW 3 for this worker. */
+void worker_check(const struct worker *worker);
+/* Moves `count` recipients from one place to another, or in (from PLACE_NONE) and out (to PLACE_NONE). */
+void worker_move(struct worker *worker, unsigned from, unsigned to, uint64_t count);
+/* Places a recipient: on its lane, or on its domain until the MX answer is there. It was counted as received. */
+void worker_place_recipient(struct worker *worker, struct recipient *recipient,
+                            struct mono_time now);
+/* True when it has no session, no recipient in flight, nothing on the way to the journal. */
+bool worker_is_drained(const struct worker *worker);
+struct batch *worker_batch(const struct worker *worker, const struct recipient *recipient);

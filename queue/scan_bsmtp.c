@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * BSMTP (RFC 2442): the client's side of SMTP sessions, as a file.
+ *
+ *   stream  = *(skipped / message)         skipped = HELO / EHLO / RSET / NOOP / QUIT / blank line
+ *   message = "MAIL FROM:<" path ">" params eol 1*("RCPT TO:<" path ">" params eol)
+ *             "DATA" eol *(text-line eol) "." eol
+ *   eol     = CRLF throughout the message, or LF throughout (the file's form)
+ *
+ * Where a message ends decides who gets what, so nothing is guessed: a message ends at a lone dot
+ * whose own line end and the one before it are of the message's form, and a line that is no command
+ * where a command must stand is fatal to the stream. A generator that forgot to double a dot, or
+ * smuggles "LF . LF" into a CRLF text, thus cannot make commands of text (conformance.md 4).
+ */
+#include <errno.h>
+
+#include "queue/scan_priv.h"
+
+/*
+ * The splitter's phase, from line to line:
+ *
+ *              MAIL (RCPT: bad)               DATA              lone dot: record
+ *   BETWEEN -------------------> ENVELOPE -----------> TEXT -------------------> BETWEEN
+ *      |      DATA: bad             | MAIL, HELO, EHLO, RSET, QUIT, lone dot: the record is bad,
+ *      +-----------------> TEXT     v                                   BETWEEN
+ */
+enum bsmtp_phase { BSMTP_BETWEEN, BSMTP_ENVELOPE, BSMTP_TEXT };
+
+enum bsmtp_verb {
+    VERB_MAIL,
+    VERB_RCPT,
+    VERB_DATA,
+    VERB_NOOP,
+    VERB_RESET, /* RSET, HELO, EHLO, QUIT: an open transaction is given up */
+    VERB_DOT,
+    VERB_BLANK,
+    VERB_UNKNOWN,
+};
+
+enum bsmtp_step { STEP_SKIP, STEP_INSIDE, STEP_ENDS, STEP_ENDS_BEFORE, STEP_LOST };
+
+/* A fragment of up to so many bytes may still become a lone dot with its line end. */
+enum { DOT_LINE_MAX = 3, TEXT_LINE_MAX = 998, PARAMETER_SHOWN_MAX = 40 };
+
+static const struct {
+    struct span name;
+    enum bsmtp_verb verb;
+} VERBS[] = {
+    {{"MAIL", 4}, VERB_MAIL},  {{"RCPT", 4}, VERB_RCPT},  {{"DATA", 4}, VERB_DATA},
+    {{"NOOP", 4}, VERB_NOOP},  {{"RSET", 4}, VERB_RESET}, {{"HELO", 4}, VERB_RESET},
+    {{"EHLO", 4}, VERB_RESET}, {{"QUIT", 4}, VERB_RESET},
+};
+
+static const char BSMTP_LOST_WORDS[] = "not an SMTP command: is a dot at the start of a line in "
+                                       "the text above not doubled, or DATA missing?";
+static const char BSMTP_ENDLESS_WORDS[] = "a command line without end: is this a BSMTP file?";
+
+/* `line` without its line end. */
+static enum bsmtp_verb bsmtp_verb_of(struct span line)
+{
+    if (scan_line_is_blank(line)) {
+        return VERB_BLANK;
+    }
+    if (span_equal(line, SPAN("."))) {
+        return VERB_DOT;
+    }
+    for (size_t i = 0; i < COUNT_OF(VERBS); i++) {
+        size_t size = VERBS[i].name.size;
+        if (span_starts_nocase(line, VERBS[i].name) &&
+            (line.size == size || line.at[size] == ' ' || line.at[size] == '\t')) {
+            return VERBS[i].verb;
+        }
+    }
+    return VERB_UNKNOWN;
+}
+
+static bool bsmtp_line_is_lf(struct span line)
+{
+    ensure(line.size > 0 && line.at[line.size - 1] == '\n');
+    return line.size < 2 || line.at[line.size - 2] != '\r';
+}
+
+static enum bsmtp_step bsmtp_between(struct scan_splitter *splitter, struct span line)
+{
+    switch (bsmtp_verb_of(scan_line_chop(line))) {
+    case VERB_NOOP:
+    case VERB_RESET:
+    case VERB_BLANK:
+        return STEP_SKIP;
+    case VERB_MAIL:
+    case VERB_RCPT:
+        splitter->is_lf = bsmtp_line_is_lf(line);
+        splitter->phase = BSMTP_ENVELOPE;
+        return STEP_INSIDE;
+    case VERB_DATA:
+        splitter->is_lf = bsmtp_line_is_lf(line);
+        splitter->is_edge = true;
+        splitter->phase = BSMTP_TEXT;
+        return STEP_INSIDE;
+    case VERB_DOT:
+    case VERB_UNKNOWN:
+        return STEP_LOST;
+    }
+    ensure(false);
+    return STEP_LOST;
+}
+
+static enum bsmtp_step bsmtp_envelope(struct scan_splitter *splitter, struct span line)
+{
+    switch (bsmtp_verb_of(scan_line_chop(line))) {
+    case VERB_RCPT:
+    case VERB_NOOP:
+    case VERB_BLANK:
+        return STEP_INSIDE;
+    case VERB_DATA:
+        splitter->is_edge = splitter->is_lf == bsmtp_line_is_lf(line);
+        splitter->phase = BSMTP_TEXT;
+        return STEP_INSIDE;
+    case VERB_MAIL:
+    case VERB_RESET:
+        return STEP_ENDS_BEFORE;
+    case VERB_DOT:
+        return STEP_ENDS;
+    case VERB_UNKNOWN:
+        return STEP_LOST;
+    }
+    ensure(false);
+    return STEP_LOST;
+}
+
+static enum bsmtp_step bsmtp_text(struct scan_splitter *splitter, struct span line)
+{
+    bool was_edge = splitter->is_edge;
+    bool is_whole = !splitter->is_mid_line;
+    splitter->is_edge = splitter->is_lf == bsmtp_line_is_lf(line);
+    splitter->is_mid_line = false;
+    bool is_dot =
+        is_whole && was_edge && splitter->is_edge && span_equal(scan_line_chop(line), SPAN("."));
+    return is_dot ? STEP_ENDS : STEP_INSIDE;
+}
+
+static enum bsmtp_step bsmtp_step(struct scan_splitter *splitter, struct span line)
+{
+    switch ((enum bsmtp_phase)splitter->phase) {
+    case BSMTP_BETWEEN:
+        return bsmtp_between(splitter, line);
+    case BSMTP_ENVELOPE:
+        return bsmtp_envelope(splitter, line);
+    case BSMTP_TEXT:
+        return bsmtp_text(splitter, line);
+    }
+    ensure(false);
+    return STEP_LOST;
+}
+
+/* The record is over; `lines` more line ends belong to it than those counted. */
+static void bsmtp_forget_record(struct scan_splitter *splitter, uint64_t lines)
+{
+    splitter->line += splitter->lines_inside + lines;
+    splitter->lines_inside = 0;
+    splitter->scanned = 0;
+    splitter->line_start = 0;
+    splitter->phase = BSMTP_BETWEEN;
+    splitter->is_too_long = false;
+    splitter->is_mid_line = false;
+}
+
+static enum scan_split bsmtp_fatal(struct scan_splitter *splitter, const char *words,
+                                   size_t *ret_skip, size_t *ret_size, uint64_t *ret_line,
+                                   struct scan_problem *ret_problem)
+{
+    scan_problem_set(ret_problem, "%s", words);
+    ret_problem->is_fatal = true;
+    ret_problem->line_offset = splitter->lines_inside;
+    *ret_skip = 0;
+    *ret_size = 0;
+    *ret_line = splitter->line;
+    return SCAN_SPLIT_FATAL;
+}
+
+/* The next whole line; false when its end is not there. */
+static bool bsmtp_line(struct scan_splitter *splitter, struct span bytes, size_t start,
+                       struct span *ret_line)
+{
+    size_t from = start + (size_t)splitter->scanned;
+    ensure(from <= bytes.size);
+    size_t end = from + span_find(span_of(bytes.at + from, bytes.size - from), '\n');
+    if (end == bytes.size) {
+        return false;
+    }
+    size_t line_start = start + (size_t)splitter->line_start;
+    *ret_line = span_of(bytes.at + line_start, end + 1 - line_start);
+    return true;
+}
+
+/* No line end is left in the bytes. Of a record that is being skipped all goes but what may become
+ * a lone dot, and the last byte, which may be the CR of a line end. */
+static enum scan_split bsmtp_more(struct scan_splitter *splitter, struct span bytes, size_t start,
+                                  bool is_last, size_t *ret_skip, size_t *ret_size,
+                                  uint64_t *ret_line, struct scan_problem *ret_problem)
+{
+    struct span rest = span_of(bytes.at + start, bytes.size - start);
+    bool is_between = splitter->phase == BSMTP_BETWEEN;
+    if (is_last && is_between) {
+        enum bsmtp_verb verb = bsmtp_verb_of(rest);
+        if (verb == VERB_BLANK || verb == VERB_RESET || verb == VERB_NOOP) {
+            *ret_skip = bytes.size;
+            return SCAN_SPLIT_END;
+        }
+    }
+    if (is_last) {
+        return bsmtp_fatal(splitter,
+                           is_between ? "the last line has no end: the file is cut off"
+                                      : "the file is cut off: the last message does not "
+                                        "end in a line with one dot",
+                           ret_skip, ret_size, ret_line, ret_problem);
+    }
+    if (splitter->phase != BSMTP_TEXT && rest.size > splitter->record_size_max) {
+        return bsmtp_fatal(splitter, BSMTP_ENDLESS_WORDS, ret_skip, ret_size, ret_line,
+                           ret_problem);
+    }
+    *ret_skip = start;
+    splitter->scanned = rest.size;
+    if (splitter->is_too_long && splitter->phase == BSMTP_TEXT &&
+        (splitter->is_mid_line || rest.size > DOT_LINE_MAX)) {
+        splitter->is_mid_line = true;
+        splitter->scanned = rest.size > 0;
+        *ret_skip = bytes.size - (size_t)splitter->scanned;
+    }
+    return SCAN_SPLIT_MORE;
+}
+
+/* The record is longer than it may be; `end` is behind what was seen of it. It is cut at a line's
+ * start, so that its lone dot is found whole. */
+static enum scan_split bsmtp_too_long(struct scan_splitter *splitter, size_t start,
+                                      size_t *ret_skip, size_t *ret_size, uint64_t *ret_line,
+                                      struct scan_problem *ret_problem)
+{
+    if (splitter->line_start == 0) {
+        return bsmtp_fatal(splitter, BSMTP_ENDLESS_WORDS, ret_skip, ret_size, ret_line,
+                           ret_problem);
+    }
+    size_t size = (size_t)splitter->line_start;
+    splitter->line_start = 0;
+    enum scan_split split =
+        scan_split_too_long(splitter, start, ret_skip, ret_size, ret_line, ret_problem);
+    *ret_size = size;
+    return split;
+}
+
+/* The record ends with (or before) the line under way. */
+static enum scan_split bsmtp_emit(struct scan_splitter *splitter, size_t size, bool is_before,
+                                  size_t *ret_size, uint64_t *ret_line,
+                                  struct scan_problem *ret_problem)
+{
+    bool is_whole = splitter->phase == BSMTP_TEXT;
+    *ret_size = size;
+    *ret_line = splitter->line;
+    if (!is_whole) {
+        scan_problem_set(ret_problem, "a message without DATA");
+        ret_problem->line_offset = splitter->lines_inside;
+    }
+    bsmtp_forget_record(splitter, !is_before);
+    return is_whole ? SCAN_SPLIT_RECORD : SCAN_SPLIT_BAD;
+}
+
+enum scan_split scan_bsmtp_split(struct scan_splitter *splitter, struct span bytes, bool is_last,
+                                 size_t *ret_skip, size_t *ret_size, uint64_t *ret_line,
+                                 struct scan_problem *ret_problem)
+{
+    size_t start = 0;
+    for (;;) {
+        struct span line;
+        bool has_line = bsmtp_line(splitter, bytes, start, &line);
+        size_t end = has_line ? (size_t)(line.at - bytes.at) + line.size : bytes.size;
+        if (!splitter->is_too_long && end - start > splitter->record_size_max) {
+            return bsmtp_too_long(splitter, start, ret_skip, ret_size, ret_line, ret_problem);
+        }
+        if (!has_line) {
+            return bsmtp_more(splitter, bytes, start, is_last, ret_skip, ret_size, ret_line,
+                              ret_problem);
+        }
+        enum bsmtp_step step = bsmtp_step(splitter, line);
+        bool is_over = step == STEP_ENDS || step == STEP_ENDS_BEFORE;
+        if (step == STEP_LOST) {
+            return bsmtp_fatal(splitter, BSMTP_LOST_WORDS, ret_skip, ret_size, ret_line,
+                               ret_problem);
+        }
+        if (step == STEP_ENDS_BEFORE) {
+            end = (size_t)(line.at - bytes.at);
+        }
+        if (is_over && !splitter->is_too_long) {
+            *ret_skip = start;
+            return bsmtp_emit(splitter, end - start, step == STEP_ENDS_BEFORE, ret_size, ret_line,
+                              ret_problem);
+        }
+        if (is_over || step == STEP_SKIP) {
+            bsmtp_forget_record(splitter, step != STEP_ENDS_BEFORE);
+            start = end;
+            continue;
+        }
+        splitter->lines_inside++;
+        start = splitter->is_too_long ? end : start;
+        splitter->scanned = end - start;
+        splitter->line_start = splitter->scanned;
+    }
+}
+
+/* One line of the record in the message's form, without its end. */
+struct bsmtp_reader {
+    struct cursor cursor;
+    bool is_lf;
+    uint64_t lines_count; /* taken */
+};
+
+static int bsmtp_problem(struct bsmtp_reader *reader, struct scan_problem *ret_problem,
+                         const char *words)
+{
+    scan_problem_set(ret_problem, "%s", words);
+    ret_problem->line_offset = reader->lines_count > 0 ? reader->lines_count - 1 : 0;
+    return -EINVAL;
+}
+
+static int bsmtp_take_line(struct bsmtp_reader *reader, struct span *ret_line,
+                           struct scan_problem *ret_problem)
+{
+    struct span line = cursor_take_until(&reader->cursor, '\n');
+    reader->lines_count++;
+    if (!cursor_take_byte(&reader->cursor, '\n')) {
+        return bsmtp_problem(reader, ret_problem, "the line has no end");
+    }
+    bool is_lf = line.size == 0 || line.at[line.size - 1] != '\r';
+    if (is_lf != reader->is_lf) {
+        return bsmtp_problem(reader, ret_problem,
+                             is_lf ? "ends in LF, where the message began with CRLF"
+                                   : "ends in CRLF, where the message began with LF");
+    }
+    line.size -= !is_lf;
+    if (span_find(line, '\r') < line.size) {
+        return bsmtp_problem(reader, ret_problem, "a carriage return inside the line");
+    }
+    if (span_find(line, '\0') < line.size) {
+        return bsmtp_problem(reader, ret_problem, "a NUL byte");
+    }
+    *ret_line = line;
+    return 0;
+}
+
+/* "<" path ">", with quoted strings in which ">" may stand (RFC 5321 4.1.2). */
+static bool bsmtp_take_path(struct cursor *cursor, struct span *ret_path)
+{
+    if (!cursor_take_byte(cursor, '<')) {
+        return false;
+    }
+    const char *start = cursor->at;
+    bool is_quoted = false;
+    char byte;
+    while (cursor_take(cursor, &byte)) {
+        if (byte == '\\' && is_quoted) {
+            (void)cursor_take(cursor, &byte);
+        } else if (byte == '"') {
+            is_quoted = !is_quoted;
+        } else if (byte == '>' && !is_quoted) {
+            *ret_path = span_of(start, (size_t)(cursor->at - start) - 1);
+            return ret_path->size <= SCAN_PATH_MAX;
+        }
+    }
+    return false;
+}
+
+/* SIZE=n and BODY=7BIT or 8BITMIME change nothing: both are found out from the text itself. */
+static bool bsmtp_parameter_is_known(struct span parameter)
+{
+    if (span_starts_nocase(parameter, SPAN("SIZE="))) {
+        struct cursor cursor = cursor_of(span_of(parameter.at + 5, parameter.size - 5));
+        uint64_t size;
+        return cursor_take_uint(&cursor, UINT64_MAX, &size) && cursor_left(&cursor) == 0;
+    }
+    return span_equal_nocase(parameter, SPAN("BODY=7BIT")) ||
+           span_equal_nocase(parameter, SPAN("BODY=8BITMIME"));
+}
+
+static int bsmtp_take_parameters(struct bsmtp_reader *reader, struct cursor *cursor,
+                                 struct scan_problem *ret_problem)
+{
+    while (cursor_left(cursor) > 0) {
+        if (!cursor_take_byte(cursor, ' ')) {
+            return bsmtp_problem(reader, ret_problem, "no blank between > and what follows");
+        }
+        struct span parameter = cursor_take_until(cursor, ' ');
+        if (parameter.size > 0 && !bsmtp_parameter_is_known(parameter)) {
+            (void)bsmtp_problem(reader, ret_problem, "");
+            uint64_t line_offset = ret_problem->line_offset;
+            scan_problem_set(ret_problem, "the parameter \"%s\" is not known here: remove it",
+                             scan_show(parameter).text);
+            ret_problem->line_offset = line_offset;
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+/* `line` is "MAIL .." or "RCPT ..": what stands between < and >. */
+static int bsmtp_take_command(struct bsmtp_reader *reader, struct span line, struct span word,
+                              struct span *ret_path, struct scan_problem *ret_problem)
+{
+    struct cursor cursor = cursor_of(line);
+    struct span verb;
+    ensure(cursor_take_span(&cursor, 4, &verb));
+    while (cursor_take_byte(&cursor, ' ')) {
+    }
+    struct span keyword;
+    if (!cursor_take_span(&cursor, word.size, &keyword) || !span_equal_nocase(keyword, word)) {
+        return bsmtp_problem(reader, ret_problem,
+                             "write MAIL FROM:<ann@example.org> and RCPT TO:<bob@example.org>");
+    }
+    while (cursor_take_byte(&cursor, ' ')) {
+    }
+    if (!bsmtp_take_path(&cursor, ret_path)) {
+        return bsmtp_problem(reader, ret_problem,
+                             "no address between < and >, or one that is too long");
+    }
+    return bsmtp_take_parameters(reader, &cursor, ret_problem);
+}
+
+static int bsmtp_take_rcpt(struct bsmtp_reader *reader, struct span line,
+                           struct scan_message *message, struct scan_problem *ret_problem)
+{
+    if (message->rcpts_count == SCAN_RCPTS_MAX) {
+        return bsmtp_problem(reader, ret_problem, "more than 1000 RCPT: repeat the message");
+    }
+    struct span path;
+    int result = bsmtp_take_command(reader, line, SPAN("TO:"), &path, ret_problem);
+    if (result != 0) {
+        return result;
+    }
+    if (path.size == 0) {
+        return bsmtp_problem(reader, ret_problem, "<> is no recipient");
+    }
+    message->rcpts[message->rcpts_count++] = path;
+    return 0;
+}
+
+/* MAIL, RCPTs, DATA. */
+static int bsmtp_take_envelope(struct bsmtp_reader *reader, struct scan_message *message,
+                               struct scan_problem *ret_problem)
+{
+    struct span line;
+    int result = bsmtp_take_line(reader, &line, ret_problem);
+    if (result != 0) {
+        return result;
+    }
+    if (bsmtp_verb_of(line) != VERB_MAIL) {
+        return bsmtp_problem(reader, ret_problem, "out of order: MAIL must come first");
+    }
+    result = bsmtp_take_command(reader, line, SPAN("FROM:"), &message->sender, ret_problem);
+    message->rcpts_count = 0;
+    while (result == 0) {
+        result = bsmtp_take_line(reader, &line, ret_problem);
+        enum bsmtp_verb verb = result == 0 ? bsmtp_verb_of(line) : VERB_UNKNOWN;
+        if (result == 0 && verb == VERB_DATA) {
+            break;
+        }
+        if (result == 0 && verb != VERB_RCPT) {
+            return bsmtp_problem(reader, ret_problem,
+                                 "out of order: only RCPT may stand between MAIL and DATA");
+        }
+        if (result == 0) {
+            result = bsmtp_take_rcpt(reader, line, message, ret_problem);
+        }
+    }
+    if (result == 0 && line.size != 4) {
+        return bsmtp_problem(reader, ret_problem, "DATA takes nothing behind it");
+    }
+    if (result == 0 && message->rcpts_count == 0) {
+        return bsmtp_problem(reader, ret_problem, "no RCPT: nobody would get the message");
+    }
+    return result;
+}
+
+/* Bits of all bytes; the loop is one the compiler vectorises. */
+static unsigned char bits_of(struct span line)
+{
+    unsigned char bits = 0;
+    for (size_t i = 0; i < line.size; i++) {
+        bits |= (unsigned char)line.at[i];
+    }
+    return bits;
+}
+
+static int bsmtp_take_text(struct bsmtp_reader *reader, struct scan_message *message,
+                           struct scan_problem *ret_problem)
+{
+    const char *start = reader->cursor.at;
+    message->size = 0;
+    unsigned char bits = 0;
+    for (;;) {
+        const char *line_start = reader->cursor.at;
+        struct span line;
+        int result = bsmtp_take_line(reader, &line, ret_problem);
+        if (result != 0) {
+            return result;
+        }
+        bool has_dot = line.size > 0 && line.at[0] == '.';
+        if (has_dot && line.size == 1) {
+            message->body = span_of(start, (size_t)(line_start - start));
+            message->is_8bit = bits >= 0x80;
+            return 0;
+        }
+        if (has_dot && line.at[1] != '.') {
+            return bsmtp_problem(reader, ret_problem,
+                                 "begins with one dot: double dots at the start of a line");
+        }
+        if (line.size - has_dot > TEXT_LINE_MAX) {
+            return bsmtp_problem(reader, ret_problem,
+                                 "longer than 998 bytes: use quoted-printable or base64");
+        }
+        bits |= bits_of(line);
+        message->size += line.size - has_dot + 2;
+    }
+}
+
+int scan_record_message(struct span record, struct scan_message *ret_message,
+                        struct scan_problem *ret_problem)
+{
+    size_t first_end = span_find(record, '\n');
+    struct bsmtp_reader reader = {.cursor = cursor_of(record)};
+    if (first_end == record.size) {
+        return bsmtp_problem(&reader, ret_problem, "the line has no end");
+    }
+    reader.is_lf = first_end == 0 || record.at[first_end - 1] != '\r';
+    int result = bsmtp_take_envelope(&reader, ret_message, ret_problem);
+    if (result == 0) {
+        ret_message->is_lf = reader.is_lf;
+        result = bsmtp_take_text(&reader, ret_message, ret_problem);
+    }
+    if (result == 0 && cursor_left(&reader.cursor) > 0) {
+        reader.lines_count++;
+        result = bsmtp_problem(&reader, ret_problem, "text behind the lone dot");
+    }
+    return result;
+}

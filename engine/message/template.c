@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/message/template.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/message/builder.h"
+#include "engine/message/encode.h"
+#include "engine/message/field.h"
+#include "engine/message/parts.h"
+#include "engine/message/template_priv.h"
+
+/* One line of the file into the wire form. The first line end of the file decides what the others
+ * must be. */
+static int put_line(struct builder *builder, struct writer *writer, struct span line, bool is_crlf,
+                    bool is_ended, uint64_t number)
+{
+    bool has_cr = line.size > 0 && line.at[line.size - 1] == '\r';
+    if (is_ended && is_crlf && !has_cr) {
+        return builder_fail(builder, number, "a lone LF in a file with CRLF line ends");
+    }
+    if (is_ended && !is_crlf && has_cr) {
+        return builder_fail(builder, number, "a CRLF in a file with LF line ends");
+    }
+    if (is_ended && is_crlf) {
+        line.size--;
+    }
+    size_t at = span_find_break(line);
+    if (at < line.size) {
+        return builder_fail(builder, number, line.at[at] == '\0' ? "a NUL" : "a lone CR");
+    }
+    if (line.size > ENCODE_LINE_MAX) {
+        return builder_fail(builder, number, "the line is longer than %d octets", ENCODE_LINE_MAX);
+    }
+    writer_put(writer, line);
+    writer_put(writer, SPAN("\r\n"));
+    return 0;
+}
+
+static int put_lines(struct builder *builder, struct writer *writer, struct span eml)
+{
+    struct cursor cursor = cursor_of(eml);
+    size_t first = span_find(eml, '\n');
+    bool is_crlf = first < eml.size && first > 0 && eml.at[first - 1] == '\r';
+    uint64_t number = 0;
+    while (cursor_left(&cursor) > 0) {
+        struct span line = cursor_take_until(&cursor, '\n');
+        /* A last line without its end is given one. */
+        bool is_ended = cursor_take_byte(&cursor, '\n');
+        int error = put_line(builder, writer, line, is_crlf, is_ended, ++number);
+        if (error != 0) {
+            return error;
+        }
+    }
+    return 0;
+}
+
+static bool has_blank_line(struct span text)
+{
+    return span_starts(text, SPAN("\r\n")) || memmem(text.at, text.size, "\r\n\r\n", 4) != NULL;
+}
+
+/* The file in wire form: CRLF line ends, a blank line behind the header (also if there is no body).
+ */
+static int take_wire_form(struct builder *builder, struct span eml)
+{
+    size_t lines = 2;
+    for (size_t i = 0; i < eml.size; i++) {
+        lines += eml.at[i] == '\n';
+    }
+    size_t size_max = eml.size + 2 * lines;
+    char *text = builder_keep(builder, size_max);
+    if (text == NULL) {
+        return -EINVAL;
+    }
+    struct writer writer = writer_of(text, size_max);
+    int error = put_lines(builder, &writer, eml);
+    if (error != 0) {
+        return error;
+    }
+    if (!has_blank_line(writer_span(&writer))) {
+        writer_put(&writer, SPAN("\r\n"));
+    }
+    ensure(!writer.is_full);
+    builder->text = writer_span(&writer);
+    return 0;
+}
+
+/*
+ * A message without placeholders is the same for all: its Message-ID, the one segment that could
+ * still differ, loses the recipient's number.
+ */
+static void settle_ordinal(struct template *template)
+{
+    for (uint32_t i = 0; i < template->headers_count && !template->is_varied; i++) {
+        struct segment *segment = &template->segments[i];
+        if (segment->kind == SEGMENT_ORDINAL) {
+            *segment = (struct segment){.kind = SEGMENT_CONSTANT, .text = SPAN_NONE};
+        }
+    }
+}
+
+static int compile(struct builder *builder, struct span eml)
+{
+    const struct template_options *options = builder->options;
+    if (options->size_max > 0 && eml.size > options->size_max) {
+        return builder_fail(builder, 0, "the message is longer than %llu bytes",
+                            (unsigned long long)options->size_max);
+    }
+    if (eml.size > UINT32_MAX / 4) {
+        return builder_fail(builder, 0, "the message is longer than 1 GB");
+    }
+    size_t header_size = 0;
+    if (take_wire_form(builder, eml) != 0 || field_check_all(builder, &header_size) != 0) {
+        return -EINVAL;
+    }
+    struct parts *parts = malloc(sizeof(*parts));
+    if (parts == NULL) {
+        return builder_fail(builder, 0, "out of memory");
+    }
+    int error = parts_init(parts, builder, header_size);
+    if (error == 0) {
+        error = field_put_all(builder, parts, header_size);
+    }
+    if (error == 0) {
+        error = parts_put_body(parts, builder, header_size);
+    }
+    parts_deinit(parts);
+    free(parts);
+    if (error != 0) {
+        return error;
+    }
+    settle_ordinal(builder->template);
+    return builder_finish(builder);
+}
+
+static struct template *create(struct template_problem *problem)
+{
+    problem->line = 0;
+    problem->text[0] = '\0';
+    struct template *template = calloc(1, sizeof(*template));
+    if (template == NULL) {
+        struct writer writer = writer_of(problem->text, sizeof(problem->text));
+        writer_put(&writer, SPAN("out of memory\0"));
+    }
+    return template;
+}
+
+struct template *template_compile(struct span eml, const struct template_options *options,
+                                  struct template_problem *ret_problem)
+{
+    struct template *template = create(ret_problem);
+    if (template == NULL) {
+        return NULL;
+    }
+    template->size_max = options->size_max > 0 ? options->size_max : UINT64_MAX;
+    struct builder builder = {.template = template, .problem = ret_problem, .options = options};
+    if (compile(&builder, eml) != 0) {
+        ensure(ret_problem->text[0] != '\0');
+        template_destroy(template);
+        return NULL;
+    }
+    return template;
+}
+
+static int compile_line(struct builder *builder, struct span line)
+{
+    struct span copy;
+    if (span_find_break(line) < line.size) {
+        return builder_fail(builder, 1, "the text holds a line break or a NUL");
+    }
+    if (builder_copy(builder, line, &copy) != 0 ||
+        builder_text(builder, copy, (struct builder_style){.context = VALUE_LINE}) != 0) {
+        builder->problem->line = 1;
+        return -EINVAL;
+    }
+    return builder_finish(builder);
+}
+
+struct template *template_compile_line(struct span line, struct template_problem *ret_problem)
+{
+    struct template *template = create(ret_problem);
+    if (template == NULL) {
+        return NULL;
+    }
+    template->is_line = true;
+    template->size_max = UINT64_MAX;
+    struct builder builder = {.template = template, .problem = ret_problem};
+    if (compile_line(&builder, line) != 0) {
+        template_destroy(template);
+        return NULL;
+    }
+    return template;
+}
+
+void template_destroy(struct template *template)
+{
+    if (template == NULL) {
+        return;
+    }
+    while (template->blocks != NULL) {
+        struct template_block *block = template->blocks;
+        template->blocks = block->next;
+        free(block);
+    }
+    free(template->segments);
+    free(template->uses);
+    free(template);
+}
+
+bool template_is_constant(const struct template *template)
+{
+    return !template->is_varied;
+}
+
+uint32_t template_vars_count(const struct template *template)
+{
+    return template->vars_count;
+}
+
+struct span template_var_name(const struct template *template, uint32_t index)
+{
+    ensure(index < template->vars_count);
+    return template->vars[index].name;
+}
+
+bool template_var_has_default(const struct template *template, uint32_t index)
+{
+    ensure(index < template->vars_count);
+    return template->vars[index].has_fallback;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * template: a message with {{placeholders}}, compiled once per batch; immutable afterwards and read
+ * by all workers.
+ *
+ * The MIME tree is parsed once (GMime); text parts and header values are decoded, so that a
+ * placeholder split by an encoding is found; each is compiled into segments. Segments without
+ * placeholders are encoded once, at compile time, in wire form (CRLF).
+ *
+ * Syntax (merge kind; the full language comes later): {{name}} escaped for where it stands (HTML in
+ * text/html, none in text/plain, RFC 2047 in headers when needed), {{{name}}} or {{&name}} raw,
+ * {{name|default text}}. Names: [A-Za-z0-9_][A-Za-z0-9_.-]*, at most 64 bytes. Set by the engine:
+ * _to, _id, _batch, _vid (token of the recipient for VERP). A literal "{{" is written {{{{.
+ *
+ * Header safety: a value with CR, LF or NUL never enters a header (render fails for that recipient:
+ * bad input, conformance 4). Headers removed: Bcc, Return-Path, Content-Length, X-Sender,
+ * X-Receiver, X-Ramjet-*. Added when missing: Date (the batch's accept time), Message-ID
+ * (<batch-id.ordinal@domain of From>, so that every repeat carries the same, LAW 6), MIME-Version
+ * with MIME content. From must be there, once. Lines over 998 octets, bare CR, NUL, lone LF in a
+ * CRLF file: a problem that names the line. A file with LF line ends throughout is fine.
+ *
+ * Bounds: message size limit by options; TEMPLATE_VARS_MAX names; TEMPLATE_SEGMENTS_MAX.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/base/bytes.h"
+#include "engine/base/clock.h"
+
+enum { TEMPLATE_VARS_MAX = 128, TEMPLATE_SEGMENTS_MAX = 4096, TEMPLATE_PIECES_MAX = 48 };
+
+struct template_problem {
+    uint64_t line; /* of message.eml, 0 = unknown */
+    char text[256];
+};
+
+struct template_options {
+    struct span batch_id;
+    struct wall_time date;
+    uint64_t size_max;
+};
+
+struct template;
+
+/* NULL with the problem filled in. `eml` is borrowed during the call only. */
+struct template *template_compile(struct span eml, const struct template_options *options,
+                                  struct template_problem *ret_problem);
+/* A text of one line with placeholders, such as the envelope sender. */
+struct template *template_compile_line(struct span line, struct template_problem *ret_problem);
+void template_destroy(struct template *template); /* NULL-safe */
+
+/* True when every recipient gets the same bytes: no placeholder, and Message-ID given in the file
+ * (else one for the batch is set: constant). */
+bool template_is_constant(const struct template *template);
+uint32_t template_vars_count(const struct template *template);
+struct span template_var_name(const struct template *template, uint32_t index);
+/* Whether variable `index` has a default everywhere it is used. */
+bool template_var_has_default(const struct template *template, uint32_t index);
+
+enum template_missing { TEMPLATE_MISSING_REJECT, TEMPLATE_MISSING_EMPTY, TEMPLATE_MISSING_LITERAL };
+
+/* The values of one recipient: `values[i]` belongs to template_var_name(i); `at` NULL = not given.
+ * The caller fills _to, _id, ... as well: they are ordinary names here, except that _vid and
+ * Message-ID are made from `ordinal`. */
+struct render_input {
+    const struct span *values;
+    uint32_t ordinal;
+    enum template_missing missing;
+    bool is_7bit; /* for a server without 8BITMIME: 8-bit parts go as quoted-printable, or the
+                     render fails */
+};
+
+/* Pieces in order make the message in wire form before dot-stuffing: CRLF line ends, ends in CRLF.
+ * A piece points into the template (valid while it lives) or into the scratch memory. */
+struct render_output {
+    struct writer scratch; /* in: memory of the caller */
+    struct span pieces[TEMPLATE_PIECES_MAX];
+    uint32_t pieces_count; /* too many segments: neighbours are joined in scratch */
+    uint64_t size;         /* octets in all */
+    bool is_8bit;          /* some octet is not ASCII: needs 8BITMIME */
+    bool is_utf8;          /* so in the header of the message: needs SMTPUTF8 */
+};
+
+/* 0; -EINVAL: this recipient's values cannot be used (problem filled in); -ENOSPC: the scratch is
+ * too small. */
+int template_render(const struct template *template, const struct render_input *input,
+                    struct render_output *output, struct template_problem *ret_problem)
+    __attribute__((warn_unused_result));
+/* For template_compile_line: into the writer, e.g. the envelope sender. Same returns. */
+int template_render_line(const struct template *template, const struct render_input *input,
+                         struct writer *writer, struct template_problem *ret_problem)
+    __attribute__((warn_unused_result));
+/* Scan time: 0, or -EINVAL naming the first missing or unusable variable; the same answer as
+ * template_render would give. */
+int template_check(const struct template *template, const struct render_input *input,
+                   struct template_problem *ret_problem) __attribute__((warn_unused_result));

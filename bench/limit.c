@@ -192,5 +192,6 @@ int main(int argc, char **argv)
     program.config.deadline =
         mono_add_ns(clock_mono(clock_system()), (int64_t)(program.seconds_max * (double)NS_PER_S));
     parts_run(&program);
+    limit_load_deinit(&program.config.load);
     return result_print(&program);
 }

@@ -56,3 +56,10 @@ struct limit_load limit_load_render(size_t message_size)
         .message = message_render(message_size),
     };
 }
+
+void limit_load_deinit(struct limit_load *load)
+{
+    free((char *)load->envelope.at);
+    free((char *)load->message.at);
+    *load = (struct limit_load){.hello = SPAN_NONE};
+}

@@ -46,8 +46,9 @@ struct limit_part {
 enum { LIMIT_MESSAGE_MIN = 256 };
 
 /* `message_size`: bytes of the message without the lone dot, at least LIMIT_MESSAGE_MIN. Exits when
- * there is no memory; the bytes stay to the end of the program. */
+ * there is no memory. */
 struct limit_load limit_load_render(size_t message_size);
+void limit_load_deinit(struct limit_load *load);
 /* Bodies of the threads: through the engine's transport, or over a bare ring of their own. */
 void *limit_net_main(void *part);
 void *limit_raw_main(void *part);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * addr: an IP address with a port. Plain values; the only header of net/ that dns/ may include. Pure functions, any actor.
+ * addr: an IP address with a port. Plain values; the only header of net/ that dns/ may include.
+ * Pure functions, any actor.
  */
 #pragma once
 
@@ -20,12 +21,14 @@ struct net_addr {
 
 enum { NET_ADDR_TEXT_MAX = 64 };
 
-/* "192.0.2.1", "2001:db8::1", "[2001:db8::1]:25", "192.0.2.1:25"; port 0 when none is given. Hosts by name are not taken. */
+/* "192.0.2.1", "2001:db8::1", "[2001:db8::1]:25", "192.0.2.1:25"; port 0 when none is given. Hosts
+ * by name are not taken. */
 bool net_addr_parse(struct span text, struct net_addr *ret_addr);
 /* The address without its port / with it ("192.0.2.1:25", "[::1]:25"). */
 void net_addr_put(struct writer *writer, const struct net_addr *addr);
 void net_addr_put_port(struct writer *writer, const struct net_addr *addr);
 bool net_addr_equal(const struct net_addr *a, const struct net_addr *b);
 bool net_addr_is_loopback(const struct net_addr *addr);
-/* Loopback, private, link-local, multicast, unspecified: what a public MX must not point to (conformance 3.10). */
+/* Loopback, private, link-local, multicast, unspecified: what a public MX must not point to
+ * (conformance 3.10). */
 bool net_addr_is_special(const struct net_addr *addr);

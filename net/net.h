@@ -1,33 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * net: the transport seam: connect, send, receive, close. One contract for io_uring, our own TCP and the simulated network.
+ * net: the transport seam: connect, send, receive, close. One contract for io_uring, our own TCP
+ * and the simulated network.
  *
- * One `struct net_loop` belongs to one actor (a worker; in bench/ a thread). A connection is named by a `struct net_conn_id` (index and
- * generation): stale ids are rejected with -ESTALE. Everything that happens is told by the one callback given at creation, and only from
- * within net_run_once of the owning thread.
+ * One `struct net_loop` belongs to one actor (a worker; in bench/ a thread). A connection is named
+ * by a `struct net_conn_id` (index and generation): stale ids are rejected with -ESTALE. Everything
+ * that happens is told by the one callback given at creation, and only from within net_run_once of
+ * the owning thread.
  *
  * Events of one connection:
  *   CONNECTED      a connect of ours is established
- *   ACCEPTED       a listener got a new connection (`conn` is the new one, `user` the listener's); name its user with net_set_user
+ *   ACCEPTED       a listener got a new connection (`conn` is the new one, `user` the
+ *                  listener's); name its user with net_set_user
  *   RX             bytes came; `rx` is lent until the callback returns
- *   TXDONE         the next `txdone_size` bytes of what was sent may be reused, in the order of the sends
+ *   TXDONE         the next `txdone_size` bytes of what was sent may be reused, in the order
+ *                  of the sends
  *   PEER_FIN       the peer will send no more; sending is still allowed
- *   CLOSED         the end, with `error` (NET_OK after a graceful close of ours): always comes, exactly once, and nothing after it. Memory
- *                  of segments not yet told TXDONE may be reused from here on.
+ *   CLOSED         the end, with `error` (NET_OK after a graceful close of ours): always comes,
+ *                  exactly once, and nothing after it. Memory of segments not yet told TXDONE
+ *                  may be reused from here on.
  *
- * Sending never blocks: what is queued is bounded by NET_SEND_SEGMENTS_MAX segments a connection; beyond that net_send takes nothing and
- * returns -EAGAIN, and a TXDONE follows. A segment with `is_copied` (at most NET_COPY_MAX bytes) is copied at once; any other memory must
- * stay unchanged until TXDONE or CLOSED. Each net_send is one piece on the wire where the transport can do so.
+ * Sending never blocks: what is queued is bounded by NET_SEND_SEGMENTS_MAX segments a connection;
+ * beyond that net_send takes nothing and returns -EAGAIN, and a TXDONE follows. A segment with
+ * `is_copied` (at most NET_COPY_MAX bytes) is copied at once; any other memory must stay unchanged
+ * until TXDONE or CLOSED. Each net_send is one piece on the wire where the transport can do so.
  *
- * A closed or reset peer shows as CLOSED(NET_RESET ..), never as a signal or as an error return of send.
+ * A closed or reset peer shows as CLOSED(NET_RESET ..), never as a signal or as an error return of
+ * send.
  *
- * What may be asked when: sends before CONNECTED wait for it. After net_close only TXDONE and CLOSED come, and net_send and net_rx_stop
- * return -ESTALE; a second close may turn a graceful one into an abort. A close before CONNECTED gives the connect up, with what was
- * queued. Two half closes do not make a CLOSED: the end is asked for by net_close, or forced by an error. It is a bug to send after
- * NET_FIN, more than NET_SEND_SEGMENTS_MAX segments in one call, or a copied segment longer than NET_COPY_MAX.
+ * What may be asked when: sends before CONNECTED wait for it. After net_close only TXDONE and
+ * CLOSED come, and net_send and net_rx_stop return -ESTALE; a second close may turn a graceful one
+ * into an abort. A close before CONNECTED gives the connect up, with what was queued. Two half
+ * closes do not make a CLOSED: the end is asked for by net_close, or forced by an error. It is a
+ * bug to send after NET_FIN, more than NET_SEND_SEGMENTS_MAX segments in one call, or a copied
+ * segment longer than NET_COPY_MAX.
  *
- * Bounds: connections <= conns_max (net_connect returns -ENOBUFS), work per net_run_once bounded by the implementation.
- * One conformance suite (tests/unit/net/net_suite) runs against every implementation.
+ * Bounds: connections <= conns_max (net_connect returns -ENOBUFS), work per net_run_once bounded by
+ * the implementation. One conformance suite (tests/unit/net/net_suite) runs against every
+ * implementation.
  */
 #pragma once
 
@@ -101,8 +111,8 @@ struct net_config {
 struct net_loop;
 
 struct net_ops {
-    /* `source` with NET_NONE or port 0 lets the system choose. 0, or -ENOBUFS when the table is full. CONNECTED or CLOSED follows, never
-     * from within this call. */
+    /* `source` with NET_NONE or port 0 lets the system choose. 0, or -ENOBUFS when the table is
+     * full. CONNECTED or CLOSED follows, never from within this call. */
     int (*connect)(struct net_loop *loop, const struct net_addr *source,
                    const struct net_addr *destination, uint32_t timeout_ms, void *user,
                    struct net_conn_id *ret_conn);
@@ -114,12 +124,15 @@ struct net_ops {
                 size_t segments_count, unsigned flags);
     /* No RX events while stopped; the peer feels it by the closing window. */
     int (*rx_stop)(struct net_loop *loop, struct net_conn_id conn, bool is_stopped);
-    /* Graceful (what is queued is sent, then FIN) or abort (RST). CLOSED always follows, never from within this call. Idempotent. */
+    /* Graceful (what is queued is sent, then FIN) or abort (RST). CLOSED always follows, never from
+     * within this call. Idempotent. */
     int (*close)(struct net_loop *loop, struct net_conn_id conn, bool is_abort);
     int (*set_user)(struct net_loop *loop, struct net_conn_id conn, void *user);
-    /* Submits what was asked, dispatches events of what has come; returns when it wants to be called again (MONO_NEVER: wait is enough). */
+    /* Submits what was asked, dispatches events of what has come; returns when it wants to be
+     * called again (MONO_NEVER: wait is enough). */
     struct mono_time (*run_once)(struct net_loop *loop, struct mono_time now);
-    /* Sleeps until something came, the waker, or the deadline; also submits. Only the thread loop calls it; absent (NULL) in the simulator. */
+    /* Sleeps until something came, the waker, or the deadline; also submits. Only the thread loop
+     * calls it; absent (NULL) in the simulator. */
     void (*wait)(struct net_loop *loop, struct mono_time now, struct mono_time deadline);
     /* Destroys the loop; open connections are aborted without events. */
     void (*destroy)(struct net_loop *loop);
@@ -129,8 +142,9 @@ struct net_loop {
     const struct net_ops *ops;
 };
 
-/* The io_uring transport. NULL + *ret_error (-errno) when the kernel does not allow it. To be used by one thread only: rings and all are
- * made at the first use by that thread, so that another thread may create the loop. */
+/* The io_uring transport. NULL + *ret_error (-errno) when the kernel does not allow it. To be used
+ * by one thread only: rings and all are made at the first use by that thread, so that another
+ * thread may create the loop. */
 struct net_loop *net_uring_create(const struct net_config *config, int *ret_error);
 
 static inline int net_connect(struct net_loop *loop, const struct net_addr *source,

@@ -145,7 +145,9 @@ static inline struct disk_op *disk_reap(struct disk *disk)
     return disk->ops->reap(disk);
 }
 
-void disk_destroy(struct disk *disk); /* NULL-safe */
+/* NULL-safe. Waits for the ops in flight, which stay the caller's; by the owner's thread when there
+ * are any. */
+void disk_destroy(struct disk *disk);
 
 /* Shorthands over disk_run; each returns the op's result. */
 int disk_open(struct disk *disk, int dir, const char *path, unsigned flags);

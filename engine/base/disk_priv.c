@@ -414,7 +414,7 @@ int64_t disk_priv_run(struct disk_op *op)
 
 void disk_watch_init(struct disk_watch *watch)
 {
-    watch->inotify_fd = -1;
+    *watch = (struct disk_watch){.inotify_fd = -1};
 }
 
 void disk_watch_deinit(struct disk_watch *watch)
@@ -422,13 +422,45 @@ void disk_watch_deinit(struct disk_watch *watch)
     if (watch->inotify_fd >= 0) {
         (void)close(watch->inotify_fd);
     }
-    watch->inotify_fd = -1;
+    disk_watch_init(watch);
+}
+
+/* A directory that is gone took its watch along: then there is nothing to remove. */
+static void watch_stop(struct disk_watch *watch)
+{
+    for (uint32_t i = 0; i < watch->count; i++) {
+        (void)inotify_rm_watch(watch->inotify_fd, watch->ids[i]);
+    }
+    watch->count = 0;
+    (void)disk_watch_drain(watch);
+}
+
+static int watch_add(struct disk_watch *watch, int dir_fd)
+{
+    char path[sizeof("/proc/self/fd/-2147483648")];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", dir_fd);
+    uint32_t events = IN_MOVED_TO | IN_CLOSE_WRITE | IN_CREATE | IN_ONLYDIR;
+    int id = inotify_add_watch(watch->inotify_fd, path, events);
+    if (id < 0) {
+        return -errno;
+    }
+    for (uint32_t i = 0; i < watch->count; i++) {
+        if (watch->ids[i] == id) {
+            return 0;
+        }
+    }
+    if (watch->count == DISK_WATCHES_MAX) {
+        (void)inotify_rm_watch(watch->inotify_fd, id);
+        return -ENOSPC;
+    }
+    watch->ids[watch->count++] = id;
+    return 0;
 }
 
 int disk_watch_set(struct disk_watch *watch, int dir_fd)
 {
     if (dir_fd < 0) {
-        disk_watch_deinit(watch);
+        watch_stop(watch);
         return 0;
     }
     if (watch->inotify_fd < 0) {
@@ -437,10 +469,7 @@ int disk_watch_set(struct disk_watch *watch, int dir_fd)
             return -errno;
         }
     }
-    char path[sizeof("/proc/self/fd/-2147483648")];
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", dir_fd);
-    uint32_t events = IN_MOVED_TO | IN_CLOSE_WRITE | IN_CREATE | IN_ONLYDIR;
-    return inotify_add_watch(watch->inotify_fd, path, events) < 0 ? -errno : 0;
+    return watch_add(watch, dir_fd);
 }
 
 /* What happened does not matter, not even an overflow: the reader scans the directory anyway. */

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The resolver against a real name server (knotd) on loopback.
+
+test_dns.py DNS_PROBE. Zones are written into a temporary directory, knotd serves them on a free port, and dns_probe's lines are compared with
+the tables below. A zone without a file gives SERVFAIL, an unknown zone REFUSED, a socket that nobody reads a timeout.
+"""
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+SKIP = 77
+START_DEADLINE_S = 30
+
+MANY = "".join(f"many 3600 MX 10 a-rather-long-name-for-mail-exchanger-number-{i:03}.many\n" for i in range(60))
+
+ZONE = f"""
+$ORIGIN mail.test.
+@            3600 SOA ns hostmaster 1 7200 900 1209600 300
+@            3600 NS  ns
+ns           3600 A   192.0.2.53
+plain        3600 MX  10 mx1
+mx1          1800 A   192.0.2.1
+two          3600 MX  20 mx2
+two          3600 MX  10 mx1
+mx2          1700 A   192.0.2.2
+mx2          1600 AAAA 2001:db8::2
+equal        3600 MX  10 eq-a
+equal        3600 MX  10 eq-b
+eq-a         3600 A   192.0.2.11
+eq-b         3600 A   192.0.2.12
+alias        900  CNAME plain
+alias-alias  800  CNAME alias
+alias-out    700  CNAME plain.other.test.
+alias-gone   900  CNAME nowhere
+loop-a       900  CNAME loop-b
+loop-b       900  CNAME loop-a
+implicit     1500 A   192.0.2.20
+implicit     1500 AAAA 2001:db8::20
+null         3600 MX  0 .
+null         3600 A   192.0.2.9
+aaaa-only    3600 MX  10 mx6
+mx6          3600 AAAA 2001:db8::6
+dangling     3600 MX  10 nowhere
+dangling     3600 A   192.0.2.9
+ip           3600 MX  10 127.0.0.1.
+special      3600 MX  10 inside
+inside       3600 A   10.0.0.1
+txt          3600 TXT "no address"
+half-broken  3600 MX  10 mx.broken.test.
+half-broken  3600 MX  20 mx1
+*.wild       3600 MX  10 mx1
+{MANY}
+a-rather-long-name-for-mail-exchanger-number-005.many 3600 A 192.0.2.105
+"""
+
+OTHER_ZONE = """
+$ORIGIN other.test.
+@      3600 SOA ns hostmaster 1 7200 900 1209600 300
+@      3600 NS  ns
+ns     3600 A   192.0.2.53
+plain  600  MX  10 mx1.mail.test.
+"""
+
+MX1 = "10,mx1.mail.test,192.0.2.1"
+MX2 = "20,mx2.mail.test,192.0.2.2 20,mx2.mail.test,2001:db8::2"
+MANY_SITE = None  # too long to spell out: only the rest is compared
+
+# name, outcome, TTL, site, hosts
+TABLE = [
+    ("plain.mail.test", "ok", 1800, "mx1.mail.test", MX1),
+    ("two.mail.test", "ok", 1600, "(mx1|mx2).mail.test", f"{MX1} {MX2}"),
+    ("equal.mail.test", "ok", 3600, "(eq-a|eq-b).mail.test", {"10,eq-a.mail.test,192.0.2.11", "10,eq-b.mail.test,192.0.2.12"}),
+    ("alias.mail.test", "ok", 900, "mx1.mail.test", MX1),
+    ("alias-alias.mail.test", "ok", 800, "mx1.mail.test", MX1),
+    ("alias-out.mail.test", "ok", 600, "mx1.mail.test", MX1),
+    ("alias-gone.mail.test", "no_domain", 300, "-", "-"),
+    ("loop-a.mail.test", "loop", None, "-", "-"),
+    ("implicit.mail.test", "ok", 300, "implicit.mail.test", "0,implicit.mail.test,192.0.2.20 0,implicit.mail.test,2001:db8::20"),
+    ("null.mail.test", "null_mx", 3600, "-", "-"),
+    ("aaaa-only.mail.test", "ok", 3600, "mx6.mail.test", "10,mx6.mail.test,2001:db8::6"),
+    ("nowhere.mail.test", "no_domain", 300, "-", "-"),
+    ("dangling.mail.test", "no_host", 300, "-", "-"),
+    ("ip.mail.test", "no_host", 3600, "-", "-"),
+    ("special.mail.test", "no_host", None, "-", "-"),
+    ("txt.mail.test", "no_address", 300, "-", "-"),
+    ("any.wild.mail.test", "ok", 1800, "mx1.mail.test", MX1),
+    ("many.mail.test", "ok", 3600, MANY_SITE, "10,a-rather-long-name-for-mail-exchanger-number-005.many.mail.test,192.0.2.105"),
+    ("half-broken.mail.test", "ok", 60, "(mx.broken|mx1.mail).test", f"20,{MX1[3:]}"),
+    ("broken.test", "temporary", 60, "-", "-"),
+    ("unknown.example", "temporary", 60, "-", "-"),
+    ("host:mx2.mail.test", "ok", 1600, "mx2.mail.test", "0,mx2.mail.test,192.0.2.2 0,mx2.mail.test,2001:db8::2"),
+    ("host:inside.mail.test", "ok", 3600, "inside.mail.test", "0,inside.mail.test,10.0.0.1"),
+    ("host:nowhere.mail.test", "no_domain", 300, "-", "-"),
+    ("[192.0.2.1]", "ok", 86400, "[192.0.2.1]", "0,[192.0.2.1],192.0.2.1"),
+    ("[127.0.0.1]", "no_address", None, "-", "-"),
+    ("a..test", "bad_name", None, "-", "-"),
+]
+
+passed = failed = 0
+
+
+def check(what, condition, got):
+    global passed, failed
+    if condition:
+        passed += 1
+    else:
+        failed += 1
+        print(f"FAILED {what}: {got}")
+
+
+def free_port():
+    """A port free for both UDP and TCP, as far as one can know."""
+    for _ in range(100):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            port = tcp.getsockname()[1]
+            try:
+                udp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")
+
+
+def start_knot(folder, port):
+    for name, text in (("mail.test", ZONE), ("other.test", OTHER_ZONE)):
+        with open(os.path.join(folder, name), "w") as file:
+            file.write(text)
+    with open(os.path.join(folder, "knot.conf"), "w") as file:
+        file.write(
+            f"server:\n  rundir: {folder}\n  listen: 127.0.0.1@{port}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n"
+            f"database:\n  storage: {folder}/db\n"
+            f"log:\n  - target: {folder}/log\n    any: info\n"
+            f"zone:\n"
+            + "".join(f"  - domain: {zone}\n    file: {folder}/{zone}\n" for zone in ("mail.test", "other.test", "broken.test"))
+        )
+    return subprocess.Popen([knotd(), "-c", os.path.join(folder, "knot.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def knotd():
+    return shutil.which("knotd", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
+def wire_name(name):
+    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+
+
+def serves(port, zone):
+    """Whether the zone's SOA is answered with NOERROR."""
+    question = struct.pack("!HHHHHH", 1, 0, 1, 0, 0, 0) + wire_name(zone) + struct.pack("!HH", 6, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.settimeout(0.5)
+        try:
+            udp.connect(("127.0.0.1", port))
+            udp.send(question)
+            answer = udp.recv(512)
+        except OSError:
+            return False
+    return len(answer) >= 12 and answer[3] & 0x0F == 0
+
+
+def await_zones(knot, port):
+    deadline = time.monotonic() + START_DEADLINE_S
+    while not (serves(port, "mail.test") and serves(port, "other.test")):
+        if knot.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError("knotd does not serve the zones")
+        time.sleep(0.05)
+
+
+def probe(program, servers, names, timeout_ms=2000, tries=2, query_timeout_ms=20000):
+    command = [program, servers, str(timeout_ms), str(tries), str(query_timeout_ms), *names]
+    run = subprocess.run(command, stdout=subprocess.PIPE, timeout=100, text=True)
+    check(" ".join(command[:5]) + " exit", run.returncode == 0, run.returncode)
+    return run.stdout.splitlines()
+
+
+def compare(line, row):
+    name, outcome, ttl_s, site, hosts = row
+    fields = line.split(" ", 4)
+    check(name, len(fields) == 5 and fields[0] == name and fields[1] == outcome, line)
+    if len(fields) != 5:
+        return
+    check(f"{name} ttl", ttl_s is None or ttl_s - 10 <= int(fields[2]) <= ttl_s, line)
+    check(f"{name} site", site is None or fields[3] == site, line)
+    check(f"{name} hosts", set(fields[4].split(" ")) == hosts if isinstance(hosts, set) else fields[4] == hosts, line)
+
+
+def test_table(program, port):
+    lines = probe(program, f"127.0.0.1:{port}", [row[0] for row in TABLE])
+    check("lines", len(lines) == len(TABLE), lines)
+    for line, row in zip(lines, TABLE):
+        compare(line, row)
+
+
+def test_same_name_often(program, port):
+    lines = probe(program, f"127.0.0.1:{port}", ["plain.mail.test"] * 200)
+    check("200 times", len(lines) == 200 and len(set(lines)) == 1, lines[:3])
+    compare(lines[0], TABLE[0])
+
+
+def test_silence(program, port):
+    """Nobody reads: c-ares' timeouts, then our own deadline before them, then another server that does answer."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        dead = f"127.0.0.1:{silent.getsockname()[1]}"
+        row = ("plain.mail.test", "temporary", 60, "-", "-")
+        compare(probe(program, dead, [row[0]], timeout_ms=100)[0], row)
+        compare(probe(program, dead, [row[0]], timeout_ms=60000, query_timeout_ms=300)[0], row)
+        compare(probe(program, f"{dead},127.0.0.1:{port}", [row[0]], timeout_ms=300)[0], TABLE[0])
+
+
+def test_nobody(program):
+    row = ("plain.mail.test", "temporary", 60, "-", "-")
+    compare(probe(program, f"127.0.0.1:{free_port()}", [row[0]], timeout_ms=300)[0], row)
+
+
+def main():
+    if knotd() is None:
+        print("skipped: there is no knotd")
+        return SKIP
+    program = os.path.abspath(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(os.path.join(folder, "db"))
+        port = free_port()
+        knot = start_knot(folder, port)
+        try:
+            await_zones(knot, port)
+            test_table(program, port)
+            test_same_name_often(program, port)
+            test_silence(program, port)
+            test_nobody(program)
+        finally:
+            knot.terminate()
+            knot.wait()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+sys.exit(main())

@@ -29,18 +29,13 @@ enum { SMTP_VERBS_COUNT = SMTP_VERB_QUIT + 1 };
 struct smtp_verb_properties {
     struct span text; /* on the wire, up to where its argument begins */
     bool is_sync_point;
-    uint8_t good_class; /* first digit of the reply with which the client goes on */
 };
 
 static const struct smtp_verb_properties SMTP_VERBS[] = {
-    [SMTP_VERB_EHLO] = {{"EHLO ", 5}, true, 2},
-    [SMTP_VERB_HELO] = {{"HELO ", 5}, true, 2},
-    [SMTP_VERB_MAIL] = {{"MAIL FROM:<", 11}, false, 2},
-    [SMTP_VERB_RCPT] = {{"RCPT TO:<", 9}, false, 2},
-    [SMTP_VERB_DATA] = {{"DATA", 4}, true, 3},
-    [SMTP_VERB_DOT] = {{".", 1}, true, 2},
-    [SMTP_VERB_RSET] = {{"RSET", 4}, false, 2},
-    [SMTP_VERB_QUIT] = {{"QUIT", 4}, true, 2},
+    [SMTP_VERB_EHLO] = {{"EHLO ", 5}, true},         [SMTP_VERB_HELO] = {{"HELO ", 5}, true},
+    [SMTP_VERB_MAIL] = {{"MAIL FROM:<", 11}, false}, [SMTP_VERB_RCPT] = {{"RCPT TO:<", 9}, false},
+    [SMTP_VERB_DATA] = {{"DATA", 4}, true},          [SMTP_VERB_DOT] = {{".", 1}, true},
+    [SMTP_VERB_RSET] = {{"RSET", 4}, false},         [SMTP_VERB_QUIT] = {{"QUIT", 4}, true},
 };
 _Static_assert(COUNT_OF(SMTP_VERBS) == SMTP_VERBS_COUNT, "one row a verb");
 

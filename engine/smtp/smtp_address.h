@@ -8,8 +8,8 @@
  *
  *   local part   dot-atom or quoted string, at most 64 bytes (A24)
  *   domain       labels of letters, digits, '-' and '_' (B10), at most 63 bytes each and 253 in
- *                all, no dot at the end; or an address literal, [192.0.2.1], [IPv6:2001:db8::1] (B9)
- *   in all       at most 254 bytes: a path has 256 with its brackets
+ *                all, no dot at the end; or an address literal, [192.0.2.1], [IPv6:2001:db8::1]
+ * (B9) in all       at most 254 bytes: a path has 256 with its brackets
  *
  * Source routes are refused, not stripped (A34). A non-ASCII local part is refused: it needs
  * SMTPUTF8. So is a non-ASCII domain, with a reason of its own: the caller may turn it into

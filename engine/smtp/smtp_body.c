@@ -6,47 +6,28 @@
  */
 #include "engine/smtp/smtp_body.h"
 
-typedef uint8_t byte_vector __attribute__((vector_size(16)));
+#include "engine/smtp/smtp_vector.h"
 
-enum { VECTOR = sizeof(byte_vector), BLOCK = 4 * VECTOR };
+enum { BLOCK_SIZE = 4 * SMTP_VECTOR_SIZE };
 
-static byte_vector vector_at(const char *at)
+/* Not 0 where `byte` follows `before`. */
+static smtp_vector vector_pair(const char *at, smtp_vector before, smtp_vector byte)
 {
-    byte_vector vector;
-    memcpy(&vector, at, sizeof(vector));
-    return vector;
-}
-
-static byte_vector vector_of(char byte)
-{
-    return (byte_vector){0} + (uint8_t)byte;
-}
-
-static bool vector_any(byte_vector vector)
-{
-    uint64_t halves[2];
-    memcpy(halves, &vector, sizeof(halves));
-    return (halves[0] | halves[1]) != 0;
-}
-
-/* All ones where `byte` follows `before`. */
-static byte_vector vector_pair(const char *at, byte_vector before, byte_vector byte)
-{
-    return (byte_vector)((vector_at(at - 1) == before) & (vector_at(at) == byte));
+    return (smtp_vector_at(at - 1) == before) & (smtp_vector_at(at) == byte);
 }
 
 /* Index of the first "." behind LF, not counting index 0; or text.size. */
 static size_t find_dotted_line(struct span text)
 {
-    const byte_vector lf = vector_of('\n');
-    const byte_vector dot = vector_of('.');
+    const smtp_vector lf = smtp_vector_of('\n');
+    const smtp_vector dot = smtp_vector_of('.');
     size_t i = 1;
-    for (; i + BLOCK <= text.size; i += BLOCK) {
+    for (; i + BLOCK_SIZE <= text.size; i += BLOCK_SIZE) {
         const char *at = text.at + i;
-        byte_vector found = vector_pair(at, lf, dot) | vector_pair(at + VECTOR, lf, dot) |
-                            vector_pair(at + 2 * VECTOR, lf, dot) |
-                            vector_pair(at + 3 * VECTOR, lf, dot);
-        if (vector_any(found)) {
+        smtp_vector found = vector_pair(at, lf, dot) | vector_pair(at + SMTP_VECTOR_SIZE, lf, dot) |
+                            vector_pair(at + 2 * SMTP_VECTOR_SIZE, lf, dot) |
+                            vector_pair(at + 3 * SMTP_VECTOR_SIZE, lf, dot);
+        if (smtp_vector_any(found)) {
             break;
         }
     }
@@ -119,21 +100,23 @@ static uint32_t flags_of_bytes(struct span text)
     return flags;
 }
 
+static smtp_vector vector_refused(const char *at)
+{
+    smtp_vector bytes = smtp_vector_at(at);
+    return (bytes == smtp_vector_of('\r')) | (bytes < smtp_vector_of('\x01'));
+}
+
+/* The last vector may overlap the one before it. */
 static uint32_t flags_of_inside(struct span text)
 {
-    const byte_vector cr = vector_of('\r');
-    const byte_vector nul = vector_of('\0');
-    const byte_vector high = vector_of('\x7f');
-    byte_vector found = nul;
-    size_t i = 0;
-    for (; i + VECTOR <= text.size; i += VECTOR) {
-        byte_vector bytes = vector_at(text.at + i);
-        found |= (byte_vector)((bytes == cr) | (bytes == nul) | (bytes > high));
-    }
-    if (vector_any(found)) {
+    if (text.size < SMTP_VECTOR_SIZE) {
         return flags_of_bytes(text);
     }
-    return flags_of_bytes(span_of(text.at + i, text.size - i));
+    smtp_vector found = vector_refused(text.at + text.size - SMTP_VECTOR_SIZE);
+    for (size_t i = 0; i + SMTP_VECTOR_SIZE < text.size; i += SMTP_VECTOR_SIZE) {
+        found |= vector_refused(text.at + i);
+    }
+    return smtp_vector_any(found) ? flags_of_bytes(text) : 0;
 }
 
 static void check_inside(struct smtp_body_checker *check, struct span text)

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "engine/smtp/smtp_vector.h"
+
 /* Bytes of a path that are not simply fit to be written. */
 enum { PLAIN = 0, QUOTE, BACKSLASH, OUTSIDE_NEVER, NEVER };
 
@@ -11,13 +13,35 @@ static const uint8_t PATH_BYTES[256] = {
     ['>'] = OUTSIDE_NEVER, ['\\'] = BACKSLASH,    [127 ... 255] = NEVER,
 };
 
-static bool is_plain(struct span text)
+static bool is_plain_bytes(struct span text)
 {
     unsigned found = 0;
     for (size_t i = 0; i < text.size; i++) {
         found |= PATH_BYTES[(unsigned char)text.at[i]];
     }
     return found == PLAIN;
+}
+
+/* Not 0 where PATH_BYTES is not PLAIN. */
+static smtp_vector vector_not_plain(const char *at)
+{
+    smtp_vector bytes = smtp_vector_at(at);
+    return smtp_vector_unprintable(bytes, ' ' + 1) | (bytes == smtp_vector_of('"')) |
+           (bytes == smtp_vector_of('<')) | (bytes == smtp_vector_of('>')) |
+           (bytes == smtp_vector_of('\\'));
+}
+
+/* The last vector may overlap the one before it. */
+static bool is_plain(struct span text)
+{
+    if (text.size < SMTP_VECTOR_SIZE) {
+        return is_plain_bytes(text);
+    }
+    smtp_vector found = vector_not_plain(text.at + text.size - SMTP_VECTOR_SIZE);
+    for (size_t i = 0; i + SMTP_VECTOR_SIZE < text.size; i += SMTP_VECTOR_SIZE) {
+        found |= vector_not_plain(text.at + i);
+    }
+    return !smtp_vector_any(found);
 }
 
 /* A backslash makes the next byte plain, in a quoted string only; that byte must still be

@@ -12,7 +12,7 @@
  */
 #include "engine/smtp/smtp_reply.h"
 
-static const uint64_t ONES = UINT64_C(0x0101010101010101);
+#include "engine/smtp/smtp_vector.h"
 
 void smtp_reply_init(struct smtp_reply_parser *parser)
 {
@@ -31,59 +31,71 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* True when all eight are printable ASCII. A borrow or carry between bytes only starts at a byte
- * that is not, so it cannot hide one. */
-static bool is_clean_word(uint64_t word)
+static void text_copy_bytes(char *to, struct span from)
 {
-    return (((word - ONES * 0x20) | word | (word + ONES)) & (ONES * 0x80)) == 0;
+    for (size_t i = 0; i < from.size; i++) {
+        char c = from.at[i];
+        to[i] = c >= ' ' && c <= '~' ? c : (c == '\t' ? ' ' : '?');
+    }
 }
 
+static void text_copy_vector(char *to, const char *from)
+{
+    smtp_vector bytes = smtp_vector_at(from);
+    if (smtp_vector_any(smtp_vector_unprintable(bytes, ' '))) {
+        text_copy_bytes(to, span_of(from, SMTP_VECTOR_SIZE));
+    } else {
+        memcpy(to, &bytes, sizeof(bytes));
+    }
+}
+
+/* Nearly all text is clean; only a vector that is not is looked at byte by byte. The last one may
+ * overlap the one before it. */
 static void text_copy(char *to, struct span from)
 {
-    size_t i = 0;
-    while (i < from.size) {
-        uint64_t word;
-        if (from.size - i >= sizeof(word)) {
-            memcpy(&word, from.at + i, sizeof(word));
-            if (is_clean_word(word)) {
-                memcpy(to + i, &word, sizeof(word));
-                i += sizeof(word);
-                continue;
-            }
-        }
-        char c = from.at[i];
-        to[i++] = c >= ' ' && c <= '~' ? c : (c == '\t' ? ' ' : '?');
+    if (from.size < SMTP_VECTOR_SIZE) {
+        text_copy_bytes(to, from);
+        return;
     }
+    for (size_t i = 0; i + SMTP_VECTOR_SIZE < from.size; i += SMTP_VECTOR_SIZE) {
+        text_copy_vector(to + i, from.at + i);
+    }
+    size_t last = from.size - SMTP_VECTOR_SIZE;
+    text_copy_vector(to + last, from.at + last);
 }
 
 /* The text keeps the last SMTP_REPLY_TEXT_MAX bytes: what is oldest goes first. */
-static void text_append(struct smtp_reply *reply, struct span piece)
+static __attribute__((noinline)) void text_append_slow(struct smtp_reply *reply, struct span piece)
 {
-    if (piece.size == 0) {
+    if (piece.size >= SMTP_REPLY_TEXT_MAX) {
+        text_copy(reply->text, span_of(piece.at, SMTP_REPLY_TEXT_MAX));
+        reply->text_size = SMTP_REPLY_TEXT_MAX;
         return;
     }
-    if (piece.size >= SMTP_REPLY_TEXT_MAX) {
-        piece.size = SMTP_REPLY_TEXT_MAX;
-        reply->text_size = 0;
+    size_t keep = reply->text_size;
+    if (keep > SMTP_REPLY_TEXT_MAX - 1 - piece.size) {
+        keep = SMTP_REPLY_TEXT_MAX - 1 - piece.size;
     }
-    size_t blank = reply->text_size > 0 ? 1 : 0;
-    size_t size = reply->text_size + blank + piece.size;
-    if (size > SMTP_REPLY_TEXT_MAX) {
-        size_t drop = size - SMTP_REPLY_TEXT_MAX;
-        ensure(drop <= reply->text_size + blank);
-        if (drop > reply->text_size) {
-            drop = reply->text_size;
-            blank = 0;
-        }
-        reply->text_size = (uint16_t)(reply->text_size - drop);
-        memmove(reply->text, reply->text + drop, reply->text_size);
+    memmove(reply->text, reply->text + reply->text_size - keep, keep);
+    if (keep > 0) {
+        reply->text[keep++] = ' ';
     }
-    if (blank > 0) {
-        reply->text[reply->text_size++] = ' ';
-    }
-    text_copy(reply->text + reply->text_size, piece);
-    reply->text_size = (uint16_t)(reply->text_size + piece.size);
+    text_copy(reply->text + keep, piece);
+    reply->text_size = (uint16_t)(keep + piece.size);
     ensure(reply->text_size <= SMTP_REPLY_TEXT_MAX);
+}
+
+/* Most replies are one short line. */
+static void text_append(struct smtp_reply *reply, struct span piece)
+{
+    if (reply->text_size > 0 || piece.size > SMTP_REPLY_TEXT_MAX) {
+        if (piece.size > 0) {
+            text_append_slow(reply, piece);
+        }
+        return;
+    }
+    text_copy(reply->text, piece);
+    reply->text_size = (uint16_t)piece.size;
 }
 
 /* One to three digits (RFC 3463 2). */
@@ -111,16 +123,12 @@ static bool take_point(struct cursor *cursor)
     return true;
 }
 
-/* Takes the code and the blank behind it from `*text`; nothing when there is none to be believed
- * (G6). */
-static bool take_enhanced(struct span *text, char class, struct smtp_enhanced *ret_enhanced)
+/* Any enhanced code with the blank behind it. */
+static __attribute__((noinline)) bool take_enhanced_slow(struct span *text,
+                                                         struct smtp_enhanced *ret_enhanced)
 {
-    if (text->size < 5 || text->at[0] != class || class == '3') {
-        return false;
-    }
     struct cursor cursor = cursor_of(*text);
-    struct smtp_enhanced found = {.class = (uint8_t)(class - '0')};
-    cursor.at++;
+    struct smtp_enhanced found = {.class = (uint8_t)(*cursor.at++ - '0')};
     if (!take_point(&cursor) || !take_number(&cursor, &found.subject) || !take_point(&cursor) ||
         !take_number(&cursor, &found.detail)) {
         return false;
@@ -133,6 +141,27 @@ static bool take_enhanced(struct span *text, char class, struct smtp_enhanced *r
     }
     *text = span_of(cursor.at, cursor_left(&cursor));
     *ret_enhanced = found;
+    return true;
+}
+
+/* Takes the code and the blank behind it from `*text`; nothing when there is none to be believed
+ * (G6). Nearly all are d.d.d and a blank. */
+static bool take_enhanced(struct span *text, char class, struct smtp_enhanced *ret_enhanced)
+{
+    const char *at = text->at;
+    if (text->size < 5 || at[0] != class || class == '3' || at[1] != '.') {
+        return false;
+    }
+    bool is_short = text->size > 5 && at[3] == '.' && at[5] == ' ';
+    if (!is_short || !is_digit(at[2]) || !is_digit(at[4])) {
+        return take_enhanced_slow(text, ret_enhanced);
+    }
+    *ret_enhanced = (struct smtp_enhanced){
+        .class = (uint8_t)(class - '0'),
+        .subject = (uint16_t)(at[2] - '0'),
+        .detail = (uint16_t)(at[4] - '0'),
+    };
+    *text = span_of(at + 6, text->size - 6);
     return true;
 }
 

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * smtp_session_priv: what the three files of the session machine share. smtp_session.c holds its
- * life, smtp_session_send.c the send cursor, smtp_session_reply.c the await cursor. Nobody else
- * includes this but tests.
+ * smtp_session_priv: what the files of the session machine share. smtp_session.c holds its life and
+ * tells its events, smtp_session_state.c its states, smtp_session_send.c the send cursor,
+ * smtp_session_reply.c the await cursor, smtp_session_check.c its looks. Nobody else includes this
+ * but tests.
  */
 #pragma once
 
 #include "engine/smtp/smtp.h"
 #include "engine/smtp/smtp_session.h"
+
+/* Sets of states are masks of these. */
+#define SMTP_STATE_BIT(state) (1u << (state))
 
 /* The only writer of session->state; cursors and deadline start anew. */
 void smtp_session_enter(struct smtp_session *session, enum smtp_state state, struct mono_time now);
@@ -20,12 +24,13 @@ void smtp_session_arm(struct smtp_session *session, struct mono_time now);
 
 /* RCPT number `index` was refused by the present reply: it will be told so. */
 void smtp_session_refuse_rcpt(struct smtp_session *session, unsigned index);
-/* The present stage has come out by `cause`: all recipients not told yet will be told so. */
-void smtp_session_decide(struct smtp_session *session, enum smtp_cause cause);
+/* The stage has come out by `cause`: all recipients not told yet will be told so. */
+void smtp_session_decide(struct smtp_session *session, enum smtp_stage stage,
+                         enum smtp_cause cause);
 /* The session ends at its present stage by `cause`: all recipients not told yet, then OVER. */
 void smtp_session_fail(struct smtp_session *session, enum smtp_cause cause, struct mono_time now);
 
-/* A line ended, a whole reply came: smtp_session_reply.c. */
+/* A line of the reply to connect, EHLO or HELO ended; a whole reply came: smtp_session_reply.c. */
 void smtp_session_on_line(struct smtp_session *session);
 void smtp_session_on_reply(struct smtp_session *session, struct mono_time now);
 

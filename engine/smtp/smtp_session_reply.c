@@ -43,15 +43,11 @@ void smtp_session_on_line(struct smtp_session *session)
         return;
     }
     struct span line = session->parser.line;
-    bool is_first = session->parser.lines_count == 1;
-    if (session->state == SMTP_STATE_EHLO && !is_first) {
-        smtp_capability_take_line(&session->capabilities, line);
-    }
-    bool is_naming = session->state == SMTP_STATE_GREETING || session->state == SMTP_STATE_EHLO ||
-                     session->state == SMTP_STATE_HELO;
-    if (is_naming && is_first) {
+    if (session->parser.lines_count == 1) {
         session->is_own_name = span_equal_nocase(first_word(line), session->config->ehlo_name);
         session->is_masked = is_masked_greeting(line);
+    } else if (session->state == SMTP_STATE_EHLO) {
+        smtp_capability_take_line(&session->capabilities, line);
     }
 }
 
@@ -61,10 +57,9 @@ void smtp_session_on_line(struct smtp_session *session)
 static enum answer answer_of(const struct smtp_session *session)
 {
     unsigned code = session->parser.reply.code;
-    unsigned good_class = 2;
-    if (session->state != SMTP_STATE_GREETING) {
-        good_class = SMTP_VERBS[smtp_session_verb(session, session->answered_count)].good_class;
-    }
+    bool is_to_data = session->state == SMTP_STATE_ENVELOPE &&
+                      session->answered_count > session->transaction->rcpts_count;
+    unsigned good_class = is_to_data ? 3 : 2;
     if (code >= 400) {
         return ANSWER_REFUSED;
     }
@@ -147,9 +142,9 @@ static void on_envelope(struct smtp_session *session, enum answer answer, struct
             0) { /* C5: this is the fate of all, whatever the commands behind it are told */
             session->is_mail_refused = true;
             session->commands_count = session->sent_count;
-            smtp_session_decide(session, SMTP_CAUSE_REPLY);
+            smtp_session_decide(session, SMTP_STAGE_MAIL, SMTP_CAUSE_REPLY);
         } else if (index > rcpts_count) { /* C4, C7 */
-            smtp_session_decide(session, SMTP_CAUSE_REPLY);
+            smtp_session_decide(session, SMTP_STAGE_DATA, SMTP_CAUSE_REPLY);
         } else if (!session->is_mail_refused) { /* C6 */
             smtp_session_refuse_rcpt(session, index - 1);
         }
@@ -175,7 +170,7 @@ static void on_end_of_data(struct smtp_session *session, enum answer answer, str
 {
     bool is_lone_dot = !session->is_body_sent;
     if (!is_lone_dot) {
-        smtp_session_decide(session, SMTP_CAUSE_REPLY);
+        smtp_session_decide(session, SMTP_STAGE_END_OF_DATA, SMTP_CAUSE_REPLY);
     }
     if (is_lone_dot || answer == ANSWER_REFUSED) {
         smtp_session_enter(session, SMTP_STATE_RSET, now);

@@ -165,10 +165,19 @@ static bool parse_literal(enum mx_kind kind, struct span text, struct net_addr *
     return is_sound;
 }
 
+/* ::ffff:a.b.c.d is a notation of IPv4 inside a host (RFC 4291 2.5.5.2); on the wire nobody has it,
+ * and a socket that took it would leave through a source address that is not of the lane's family.
+ */
+static bool is_ip4_mapped(const struct net_addr *addr)
+{
+    static const uint8_t MAPPED[12] = {[10] = 0xff, [11] = 0xff};
+    return addr->family == NET_IP6 && memcmp(addr->bytes, MAPPED, sizeof(MAPPED)) == 0;
+}
+
 static bool is_usable(const struct mx_lookup *lookup, const struct net_addr *addr)
 {
     const struct mx_rules *rules = lookup->rules;
-    if (addr->family == NET_IP4 ? !rules->use_ip4 : !rules->use_ip6) {
+    if (is_ip4_mapped(addr) || (addr->family == NET_IP4 ? !rules->use_ip4 : !rules->use_ip6)) {
         return false;
     }
     return rules->allow_special || lookup->kind == MX_KIND_HOST || !net_addr_is_special(addr);

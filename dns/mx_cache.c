@@ -8,7 +8,7 @@
 #include <urcu/rculfhash.h>
 #include <xxhash.h>
 
-#include "dns/mx_cache_priv.h"
+#include "dns/mx_cache_writer.h"
 #include "engine/base/ensure.h"
 #include "engine/base/stat.h"
 

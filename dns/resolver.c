@@ -6,7 +6,7 @@
 #include <xxhash.h>
 
 #include "dns/mx.h"
-#include "dns/mx_cache_priv.h"
+#include "dns/mx_cache_writer.h"
 #include "engine/base/ensure.h"
 #include "engine/base/list.h"
 #include "engine/base/slab.h"

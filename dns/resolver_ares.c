@@ -22,6 +22,9 @@
 
 enum { EVENTS_A_STEP = 64, EDNS_SIZE = 1232 };
 
+/* Answers to all questions in flight come in through one socket per server. */
+enum { RECEIVE_BUFFER_SIZE = 1 << 20 };
+
 struct ares_source {
     struct dns_source source; /* first */
     ares_channel channel;
@@ -200,11 +203,12 @@ static int channel_init(struct ares_source *self, const char *servers, uint32_t 
         .timeout = (int)timeout_ms,
         .tries = (int)tries,
         .ednspsz = EDNS_SIZE,
+        .socket_receive_buffer_size = RECEIVE_BUFFER_SIZE,
         .sock_state_cb = on_socket,
         .sock_state_cb_data = self,
     };
     int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_EDNSPSZ |
-               ARES_OPT_SOCK_STATE_CB;
+               ARES_OPT_SOCK_RCVBUF | ARES_OPT_SOCK_STATE_CB;
     int status = ares_init_options(&self->channel, &options, mask);
     if (status == ARES_SUCCESS && servers != NULL) {
         status = ares_set_servers_ports_csv(self->channel, servers);

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <urcu/urcu-qsbr.h>
 
-#include "dns/mx_cache_priv.h"
+#include "dns/mx_cache_writer.h"
 #include "engine/base/random.h"
 #include "tests/harness.h"
 

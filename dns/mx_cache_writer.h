@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mx_cache_priv: the writing side of the MX cache, for the resolver alone.
+ * mx_cache_writer: the writing side of the MX cache, for the resolver alone.
  *
  * Every function here is called by one thread, registered with RCU and online, but mx_cache_create,
  * mx_cache_destroy (no readers any more) and mx_cache_reclaim (online or not, registered or not).

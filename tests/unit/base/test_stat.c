@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/base/stat.h"
+
+#include <pthread.h>
+
+#include "tests/harness.h"
+
+static void test_arithmetic(void)
+{
+    struct stat_counter counter = {0};
+    stat_add(&counter, 5);
+    stat_add(&counter, UINT64_C(1) << 40);
+    stat_sub(&counter, 3);
+    CU_ASSERT_EQUAL(stat_read_xcore(&counter), (UINT64_C(1) << 40) + 2);
+    stat_set(&counter, 7);
+    CU_ASSERT_EQUAL(stat_read_xcore(&counter), 7);
+}
+
+enum { ADDS = 200000 };
+
+/* Steps of 2^32 + 1: a torn read would show halves that differ. */
+static void *add_often(void *context)
+{
+    for (size_t i = 0; i < ADDS; i++) {
+        stat_add(context, (UINT64_C(1) << 32) + 1);
+    }
+    return NULL;
+}
+
+static void test_reader_beside_writer(void)
+{
+    static struct stat_counter counter;
+    pthread_t writer;
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&writer, NULL, add_often, &counter), 0);
+    uint64_t last = 0;
+    while (last < ADDS * ((UINT64_C(1) << 32) + 1)) {
+        uint64_t now = stat_read_xcore(&counter);
+        CU_ASSERT_FATAL(now >= last);
+        CU_ASSERT_FATAL(now >> 32 == (uint32_t)now);
+        last = now;
+    }
+    CU_ASSERT_EQUAL(pthread_join(writer, NULL), 0);
+}
+
+SUITE(stat, test_arithmetic, test_reader_beside_writer)

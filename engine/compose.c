@@ -6,6 +6,7 @@
 #include "engine/base/text.h"
 #include "engine/message/template.h"
 #include "engine/smtp/smtp_address.h"
+#include "engine/values.h"
 #include "queue/scan.h"
 #include "queue/scan_envelope.h"
 
@@ -103,77 +104,6 @@ bool compose_is_same(const struct load *load, uint32_t a, uint32_t b)
     return template_is_constant(load->batch->template) && template_is_constant(load->batch->sender);
 }
 
-/* The values of one template for one recipient. */
-
-static struct span value_of_manifest(const struct manifest *manifest, struct span name)
-{
-    for (uint32_t i = 0; i < manifest->vars_count; i++) {
-        if (span_equal(span_of_text(manifest->vars[i].name), name)) {
-            return span_of_text(manifest->vars[i].value);
-        }
-    }
-    return (struct span){.at = NULL, .size = 0};
-}
-
-static struct span value_of_record(struct worker *worker, uint32_t var, struct span name)
-{
-    const struct scan_recipient *record = worker->record;
-    uint32_t hint = worker->var_hints[var];
-    if (hint < record->vars_count && span_equal(record->vars[hint].name, name)) {
-        return record->vars[hint].value;
-    }
-    for (uint32_t i = 0; i < record->vars_count; i++) {
-        if (span_equal(record->vars[i].name, name)) {
-            worker->var_hints[var] = (uint8_t)i;
-            return record->vars[i].value;
-        }
-    }
-    return (struct span){.at = NULL, .size = 0};
-}
-
-static struct span value_find(struct worker *worker, const struct batch *batch, uint32_t var,
-                              struct span name)
-{
-    if (name.at[0] == '_') {
-        if (span_equal(name, SPAN("_to"))) {
-            return worker->record->to;
-        }
-        if (span_equal(name, SPAN("_id"))) {
-            return worker->record->id;
-        }
-        if (span_equal(name, SPAN("_batch"))) {
-            return span_of_text(batch->manifest->id);
-        }
-    }
-    struct span value = value_of_record(worker, var, name);
-    return value.at != NULL ? value : value_of_manifest(batch->manifest, name);
-}
-
-static void values_fill(struct worker *worker, const struct batch *batch,
-                        const struct template *template, struct span *ret_values)
-{
-    uint32_t count = template_vars_count(template);
-    ensure(count <= TEMPLATE_VARS_MAX);
-    for (uint32_t i = 0; i < count; i++) {
-        ret_values[i] = value_find(worker, batch, i, template_var_name(template, i));
-    }
-}
-
-static struct render_input input_of(const struct batch *batch, const struct recipient *recipient,
-                                    const struct span *values)
-{
-    static const enum template_missing MISSING[] = {
-        [MANIFEST_MISSING_REJECT] = TEMPLATE_MISSING_REJECT,
-        [MANIFEST_MISSING_EMPTY] = TEMPLATE_MISSING_EMPTY,
-        [MANIFEST_MISSING_LITERAL] = TEMPLATE_MISSING_LITERAL,
-    };
-    return (struct render_input){
-        .values = values,
-        .ordinal = recipient->ordinal,
-        .missing = MISSING[batch->manifest->missing],
-    };
-}
-
 /* A buf that holds `size` bytes. */
 static bool buf_take(struct delivery *delivery, uint64_t size)
 {
@@ -263,9 +193,11 @@ static enum compose_result compose_merge(struct delivery *delivery, const struct
         return COMPOSE_BAD;
     }
     struct span values[TEMPLATE_VARS_MAX];
-    struct render_input input = input_of(batch, load->recipients[index], values);
+    struct render_input input =
+        values_input(batch->manifest, values, load->recipients[index]->ordinal);
+    input.is_7bit = (smtp_session_capabilities(&delivery->smtp)->bits & SMTP_CAN_8BIT) == 0;
     struct template_problem problem = {.line = 0};
-    values_fill(worker, batch, batch->sender, values);
+    values_fill(batch->sender, batch->manifest, worker->record, worker->var_hints, values);
     struct writer sender = writer_of(delivery->sender, sizeof(delivery->sender));
     if (template_render_line(batch->sender, &input, &sender, &problem) != 0) {
         (void)problem_put(ret_problem, problem.text);
@@ -278,7 +210,7 @@ static enum compose_result compose_merge(struct delivery *delivery, const struct
         (void)problem_put(ret_problem, "the sender made for this recipient is not a legal address");
         return COMPOSE_BAD;
     }
-    values_fill(worker, batch, batch->template, values);
+    values_fill(batch->template, batch->manifest, worker->record, worker->var_hints, values);
     struct render_output output = {.scratch = writer_of(worker->scratch, COMPOSE_SCRATCH_SIZE)};
     int result = template_render(batch->template, &input, &output, &problem);
     enum compose_result composed = COMPOSE_OK;

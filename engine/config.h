@@ -99,6 +99,8 @@ struct config {
 /* NULL with the errors, one a line, in `ret_errors`. path NULL: all defaults. */
 struct config *config_read(const char *path, struct writer *ret_errors);
 void config_destroy(struct config *config); /* NULL-safe */
+/* Every key with its default and help, as a file that could be read. For `ramjet check --defaults`. */
+void config_put_defaults(struct writer *writer);
 /* The route of a domain (lower case); never NULL. `*ret_index` is its number. */
 const struct config_route *config_route_of(const struct config *config, struct span domain,
                                            uint32_t *ret_index);

@@ -49,13 +49,16 @@ struct intake {
 struct intake_config {
     struct engine *engine;
     struct disk *disk; /* its own */
-    /* What the journal knew; recovery of active/ runs from it in the first steps. Ownership goes to intake. */
-    struct journal_known *known;
 };
 
 /* Opens and locks the spool. 0; -EWOULDBLOCK when another engine has it; -errno. `ret_errors`: for people. */
 int intake_init(struct intake *intake, const struct intake_config *config, bool with_event_fd,
                 struct writer *ret_errors) __attribute__((warn_unused_result));
+/*
+ * What the journal knows of earlier starts (after journal_replay, before the first step): the batches in active/ are taken up again from it in the first steps: those
+ * with an accept record go on where they were, those without one are scanned anew. The tables of `known` go to intake; the caller's struct is left empty.
+ */
+void intake_recover(struct intake *intake, struct journal_known *known);
 void intake_deinit(struct intake *intake); /* NULL-safe, half-built safe */
 /* True when nothing is claimed, scanned, loading or active. */
 bool intake_is_idle(const struct intake *intake);

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/boot.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <urcu/urcu-qsbr.h>
+
+#include "dns/resolver.h"
+#include "engine/base/disk.h"
+#include "engine/control.h"
+#include "engine/engine.h"
+#include "engine/intake.h"
+#include "engine/worker.h"
+#include "queue/journal.h"
+#include "queue/journal_replay.h"
+
+/* Descriptors beside those of sessions: rings, files, sockets of control. */
+enum { DESCRIPTORS_SPARE = 1024, PATH_SIZE = 1024 };
+
+struct boot_thread {
+    struct boot *boot;
+    struct actor *actor;
+    int32_t core;
+    pthread_t thread;
+    bool is_running;
+};
+
+struct boot {
+    const struct config *config;
+    struct writer *errors;
+    struct engine engine;
+    struct disk *intake_disk;
+    struct disk *journal_disk;
+    struct journal_known known;
+    struct journal journal;
+    struct resolver resolver;
+    struct intake intake;
+    struct control control;
+    struct worker *workers;
+    struct worker *workers_by_index[CONFIG_WORKERS_MAX];
+    struct boot_thread threads[CONFIG_WORKERS_MAX + 3];
+    uint32_t threads_count;
+    _Atomic bool is_stopping;
+    char journal_path[PATH_SIZE];
+    char active_path[PATH_SIZE];
+    char log_path[PATH_SIZE];
+    bool has_journal, has_resolver, has_intake, has_control;
+    uint32_t workers_made;
+};
+
+static int refuse(struct boot *boot, const char *what, int error)
+{
+    writer_put_format(boot->errors, "%s: %s\n", what, strerror(-error));
+    return error;
+}
+
+/* One turn after another; RCU is told after each that nothing of it is held, and nothing is held in sleep. */
+static void actor_loop(struct boot *boot, struct actor *actor)
+{
+    const struct clock *clock = boot->engine.clock;
+    urcu_qsbr_register_thread();
+    while (!atomic_load_explicit(&boot->is_stopping, memory_order_relaxed)) {
+        waker_awake(&actor->waker);
+        struct mono_time next = actor->step(actor, clock_mono(clock));
+        urcu_qsbr_quiescent_state();
+        struct mono_time now = clock_mono(clock);
+        if (mono_before(now, next) && waker_sleep(&actor->waker)) {
+            urcu_qsbr_thread_offline();
+            actor->wait(actor, now, next);
+            urcu_qsbr_thread_online();
+        }
+        if (actor == &boot->control.actor && boot->control.phase == CONTROL_STOPPED) {
+            break;
+        }
+    }
+    urcu_qsbr_unregister_thread();
+}
+
+static void *thread_main(void *argument)
+{
+    struct boot_thread *thread = argument;
+    if (thread->core >= 0) {
+        cpu_set_t cores;
+        CPU_ZERO(&cores);
+        CPU_SET((unsigned)thread->core, &cores);
+        (void)pthread_setaffinity_np(pthread_self(), sizeof(cores), &cores);
+    }
+    (void)pthread_setname_np(pthread_self(), thread->actor->name);
+    actor_loop(thread->boot, thread->actor);
+    return NULL;
+}
+
+static int start_thread(struct boot *boot, struct actor *actor, int32_t core)
+{
+    ensure(boot->threads_count < COUNT_OF(boot->threads));
+    struct boot_thread *thread = &boot->threads[boot->threads_count++];
+    *thread = (struct boot_thread){.boot = boot, .actor = actor, .core = core};
+    int result = pthread_create(&thread->thread, NULL, thread_main, thread);
+    thread->is_running = result == 0;
+    return result == 0 ? 0 : refuse(boot, "a thread cannot be started", -result);
+}
+
+static void stop_threads(struct boot *boot)
+{
+    atomic_store(&boot->is_stopping, true);
+    for (uint32_t i = 0; i < boot->threads_count; i++) {
+        if (boot->threads[i].is_running) {
+            waker_signal_xcore(&boot->threads[i].actor->waker);
+            (void)pthread_join(boot->threads[i].thread, NULL);
+        }
+    }
+}
+
+static struct disk *make_disk(struct boot *boot, struct waker *waker)
+{
+    int error = 0;
+    struct disk *disk = disk_uring_create(waker, &error);
+    if (disk == NULL) {
+        disk = disk_plain_create(waker, &error);
+    }
+    if (disk == NULL) {
+        (void)refuse(boot, "the disk interface cannot be made", error);
+    }
+    return disk;
+}
+
+static int put_path(struct boot *boot, char *path, const char *directory, const char *name)
+{
+    struct writer writer = writer_of(path, PATH_SIZE - 1);
+    writer_put_format(&writer, "%s%s", directory, name);
+    if (writer.is_full) {
+        return refuse(boot, "spool: the path is too long", -ENAMETOOLONG);
+    }
+    *writer.at = '\0';
+    return 0;
+}
+
+static int make_paths(struct boot *boot)
+{
+    const struct config *config = boot->config;
+    int result = put_path(boot, boot->journal_path, config->spool, "/journal");
+    if (result == 0) {
+        result = put_path(boot, boot->active_path, config->spool, "/active");
+    }
+    if (result == 0) {
+        result = config->log_directory != NULL
+                     ? put_path(boot, boot->log_path, config->log_directory, "")
+                     : put_path(boot, boot->log_path, config->spool, "/log");
+    }
+    return result;
+}
+
+static int make_tables(struct boot *boot)
+{
+    const struct config *config = boot->config;
+    struct engine *engine = &boot->engine;
+    int error = 0;
+    struct random random;
+    random_init_system(&random);
+    engine->config = config;
+    engine->clock = clock_system();
+    engine->secret = random_u64(&random);
+    engine->batches = calloc(config->batches_max, sizeof(struct batch));
+    engine->source_limits = calloc(config->sources_count, sizeof(struct limit));
+    if (engine->batches == NULL || engine->source_limits == NULL) {
+        return refuse(boot, "tables", -ENOMEM);
+    }
+    for (uint32_t i = 0; i < config->sources_count; i++) {
+        limit_init(&engine->source_limits[i], config->sources[i].connections_max);
+    }
+    engine->domains = domain_table_create(config->domains_max, engine->secret, &error);
+    engine->sites = engine->domains == NULL ? NULL : site_table_create(config->sites_max, &error);
+    engine->retry =
+        engine->sites == NULL ? NULL : retry_wheel_create(wall_seconds(clock_wall(engine->clock)));
+    return engine->retry != NULL ? 0 : refuse(boot, "tables", error != 0 ? error : -ENOMEM);
+}
+
+static int make_journal(struct boot *boot)
+{
+    const struct config *config = boot->config;
+    boot->journal_disk = make_disk(boot, &boot->journal.actor.waker);
+    if (boot->journal_disk == NULL) {
+        return -EIO;
+    }
+    int result = journal_replay(boot->journal_disk, boot->journal_path, &boot->known);
+    if (result != 0) {
+        return refuse(boot, boot->journal_path, result);
+    }
+    const struct journal_config journal = {
+        .disk = boot->journal_disk,
+        .clock = boot->engine.clock,
+        .directory = boot->journal_path,
+        .active = boot->active_path,
+        .log_directory = config->log_events ? boot->log_path : NULL,
+        .segment_size = config->journal_segment_size,
+        .segments_max = config->journal_segments_max,
+        .log_size_max = config->log_size_max,
+        .settled = &boot->intake.settled,
+    };
+    result = journal_init(&boot->journal, &journal, true);
+    boot->has_journal = result == 0;
+    boot->engine.journal = &boot->journal;
+    return result == 0 ? 0 : refuse(boot, boot->journal_path, result);
+}
+
+static int make_resolver(struct boot *boot)
+{
+    const struct config *config = boot->config;
+    int error = 0;
+    struct dns_source *source = dns_ares_create(config->dns_servers, config->dns_timeout_ms,
+                                                config->dns_tries, &boot->resolver.actor.waker,
+                                                &error);
+    if (source == NULL) {
+        return refuse(boot, "dns: servers cannot be used", error);
+    }
+    const struct resolver_config resolver = {
+        .source = source,
+        .clock = boot->engine.clock,
+        .secret = boot->engine.secret,
+        .answers_max = config->dns_answers_max,
+        .questions_max = config->dns_questions_max,
+        .ttl_min_s = config->dns_ttl_min_s,
+        .ttl_max_s = config->dns_ttl_max_s,
+        .negative_ttl_max_s = config->dns_negative_ttl_max_s,
+        .temporary_ttl_s = config->dns_temporary_ttl_s,
+        .stale_max_s = config->dns_stale_max_s,
+        .use_ip4 = config->use_ip4,
+        .use_ip6 = config->use_ip6,
+        .allow_special = config->allow_special,
+        .own_names = config->hostname,
+    };
+    error = resolver_init(&boot->resolver, &resolver, true);
+    boot->has_resolver = error == 0;
+    boot->engine.resolver = &boot->resolver;
+    boot->engine.mx_cache = boot->resolver.cache;
+    return error == 0 ? 0 : refuse(boot, "dns", error);
+}
+
+static struct net_loop *make_net(void *context, const struct net_config *config, int *ret_error)
+{
+    (void)context;
+    return net_uring_create(config, ret_error);
+}
+
+static int make_workers(struct boot *boot)
+{
+    uint32_t count = boot->config->workers_count;
+    boot->engine.workers = boot->workers_by_index;
+    boot->engine.workers_count = count;
+    boot->workers = aligned_alloc(64, count * ((sizeof(struct worker) + 63) & ~(size_t)63));
+    if (boot->workers == NULL) {
+        return refuse(boot, "workers", -ENOMEM);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        boot->workers_by_index[i] = &boot->workers[i];
+        const struct worker_config worker = {
+            .engine = &boot->engine,
+            .index = i,
+            .net_create = make_net,
+        };
+        int result = worker_init(&boot->workers[i], &worker, true);
+        boot->workers_made = i + 1;
+        if (result != 0) {
+            return refuse(boot, "a worker cannot be made (io_uring allowed?)", result);
+        }
+    }
+    return 0;
+}
+
+/* The spool's lock comes before the journal is looked at: intake_init takes it. */
+static int make_intake(struct boot *boot)
+{
+    boot->intake_disk = make_disk(boot, &boot->intake.actor.waker);
+    if (boot->intake_disk == NULL) {
+        return -EIO;
+    }
+    boot->engine.intake = &boot->intake;
+    const struct intake_config intake = {.engine = &boot->engine, .disk = boot->intake_disk};
+    int result = intake_init(&boot->intake, &intake, true, boot->errors);
+    boot->has_intake = result == 0;
+    return result;
+}
+
+/* One descriptor a session, and the kernel's usual limit is low. */
+static void raise_limits(const struct config *config)
+{
+    struct rlimit limit;
+    rlim_t wanted = (rlim_t)config->sessions_max + DESCRIPTORS_SPARE;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        limit.rlim_cur = wanted;
+        if (limit.rlim_max < wanted) {
+            limit.rlim_max = wanted;
+        }
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int make_all(struct boot *boot)
+{
+    int result = make_paths(boot);
+    result = result == 0 ? make_tables(boot) : result;
+    result = result == 0 ? make_intake(boot) : result;
+    result = result == 0 ? make_journal(boot) : result;
+    if (result == 0) {
+        intake_recover(&boot->intake, &boot->known);
+    }
+    result = result == 0 ? make_resolver(boot) : result;
+    result = result == 0 ? make_workers(boot) : result;
+    if (result == 0) {
+        result = control_init(&boot->control, &boot->engine, true, boot->errors);
+        boot->has_control = result == 0;
+    }
+    return result;
+}
+
+static int start_all(struct boot *boot)
+{
+    int result = start_thread(boot, &boot->journal.actor, -1);
+    result = result == 0 ? start_thread(boot, &boot->resolver.actor, -1) : result;
+    for (uint32_t i = 0; i < boot->config->workers_count && result == 0; i++) {
+        result = start_thread(boot, &boot->workers[i].actor, boot->config->cores[i]);
+    }
+    return result == 0 ? start_thread(boot, &boot->intake.actor, -1) : result;
+}
+
+static void unmake_all(struct boot *boot)
+{
+    if (boot->has_control) {
+        control_deinit(&boot->control);
+    }
+    for (uint32_t i = 0; i < boot->workers_made; i++) {
+        worker_deinit(&boot->workers[i]);
+    }
+    free(boot->workers);
+    if (boot->has_resolver) {
+        resolver_deinit(&boot->resolver);
+    }
+    if (boot->has_journal) {
+        journal_deinit(&boot->journal);
+    }
+    if (boot->has_intake) {
+        intake_deinit(&boot->intake);
+    }
+    journal_known_free(&boot->known);
+    disk_destroy(boot->journal_disk);
+    disk_destroy(boot->intake_disk);
+    retry_wheel_destroy(boot->engine.retry, true);
+    site_table_destroy(boot->engine.sites);
+    domain_table_destroy(boot->engine.domains);
+    free(boot->engine.source_limits);
+    free(boot->engine.batches);
+}
+
+int boot_run(const struct config *config, struct writer *ret_errors)
+{
+    struct boot *boot = aligned_alloc(64, (sizeof(*boot) + 63) & ~(size_t)63);
+    if (boot == NULL) {
+        writer_put_format(ret_errors, "out of memory\n");
+        return 1;
+    }
+    memset(boot, 0, sizeof(*boot));
+    boot->config = config;
+    boot->errors = ret_errors;
+    sigset_t signals;
+    (void)sigfillset(&signals);
+    (void)sigdelset(&signals, SIGABRT);
+    (void)sigdelset(&signals, SIGSEGV);
+    (void)sigdelset(&signals, SIGBUS);
+    (void)sigdelset(&signals, SIGFPE);
+    (void)sigdelset(&signals, SIGILL);
+    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    raise_limits(config);
+    int status = 1;
+    if (make_all(boot) == 0 && start_all(boot) == 0) {
+        control_announce_ready(&boot->control);
+        actor_loop(boot, &boot->control.actor);
+        status = boot->control.exit_status;
+    }
+    stop_threads(boot);
+    unmake_all(boot);
+    free(boot);
+    return status;
+}

@@ -1,0 +1,659 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/config.h"
+
+#include <confuse.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum section { NODE, SPOOL, LOG, CONTROL, DNS, LIMITS, SOURCE, ROUTE };
+enum { SECTIONS_COUNT = ROUTE + 1 };
+
+enum kind { COUNT, SECONDS, MILLISECONDS, SIZE, RATE, SWITCH, TEXT, ADDRESS, PERCENT };
+
+static const char *const SECTION_NAMES[] = {"node", "spool",  "log",    "control",
+                                            "dns",  "limits", "source", "route"};
+_Static_assert(COUNT_OF(SECTION_NAMES) == SECTIONS_COUNT, "a name for each section");
+
+struct key {
+    enum section section;
+    const char *name;
+    enum kind kind;
+    size_t offset; /* in config, config_source or config_route */
+    const char *fallback;
+    uint64_t min;
+    uint64_t max;
+    const char *help;
+};
+
+#define OWNER_NODE struct config
+#define OWNER_SPOOL struct config
+#define OWNER_LOG struct config
+#define OWNER_CONTROL struct config
+#define OWNER_DNS struct config
+#define OWNER_LIMITS struct config
+#define OWNER_SOURCE struct config_source
+#define OWNER_ROUTE struct config_route
+
+static const struct key KEYS[] = {
+#define CONFIG_KEY(section, name, kind, field, fallback, min, max, help)                           \
+    {section, name, kind, offsetof(OWNER_##section, field), fallback, min, max, help},
+#include "engine/config_keys.h"
+#undef CONFIG_KEY
+};
+
+/* Keys that are lists, beside the table: the parser and this file know them by name. */
+static const char *const LIST_CORES = "cores";   /* node: core of worker 0, 1, ... */
+static const char *const LIST_HOSTS = "host";    /* route: "name", "name:port", "address", "[v6]:port" */
+static const char *const LIST_IGNORE = "ignore"; /* route: EHLO keywords */
+
+/* libconfuse's callbacks have no user pointer: of the one parse that is under way (start is single-threaded). */
+static struct writer *parse_errors;
+static const char *parse_path;
+
+static void put_error(const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void put_error(const char *file, int line, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    writer_put_format(parse_errors, "%s:%d: %s\n", file != NULL ? file : parse_path, line, text);
+}
+
+static void on_confuse_error(cfg_t *cfg, const char *format, va_list arguments)
+{
+    char text[512];
+    (void)vsnprintf(text, sizeof(text), format, arguments);
+    put_error(cfg->filename, cfg->line, "%s", text);
+}
+
+static const struct key *key_find(const char *section, const char *name)
+{
+    for (size_t i = 0; i < COUNT_OF(KEYS); i++) {
+        if (strcmp(SECTION_NAMES[KEYS[i].section], section) == 0 &&
+            strcmp(KEYS[i].name, name) == 0) {
+            return &KEYS[i];
+        }
+    }
+    return NULL;
+}
+
+/* Values. */
+
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+static const struct unit SECOND_UNITS[] = {{"", 1},     {"s", 1},      {"m", 60}, {"h", 3600},
+                                           {"d", 86400}, {"w", 604800}, {NULL, 0}};
+static const struct unit MILLISECOND_UNITS[] = {{"ms", 1},      {"s", 1000},      {"m", 60000},
+                                                {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
+static const struct unit SIZE_UNITS[] = {{"", 1},          {"K", 1 << 10}, {"M", 1 << 20},
+                                         {"G", 1 << 30},   {"T", UINT64_C(1) << 40}, {NULL, 0}};
+static const struct unit RATE_UNITS[] = {{"/s", 3600}, {"/m", 60}, {"/h", 1}, {NULL, 0}};
+static const struct unit COUNT_UNITS[] = {{"", 1}, {NULL, 0}};
+static const struct unit PERCENT_UNITS[] = {{"", 1}, {"%", 1}, {NULL, 0}};
+
+static const struct unit *units_of(enum kind kind)
+{
+    switch (kind) {
+    case SECONDS:
+        return SECOND_UNITS;
+    case MILLISECONDS:
+        return MILLISECOND_UNITS;
+    case SIZE:
+        return SIZE_UNITS;
+    case RATE:
+        return RATE_UNITS;
+    case PERCENT:
+        return PERCENT_UNITS;
+    case COUNT:
+    case SWITCH:
+    case TEXT:
+    case ADDRESS:
+        return COUNT_UNITS;
+    }
+    ensure(false);
+    return NULL;
+}
+
+static const char *example_of(enum kind kind)
+{
+    switch (kind) {
+    case SECONDS:
+        return "30s, 5m, 4h, 5d";
+    case MILLISECONDS:
+        return "200ms, 30s, 5m";
+    case SIZE:
+        return "512K, 64M, 1G";
+    case RATE:
+        return "100/s, 5000/m, 400000/h or 0";
+    case SWITCH:
+        return "yes or no";
+    case ADDRESS:
+        return "192.0.2.1, [2001:db8::1], with :port where one is wanted";
+    case PERCENT:
+        return "20";
+    case COUNT:
+        return "20";
+    case TEXT:
+        return "a text";
+    }
+    ensure(false);
+    return "";
+}
+
+/* A number with a unit of its kind, within the key's bounds. */
+static bool take_number(const struct key *key, struct span text, uint64_t *ret_value)
+{
+    struct cursor cursor = cursor_of(span_trim(text));
+    uint64_t value;
+    if (!cursor_take_uint(&cursor, UINT64_C(1) << 53, &value)) {
+        return false;
+    }
+    struct span rest = span_of(cursor.at, cursor_left(&cursor));
+    if (key->kind == RATE && value == 0 && rest.size == 0) {
+        *ret_value = 0;
+        return true;
+    }
+    for (const struct unit *unit = units_of(key->kind); unit->name != NULL; unit++) {
+        if (span_equal(rest, span_of_text(unit->name))) {
+            uint64_t whole;
+            if (__builtin_mul_overflow(value, unit->factor, &whole) || whole < key->min ||
+                whole > key->max) {
+                return false;
+            }
+            *ret_value = whole;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool take_switch(struct span text, bool *ret_value)
+{
+    static const char *const YES[] = {"yes", "on", "true"};
+    static const char *const NO[] = {"no", "off", "false"};
+    for (size_t i = 0; i < COUNT_OF(YES); i++) {
+        if (span_equal(text, span_of_text(YES[i]))) {
+            *ret_value = true;
+            return true;
+        }
+        if (span_equal(text, span_of_text(NO[i]))) {
+            *ret_value = false;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the text is a value of the key; sets it in `owner` when that is given. */
+static bool value_set(const struct key *key, const char *text, void *owner)
+{
+    char *field = owner == NULL ? NULL : (char *)owner + key->offset;
+    uint64_t number = 0;
+    bool is_on = false;
+    struct net_addr addr = {.family = NET_NONE};
+    switch (key->kind) {
+    case COUNT:
+    case SECONDS:
+    case MILLISECONDS:
+    case PERCENT:
+        if (!take_number(key, span_of_text(text), &number)) {
+            return false;
+        }
+        if (field != NULL && strcmp(key->name, "port") == 0) {
+            *(uint16_t *)(void *)field = (uint16_t)number;
+        } else if (field != NULL) {
+            *(uint32_t *)(void *)field = (uint32_t)number;
+        }
+        return true;
+    case SIZE:
+    case RATE:
+        if (!take_number(key, span_of_text(text), &number)) {
+            return false;
+        }
+        if (field != NULL) {
+            *(uint64_t *)(void *)field = number;
+        }
+        return true;
+    case SWITCH:
+        if (!take_switch(span_of_text(text), &is_on)) {
+            return false;
+        }
+        if (field != NULL) {
+            *(bool *)field = is_on;
+        }
+        return true;
+    case TEXT:
+        if (span_find_break(span_of_text(text)) != strlen(text)) {
+            return false;
+        }
+        if (field != NULL) {
+            *(char **)(void *)field = text[0] == '\0' ? NULL : strdup(text);
+        }
+        return true;
+    case ADDRESS:
+        if (text[0] != '\0' && !net_addr_parse(span_of_text(text), &addr)) {
+            return false;
+        }
+        if (field != NULL) {
+            *(struct net_addr *)(void *)field = addr;
+        }
+        return true;
+    }
+    ensure(false);
+    return false;
+}
+
+/* Runs as each value is read, when the line is known; always says "fine" so that the next mistake is found as well. */
+static int on_value(cfg_t *cfg, cfg_opt_t *opt)
+{
+    const struct key *key = key_find(cfg->name, opt->name);
+    const char *text = cfg_opt_getnstr(opt, 0);
+    ensure(key != NULL);
+    if (text != NULL && !value_set(key, text, NULL)) {
+        put_error(cfg->filename, cfg->line, "%s: \"%s\" is not a value for it; write %s", opt->name,
+                  text, example_of(key->kind));
+        if (key->max > 0 && key->kind != TEXT) {
+            put_error(cfg->filename, cfg->line, "%s: lies between %llu and %llu (%s)", opt->name,
+                      (unsigned long long)key->min, (unsigned long long)key->max, key->help);
+        }
+    }
+    return 0;
+}
+
+/* Sections. */
+
+struct options {
+    cfg_opt_t sections[SECTIONS_COUNT + 1];
+    cfg_opt_t keys[SECTIONS_COUNT][32];
+};
+
+static void options_fill(struct options *options)
+{
+    const cfg_opt_t end = CFG_END();
+    for (int section = 0; section < SECTIONS_COUNT; section++) {
+        size_t count = 0;
+        for (size_t i = 0; i < COUNT_OF(KEYS); i++) {
+            if ((int)KEYS[i].section == section) {
+                const cfg_opt_t option = CFG_STR(KEYS[i].name, NULL, CFGF_NODEFAULT);
+                options->keys[section][count++] = option;
+            }
+        }
+        if (section == NODE) {
+            const cfg_opt_t cores = CFG_STR_LIST(LIST_CORES, NULL, CFGF_NODEFAULT);
+            options->keys[section][count++] = cores;
+        }
+        if (section == ROUTE) {
+            const cfg_opt_t hosts = CFG_STR_LIST(LIST_HOSTS, NULL, CFGF_NODEFAULT);
+            const cfg_opt_t ignore = CFG_STR_LIST(LIST_IGNORE, NULL, CFGF_NODEFAULT);
+            options->keys[section][count++] = hosts;
+            options->keys[section][count++] = ignore;
+        }
+        ensure(count < COUNT_OF(options->keys[section]));
+        options->keys[section][count] = end;
+        bool is_titled = section == SOURCE || section == ROUTE;
+        cfg_flag_t flags = is_titled ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES : CFGF_NONE;
+        const cfg_opt_t whole = CFG_SEC(SECTION_NAMES[section], options->keys[section], flags);
+        options->sections[section] = whole;
+    }
+    options->sections[SECTIONS_COUNT] = end;
+}
+
+static void watch_values(cfg_t *cfg)
+{
+    for (size_t i = 0; i < COUNT_OF(KEYS); i++) {
+        char path[64];
+        (void)snprintf(path, sizeof(path), "%s|%s", SECTION_NAMES[KEYS[i].section], KEYS[i].name);
+        (void)cfg_set_validate_func(cfg, path, on_value);
+    }
+}
+
+/* All keys of a section into their fields: what is written, else the default. */
+static void section_set(cfg_t *section, enum section which, void *owner)
+{
+    for (size_t i = 0; i < COUNT_OF(KEYS); i++) {
+        const struct key *key = &KEYS[i];
+        if (key->section != which) {
+            continue;
+        }
+        const char *text = section == NULL ? NULL : cfg_getstr(section, key->name);
+        if (text == NULL || !value_set(key, text, owner)) {
+            ensure(value_set(key, key->fallback, owner));
+        }
+    }
+}
+
+static void set_cores(cfg_t *node, struct config *config)
+{
+    unsigned count = node == NULL ? 0 : cfg_size(node, LIST_CORES);
+    for (uint32_t i = 0; i < CONFIG_WORKERS_MAX; i++) {
+        config->cores[i] = -1;
+    }
+    for (unsigned i = 0; i < count && i < CONFIG_WORKERS_MAX; i++) {
+        uint64_t core;
+        struct cursor cursor = cursor_of(span_of_text(cfg_getnstr(node, LIST_CORES, i)));
+        if (!cursor_take_uint(&cursor, 4095, &core) || cursor_left(&cursor) > 0) {
+            put_error(node->filename, node->line, "cores: \"%s\" is not the number of a core",
+                      cfg_getnstr(node, LIST_CORES, i));
+            continue;
+        }
+        config->cores[i] = (int32_t)core;
+    }
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    if (config->workers_count == 0) {
+        uint32_t cores = online > 0 ? (uint32_t)online : 1;
+        config->workers_count = count > 0 ? count : cores;
+    }
+    if (config->workers_count > CONFIG_WORKERS_MAX) {
+        config->workers_count = CONFIG_WORKERS_MAX;
+    }
+    for (uint32_t i = 0; count == 0 && i < config->workers_count; i++) {
+        config->cores[i] = online > 0 ? (int32_t)(i % (uint32_t)online) : -1;
+    }
+}
+
+static void set_host(cfg_t *section, const char *text, struct config_host *host)
+{
+    struct span whole = span_of_text(text);
+    if (net_addr_parse(whole, &host->addr)) {
+        host->port = host->addr.port;
+        return;
+    }
+    size_t colon = span_find(whole, ':');
+    uint64_t port = 0;
+    if (colon < whole.size) {
+        struct cursor cursor = cursor_of(span_of(whole.at + colon + 1, whole.size - colon - 1));
+        if (!cursor_take_uint(&cursor, 65535, &port) || cursor_left(&cursor) > 0 || port == 0) {
+            put_error(section->filename, section->line, "host: \"%s\" has no legal port", text);
+        }
+    }
+    if (colon == 0 || colon > 253) {
+        put_error(section->filename, section->line, "host: \"%s\" is neither a name nor an address",
+                  text);
+    }
+    host->port = (uint16_t)port;
+    host->name = strndup(text, colon);
+}
+
+static void set_ignored(cfg_t *section, struct config_route *route)
+{
+    static const struct {
+        const char *keyword;
+        uint32_t bit;
+    } ROWS[] = {
+        {"PIPELINING", SMTP_CAN_PIPELINE}, {"8BITMIME", SMTP_CAN_8BIT},
+        {"SIZE", SMTP_CAN_SIZE},           {"ENHANCEDSTATUSCODES", SMTP_CAN_ENHANCED},
+    };
+    for (unsigned i = 0; i < cfg_size(section, LIST_IGNORE); i++) {
+        struct span text = span_of_text(cfg_getnstr(section, LIST_IGNORE, i));
+        uint32_t bit = 0;
+        for (size_t row = 0; row < COUNT_OF(ROWS); row++) {
+            if (span_equal_nocase(text, span_of_text(ROWS[row].keyword))) {
+                bit = ROWS[row].bit;
+            }
+        }
+        if (bit == 0) {
+            put_error(section->filename, section->line,
+                      "ignore: \"%s\" is no keyword that is used; known are PIPELINING, 8BITMIME, "
+                      "SIZE, ENHANCEDSTATUSCODES",
+                      text.at);
+        }
+        route->capabilities_off |= bit;
+    }
+}
+
+static void route_check(cfg_t *section, const struct config_route *route)
+{
+    const char *file = section == NULL ? NULL : section->filename;
+    int line = section == NULL ? 0 : section->line;
+    const struct backoff_schedule *schedule = &route->schedule;
+    if (schedule->first_s > schedule->ceiling_s) {
+        put_error(file, line, "route %s: retry-first is longer than retry-max", route->pattern);
+    }
+    if (schedule->ceiling_s > schedule->expire_s) {
+        put_error(file, line, "route %s: retry-max is longer than expire", route->pattern);
+    }
+    if (route->suspend_first_s > route->suspend_max_s) {
+        put_error(file, line, "route %s: suspend-first is longer than suspend-max", route->pattern);
+    }
+}
+
+static void route_set(cfg_t *section, const char *pattern, struct config_route *route)
+{
+    section_set(section, ROUTE, route);
+    route->pattern = strdup(pattern);
+    for (char *at = route->pattern; *at != '\0'; at++) {
+        *at = *at >= 'A' && *at <= 'Z' ? (char)(*at - 'A' + 'a') : *at;
+    }
+    if (section == NULL) {
+        return;
+    }
+    unsigned hosts = cfg_size(section, LIST_HOSTS);
+    if (hosts > CONFIG_HOSTS_MAX) {
+        put_error(section->filename, section->line, "host: at most %d hosts", CONFIG_HOSTS_MAX);
+        hosts = CONFIG_HOSTS_MAX;
+    }
+    for (unsigned i = 0; i < hosts; i++) {
+        set_host(section, cfg_getnstr(section, LIST_HOSTS, i), &route->hosts[i]);
+    }
+    route->hosts_count = hosts;
+    set_ignored(section, route);
+    route_check(section, route);
+}
+
+static void set_sources(cfg_t *cfg, struct config *config)
+{
+    unsigned count = cfg_size(cfg, "source");
+    if (count > CONFIG_SOURCES_MAX) {
+        put_error(cfg->filename, cfg->line, "source: at most %d sources", CONFIG_SOURCES_MAX);
+        count = CONFIG_SOURCES_MAX;
+    }
+    config->sources_count = count > 0 ? count : 1;
+    config->sources = calloc(config->sources_count, sizeof(struct config_source));
+    for (unsigned i = 0; i < config->sources_count; i++) {
+        cfg_t *section = count > 0 ? cfg_getnsec(cfg, "source", i) : NULL;
+        struct config_source *source = &config->sources[i];
+        section_set(section, SOURCE, source);
+        source->name = strdup(section != NULL ? cfg_title(section) : "default");
+        if (source->ehlo == NULL) {
+            source->ehlo = strdup(config->hostname);
+        }
+    }
+}
+
+static void set_routes(cfg_t *cfg, struct config *config)
+{
+    unsigned count = cfg_size(cfg, "route");
+    if (count >= CONFIG_ROUTES_MAX) {
+        put_error(cfg->filename, cfg->line, "route: at most %d routes", CONFIG_ROUTES_MAX - 1);
+        count = CONFIG_ROUTES_MAX - 1;
+    }
+    config->routes = calloc(count + 1u, sizeof(struct config_route));
+    cfg_t *star = NULL;
+    for (unsigned i = 0; i < count; i++) {
+        cfg_t *section = cfg_getnsec(cfg, "route", i);
+        if (strcmp(cfg_title(section), "*") == 0) {
+            star = section;
+            continue;
+        }
+        route_set(section, cfg_title(section), &config->routes[config->routes_count++]);
+    }
+    route_set(star, "*", &config->routes[config->routes_count++]);
+}
+
+static void set_defaults_of_system(struct config *config)
+{
+    if (config->hostname == NULL) {
+        char name[256] = "localhost";
+        (void)gethostname(name, sizeof(name) - 1);
+        config->hostname = strdup(name);
+    }
+    if (config->control_socket == NULL) {
+        size_t size = strlen(config->spool) + sizeof("/control.sock");
+        config->control_socket = malloc(size);
+        (void)snprintf(config->control_socket, size, "%s/control.sock", config->spool);
+    }
+}
+
+/* Files. */
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int is_conf(const struct dirent *entry)
+{
+    struct span name = span_of_text(entry->d_name);
+    struct span end = SPAN(".conf");
+    return name.at[0] != '.' && name.size > end.size &&
+           span_equal(span_of(name.at + name.size - end.size, end.size), end);
+}
+
+static void parse_file(cfg_t *cfg, const char *path)
+{
+    parse_path = path;
+    if (cfg_parse(cfg, path) == CFG_FILE_ERROR) {
+        put_error(path, 0, "cannot be read: %s", strerror(errno));
+    }
+}
+
+/* conf.d beside the named file, in the order of names: libconfuse's include() takes one file only. */
+static void parse_all(cfg_t *cfg, const char *path)
+{
+    parse_file(cfg, path);
+    const char *slash = strrchr(path, '/');
+    size_t directory_size = slash == NULL ? 0 : (size_t)(slash - path) + 1;
+    char pattern[4096];
+    (void)snprintf(pattern, sizeof(pattern), "%.*sconf.d", (int)directory_size, path);
+    struct dirent **names = NULL;
+    int count = scandir(pattern, &names, is_conf, by_name);
+    for (int i = 0; i < count; i++) {
+        char file[8192];
+        (void)snprintf(file, sizeof(file), "%s/%s", pattern, names[i]->d_name);
+        parse_file(cfg, file);
+        free(names[i]);
+    }
+    free(names);
+    parse_path = path; /* of what is found wrong from here on */
+}
+
+struct config *config_read(const char *path, struct writer *ret_errors)
+{
+    struct options *options = calloc(1, sizeof(*options));
+    struct config *config = calloc(1, sizeof(*config));
+    if (options == NULL || config == NULL) {
+        free(options);
+        free(config);
+        writer_put_format(ret_errors, "out of memory\n");
+        return NULL;
+    }
+    size_t before = writer_size(ret_errors);
+    parse_errors = ret_errors;
+    parse_path = path != NULL ? path : "defaults";
+    options_fill(options);
+    cfg_t *cfg = cfg_init(options->sections, CFGF_NONE);
+    (void)cfg_set_error_function(cfg, on_confuse_error);
+    watch_values(cfg);
+    if (path != NULL) {
+        parse_all(cfg, path);
+    }
+    for (int section = NODE; section < SOURCE; section++) {
+        section_set(cfg_getsec(cfg, SECTION_NAMES[section]), section, config);
+    }
+    set_defaults_of_system(config);
+    set_cores(cfg_getsec(cfg, "node"), config);
+    set_sources(cfg, config);
+    set_routes(cfg, config);
+    (void)cfg_free(cfg);
+    free(options);
+    parse_errors = NULL;
+    parse_path = NULL;
+    if (writer_size(ret_errors) > before || ret_errors->is_full) {
+        config_destroy(config);
+        return NULL;
+    }
+    return config;
+}
+
+void config_destroy(struct config *config)
+{
+    if (config == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < config->sources_count; i++) {
+        free(config->sources[i].name);
+        free(config->sources[i].ehlo);
+    }
+    for (uint32_t i = 0; i < config->routes_count; i++) {
+        for (uint32_t host = 0; host < config->routes[i].hosts_count; host++) {
+            free(config->routes[i].hosts[host].name);
+        }
+        free(config->routes[i].pattern);
+    }
+    free(config->sources);
+    free(config->routes);
+    free(config->hostname);
+    free(config->spool);
+    free(config->log_directory);
+    free(config->control_socket);
+    free(config->dns_servers);
+    free(config);
+}
+
+/* 0 = no match; else the length of the pattern: the longest wins. */
+static size_t match(const char *pattern, struct span domain)
+{
+    struct span text = span_of_text(pattern);
+    if (span_equal(text, domain)) {
+        return 1000;
+    }
+    if (text.size < 3 || text.at[0] != '*' || text.at[1] != '.' || domain.size < text.size) {
+        return 0;
+    }
+    struct span suffix = span_of(text.at + 1, text.size - 1);
+    struct span end = span_of(domain.at + domain.size - suffix.size, suffix.size);
+    return span_equal(suffix, end) ? text.size : 0;
+}
+
+const struct config_route *config_route_of(const struct config *config, struct span domain,
+                                           uint32_t *ret_index)
+{
+    uint32_t best = config->routes_count - 1;
+    size_t best_size = 0;
+    for (uint32_t i = 0; i + 1 < config->routes_count; i++) {
+        size_t size = match(config->routes[i].pattern, domain);
+        if (size > best_size) {
+            best = i;
+            best_size = size;
+        }
+    }
+    *ret_index = best;
+    return &config->routes[best];
+}
+
+void config_put_defaults(struct writer *writer)
+{
+    int section = -1;
+    for (size_t i = 0; i < COUNT_OF(KEYS); i++) {
+        const struct key *key = &KEYS[i];
+        if ((int)key->section != section) {
+            bool is_titled = key->section == SOURCE || key->section == ROUTE;
+            const char *title = !is_titled ? "" : key->section == SOURCE ? " \"default\"" : " \"*\"";
+            writer_put_format(writer, "%s%s%s {\n", section < 0 ? "" : "}\n\n",
+                              SECTION_NAMES[key->section], title);
+            section = (int)key->section;
+        }
+        writer_put_format(writer, "    %s = \"%s\"  # %s\n", key->name, key->fallback, key->help);
+    }
+    writer_put(writer, SPAN("}\n"));
+}

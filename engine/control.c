@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/control.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <microhttpd.h>
+
+#include "engine/intake.h"
+#include "engine/metrics.h"
+#include "queue/journal.h"
+
+enum { TICK_MS = 1000, ANSWER_SIZE_MAX = 1 << 20, STATUS_TEXT_MAX = 160 };
+
+struct control_core {
+    struct engine *engine;
+    struct MHD_Daemon *on_socket;
+    struct MHD_Daemon *on_tcp;
+    int signal_fd;
+    bool has_sockets;
+    struct mono_time tick_at;
+    struct mono_time drain_until;
+    struct metrics_state metrics;
+    struct worker_report *reports; /* one a worker */
+    bool *is_report_away;
+    char *answer;
+};
+
+/* What is asked over HTTP. */
+
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status,
+                              const char *type, struct span body)
+{
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        body.size, (void *)(uintptr_t)body.at, MHD_RESPMEM_MUST_COPY);
+    if (response == NULL) {
+        return MHD_NO;
+    }
+    (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    enum MHD_Result result = MHD_queue_response(connection, status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
+                                  const char *url, const char *method, const char *version,
+                                  const char *upload, size_t *upload_size, void **request)
+{
+    (void)version;
+    (void)upload;
+    (void)upload_size;
+    (void)request;
+    struct control *control = context;
+    struct control_core *core = control->core;
+    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0) {
+        return answer(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain", SPAN("GET only\n"));
+    }
+    struct writer writer = writer_of(core->answer, ANSWER_SIZE_MAX);
+    if (strcmp(url, "/metrics") == 0) {
+        metrics_put_text(&writer, core->engine, &core->metrics);
+        return answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4", writer_span(&writer));
+    }
+    if (strcmp(url, "/v1/status") == 0) {
+        metrics_put_status(&writer, core->engine, &core->metrics, core->reports);
+        return answer(connection, MHD_HTTP_OK, "application/json", writer_span(&writer));
+    }
+    if (strcmp(url, "/healthz") == 0) {
+        bool is_well = control->phase == CONTROL_RUNNING;
+        return answer(connection, is_well ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
+                      "text/plain", is_well ? SPAN("running\n") : SPAN("stopping\n"));
+    }
+    return answer(connection, MHD_HTTP_NOT_FOUND, "text/plain",
+                  SPAN("known are /v1/status, /metrics, /healthz\n"));
+}
+
+static struct MHD_Daemon *start_http(struct control *control, int fd)
+{
+    return MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, control,
+                            MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+                            (unsigned)CONTROL_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, 10u,
+                            MHD_OPTION_END);
+}
+
+static int refuse(struct writer *errors, const char *what, const char *which, int error)
+{
+    writer_put_format(errors, "control: %s %s: %s\n", what, which, strerror(error));
+    return -error;
+}
+
+static int open_socket(struct control *control, struct writer *ret_errors)
+{
+    const char *path = control->core->engine->config->control_socket;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        return refuse(ret_errors, "socket", path, ENAMETOOLONG);
+    }
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return refuse(ret_errors, "socket", path, errno);
+    }
+    (void)unlink(path); /* of an engine that is gone: the spool's lock is ours */
+    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 || chmod(path, 0660) != 0 ||
+        listen(fd, CONTROL_CONNECTIONS_MAX) != 0) {
+        int error = errno;
+        (void)close(fd);
+        return refuse(ret_errors, "socket", path, error);
+    }
+    control->core->on_socket = start_http(control, fd);
+    if (control->core->on_socket == NULL) {
+        (void)close(fd);
+        return refuse(ret_errors, "HTTP on", path, EIO);
+    }
+    return 0;
+}
+
+static socklen_t put_sockaddr(const struct net_addr *addr, struct sockaddr_storage *ret_storage)
+{
+    memset(ret_storage, 0, sizeof(*ret_storage));
+    if (addr->family == NET_IP4) {
+        struct sockaddr_in *ip4 = (struct sockaddr_in *)ret_storage;
+        ip4->sin_family = AF_INET;
+        ip4->sin_port = htons(addr->port);
+        memcpy(&ip4->sin_addr, addr->bytes, sizeof(ip4->sin_addr));
+        return sizeof(*ip4);
+    }
+    struct sockaddr_in6 *ip6 = (struct sockaddr_in6 *)ret_storage;
+    ip6->sin6_family = AF_INET6;
+    ip6->sin6_port = htons(addr->port);
+    memcpy(&ip6->sin6_addr, addr->bytes, sizeof(ip6->sin6_addr));
+    return sizeof(*ip6);
+}
+
+static int open_tcp(struct control *control, struct writer *ret_errors)
+{
+    const struct net_addr *addr = &control->core->engine->config->metrics_listen;
+    if (addr->family == NET_NONE) {
+        return 0;
+    }
+    struct sockaddr_storage storage;
+    socklen_t size = put_sockaddr(addr, &storage);
+    int fd = socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int one = 1;
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
+        bind(fd, (struct sockaddr *)&storage, size) != 0 ||
+        listen(fd, CONTROL_CONNECTIONS_MAX) != 0) {
+        int error = errno;
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return refuse(ret_errors, "metrics", "cannot listen", error);
+    }
+    control->core->on_tcp = start_http(control, fd);
+    if (control->core->on_tcp == NULL) {
+        (void)close(fd);
+        return refuse(ret_errors, "metrics", "HTTP", EIO);
+    }
+    return 0;
+}
+
+static int open_signals(struct control *control, struct writer *ret_errors)
+{
+    sigset_t signals;
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    (void)sigaddset(&signals, SIGHUP);
+    (void)sigaddset(&signals, SIGUSR1);
+    control->core->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    return control->core->signal_fd >= 0 ? 0 : refuse(ret_errors, "signals", "", errno);
+}
+
+/* The stop. */
+
+static void wake_all(struct engine *engine)
+{
+    for (uint32_t i = 0; i < engine->workers_count; i++) {
+        waker_signal_xcore(&engine->workers[i]->actor.waker);
+    }
+    waker_signal_xcore(&engine->intake->actor.waker);
+    waker_signal_xcore(&engine->journal->actor.waker);
+}
+
+static void begin_drain(struct control *control, struct mono_time now)
+{
+    struct engine *engine = control->core->engine;
+    if (control->phase != CONTROL_RUNNING) {
+        control->phase = CONTROL_STOPPED; /* asked twice: no more waiting */
+        return;
+    }
+    control->phase = CONTROL_DRAINING;
+    control->core->drain_until = mono_add_ms(now, engine->config->drain_timeout_ms);
+    stat_set(&engine->is_draining, 1);
+    wake_all(engine);
+    if (control->core->has_sockets) {
+        (void)sd_notify(0, "STOPPING=1\nSTATUS=waiting for messages whose end was sent");
+    }
+}
+
+static void watch_drain(struct control *control, struct mono_time now)
+{
+    struct engine *engine = control->core->engine;
+    bool is_drained = journal_is_idle(engine->journal);
+    for (uint32_t i = 0; i < engine->workers_count; i++) {
+        is_drained = is_drained && worker_is_drained(engine->workers[i]);
+    }
+    if (is_drained || !mono_before(now, control->core->drain_until)) {
+        control->phase = CONTROL_STOPPED;
+    }
+}
+
+static void watch_failure(struct control *control)
+{
+    struct engine *engine = control->core->engine;
+    bool has_failed = stat_read_xcore(&engine->journal->stats.has_failed) != 0;
+    if ((has_failed || stat_read_xcore(&engine->must_stop) != 0) &&
+        control->phase != CONTROL_STOPPED) {
+        (void)fprintf(stderr, "ramjet: %s: stopping; what is not settled is taken up again at the "
+                              "next start\n",
+                      has_failed ? "the journal cannot be written (disk full or broken?)"
+                                 : "the engine cannot go on");
+        control->exit_status = 1;
+        control->phase = CONTROL_STOPPED;
+    }
+}
+
+static void take_signals(struct control *control, struct mono_time now)
+{
+    struct signalfd_siginfo info;
+    while (read(control->core->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        switch (info.ssi_signo) {
+        case SIGTERM:
+        case SIGINT:
+            begin_drain(control, now);
+            break;
+        case SIGUSR1:
+            stat_add(&control->core->engine->log_rotations, 1);
+            waker_signal_xcore(&control->core->engine->journal->actor.waker);
+            break;
+        default: /* a signal number, not an enum of ours */
+            (void)fprintf(stderr, "ramjet: SIGHUP: a changed configuration needs a restart\n");
+            break;
+        }
+    }
+}
+
+/* The actor. */
+
+static void take_reports(struct control *control)
+{
+    struct control_core *core = control->core;
+    struct inbox_node *node;
+    while ((node = inbox_take(&control->reports)) != NULL) {
+        struct worker_report *report = CONTAINER_OF(node, struct worker_report, node);
+        core->is_report_away[report - core->reports] = false;
+    }
+}
+
+static void tick(struct control *control, struct mono_time now)
+{
+    struct control_core *core = control->core;
+    struct engine *engine = core->engine;
+    metrics_sample(&core->metrics, engine, now);
+    for (uint32_t i = 0; i < engine->workers_count; i++) {
+        if (!core->is_report_away[i]) {
+            core->is_report_away[i] = true;
+            core->reports[i].reply_to = &control->reports;
+            inbox_push_xcore(&engine->workers[i]->reports, &core->reports[i].node);
+        }
+    }
+    if (core->has_sockets) {
+        char status[STATUS_TEXT_MAX];
+        struct writer writer = writer_of(status, sizeof(status) - 1);
+        metrics_put_line(&writer, &core->metrics);
+        *writer.at = '\0';
+        (void)sd_notifyf(0, "WATCHDOG=1\nSTATUS=%s", status);
+    }
+}
+
+static struct mono_time control_step(struct actor *actor, struct mono_time now)
+{
+    struct control *control = (struct control *)actor;
+    struct control_core *core = control->core;
+    if (core->has_sockets) {
+        take_signals(control, now);
+        (void)MHD_run(core->on_socket);
+        if (core->on_tcp != NULL) {
+            (void)MHD_run(core->on_tcp);
+        }
+    }
+    take_reports(control);
+    watch_failure(control);
+    if (!mono_before(now, core->tick_at)) {
+        core->tick_at = mono_add_ms(now, TICK_MS);
+        tick(control, now);
+    }
+    if (control->phase == CONTROL_DRAINING) {
+        watch_drain(control, now);
+        return mono_earlier(core->tick_at, mono_add_ms(now, 10));
+    }
+    return control->phase == CONTROL_STOPPED ? now : core->tick_at;
+}
+
+static int http_fd(struct MHD_Daemon *daemon)
+{
+    const union MHD_DaemonInfo *info =
+        daemon == NULL ? NULL : MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    return info == NULL ? -1 : info->epoll_fd;
+}
+
+static void control_wait(struct actor *actor, struct mono_time now, struct mono_time deadline)
+{
+    struct control *control = (struct control *)actor;
+    struct control_core *core = control->core;
+    struct pollfd fds[] = {
+        {.fd = actor->waker.event_fd, .events = POLLIN},
+        {.fd = core->signal_fd, .events = POLLIN},
+        {.fd = http_fd(core->on_socket), .events = POLLIN},
+        {.fd = http_fd(core->on_tcp), .events = POLLIN},
+    };
+    int64_t ms = (deadline.ns - now.ns + NS_PER_MS - 1) / NS_PER_MS;
+    (void)poll(fds, COUNT_OF(fds), ms > TICK_MS ? TICK_MS : (int)ms);
+}
+
+int control_init(struct control *control, struct engine *engine, bool with_sockets,
+                 struct writer *ret_errors)
+{
+    memset(control, 0, sizeof(*control));
+    control->actor = (struct actor){.name = "control", .step = control_step, .wait = control_wait};
+    int result = waker_init(&control->actor.waker, with_sockets);
+    if (result != 0) {
+        return refuse(ret_errors, "waker", "", -result);
+    }
+    inbox_init(&control->reports, &control->actor.waker);
+    struct control_core *core = calloc(1, sizeof(*core));
+    control->core = core;
+    if (core == NULL) {
+        return refuse(ret_errors, "memory", "", ENOMEM);
+    }
+    core->engine = engine;
+    core->signal_fd = -1;
+    core->has_sockets = with_sockets;
+    core->answer = malloc(ANSWER_SIZE_MAX);
+    core->reports = calloc(engine->workers_count, sizeof(*core->reports));
+    core->is_report_away = calloc(engine->workers_count, sizeof(*core->is_report_away));
+    if (core->answer == NULL || core->reports == NULL || core->is_report_away == NULL) {
+        control_deinit(control);
+        return refuse(ret_errors, "memory", "", ENOMEM);
+    }
+    if (with_sockets) {
+        result = open_signals(control, ret_errors);
+        result = result == 0 ? open_socket(control, ret_errors) : result;
+        result = result == 0 ? open_tcp(control, ret_errors) : result;
+    }
+    if (result != 0) {
+        control_deinit(control);
+    }
+    return result;
+}
+
+void control_announce_ready(struct control *control)
+{
+    if (control->core->has_sockets) {
+        (void)sd_notify(0, "READY=1");
+    }
+}
+
+void control_deinit(struct control *control)
+{
+    if (control == NULL || control->core == NULL) {
+        return;
+    }
+    struct control_core *core = control->core;
+    if (core->on_socket != NULL) {
+        MHD_stop_daemon(core->on_socket);
+        (void)unlink(core->engine->config->control_socket);
+    }
+    if (core->on_tcp != NULL) {
+        MHD_stop_daemon(core->on_tcp);
+    }
+    if (core->signal_fd >= 0) {
+        (void)close(core->signal_fd);
+    }
+    free(core->answer);
+    free(core->reports);
+    free(core->is_report_away);
+    free(core);
+    control->core = NULL;
+    waker_deinit(&control->actor.waker);
+}

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/intake.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/intake_priv.h"
+
+static void take_accepts(struct intake_core *core)
+{
+    struct inbox_node *node;
+    while ((node = inbox_take(&core->intake->accepts)) != NULL) {
+        struct journal_accept *accept = CONTAINER_OF(node, struct journal_accept, node);
+        struct intake_batch *ib = CONTAINER_OF(accept, struct intake_batch, accept);
+        ib->is_accepted = accept->result == 0;
+        intake_on_accepted(core, ib);
+    }
+}
+
+static void take_settled(struct intake_core *core)
+{
+    struct inbox_node *node;
+    while ((node = inbox_take(&core->intake->settled)) != NULL) {
+        struct batch *batch = CONTAINER_OF(node, struct batch, node);
+        intake_on_settled(core, intake_batch_of(core, batch->index));
+    }
+}
+
+static void take_ends(struct intake_core *core)
+{
+    struct inbox_node *node;
+    while ((node = inbox_take(&core->intake->ends)) != NULL) {
+        struct journal_end *end = CONTAINER_OF(node, struct journal_end, node);
+        intake_on_ended(core, CONTAINER_OF(end, struct intake_batch, end));
+    }
+}
+
+/* Settled recipients: their entries are free again, their domains lose a hold. */
+static bool take_recipients(struct intake_core *core)
+{
+    for (uint32_t i = 0; i < INTAKE_RECORDS_STEP_MAX; i++) {
+        struct inbox_node *node = inbox_take(&core->intake->recipients);
+        if (node == NULL) {
+            return false;
+        }
+        struct recipient *recipient = CONTAINER_OF(node, struct recipient, node);
+        struct intake_batch *ib = intake_batch_of(core, recipient->batch);
+        ensure(ib->live_count > 0);
+        ib->live_count--;
+        domain_drop(core->engine->domains, recipient->domain);
+        slab_give(&core->recipients, recipient);
+        stat_add(&core->intake->stats.recipients_returned, 1);
+    }
+    return true;
+}
+
+/* Batches are scanned in turn, a part of the step's records each. True: there is more to do at once. */
+static bool scan(struct intake_core *core)
+{
+    bool is_more = false;
+    struct list *node = core->scanning.next;
+    for (uint32_t i = 0; i < INTAKE_SCANS_MAX && node != &core->scanning; i++) {
+        struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
+        node = node->next;
+        uint32_t taken =
+            intake_scan_some(core, ib, INTAKE_RECORDS_STEP_MAX / INTAKE_SCANS_MAX);
+        is_more = is_more || taken > 0 || ib->stage != INTAKE_SCANNING;
+    }
+    struct list *first = list_is_empty(&core->scanning) ? NULL : core->scanning.next;
+    if (first != NULL) {
+        list_remove(first);
+        list_add_last(&core->scanning, first);
+    }
+    return is_more;
+}
+
+static bool deal(struct intake_core *core, struct mono_time now)
+{
+    struct list *node = core->dealing.next;
+    while (node != &core->dealing) {
+        struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
+        node = node->next;
+        intake_deal(core, ib, now);
+    }
+    return !list_is_empty(&core->dealing);
+}
+
+static void leave(struct intake_core *core)
+{
+    struct list *node = core->leaving.next;
+    while (node != &core->leaving) {
+        struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
+        node = node->next;
+        intake_leave(core, ib);
+    }
+}
+
+static void write_progress(struct intake_core *core, struct mono_time now)
+{
+    struct list *const lists[] = {&core->scanning, &core->active};
+    for (size_t i = 0; i < COUNT_OF(lists); i++) {
+        for (struct list *node = lists[i]->next; node != lists[i]; node = node->next) {
+            struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
+            if (!mono_before(now, ib->progress_at)) {
+                intake_write_progress(core, ib, now);
+            }
+        }
+    }
+}
+
+static void collect_pickup(struct intake_core *core, struct mono_time now)
+{
+    core->pickup_at = mono_add_ms(now, INTAKE_PICKUP_RESCAN_MS);
+    struct spool_collected collected;
+    if (core->free_count == 0 || stat_read_xcore(&core->engine->is_draining) != 0 ||
+        spool_pickup_collect(&core->spool, clock_wall(core->engine->clock),
+                             SPOOL_PICKUP_FILES_MAX, &collected) != 0) {
+        return;
+    }
+    if (collected.files_count > 0) {
+        intake_take_collected(core, collected.directory);
+    }
+    if (collected.has_more) {
+        core->pickup_at = now;
+    }
+}
+
+/* What people and writers left in the spool: at each change, and once a second whatever the watch says. */
+static void look(struct intake_core *core, struct mono_time now)
+{
+    bool has_changed = core->disk->ops->watch_fired(core->disk);
+    if (!has_changed && mono_before(now, core->rescan_at)) {
+        return;
+    }
+    core->rescan_at = mono_add_ms(now, INTAKE_RESCAN_MS);
+    intake_claim_new(core, now);
+    intake_take_orders(core);
+}
+
+static struct mono_time intake_step(struct actor *actor, struct mono_time now)
+{
+    struct intake *intake = (struct intake *)actor;
+    struct intake_core *core = intake->core;
+    (void)intake_load_reap(core);
+    intake_load_blocks(core);
+    intake_load_take(core);
+    take_accepts(core);
+    take_settled(core);
+    take_ends(core);
+    bool is_more = take_recipients(core);
+    if (core->is_recovering) {
+        intake_recover_some(core, now);
+        is_more = is_more || core->is_recovering;
+    } else {
+        look(core, now);
+        is_more = is_more || (core->has_more_new && !stat_read_xcore(&intake->stats.is_short_of_space) &&
+                              core->free_count > 0 && slab_left(&core->recipients) > 0);
+        if (!mono_before(now, core->pickup_at)) {
+            collect_pickup(core, now);
+        }
+    }
+    is_more |= scan(core);
+    is_more |= deal(core, now);
+    leave(core);
+    write_progress(core, now);
+    if (is_more) {
+        core->rescan_at = core->has_more_new ? now : core->rescan_at;
+        return now;
+    }
+    return mono_earlier(core->rescan_at, core->pickup_at);
+}
+
+static void intake_wait(struct actor *actor, struct mono_time now, struct mono_time deadline)
+{
+    struct intake *intake = (struct intake *)actor;
+    struct disk *disk = intake->core->disk;
+    disk->ops->wait(disk, deadline.ns == MONO_NEVER.ns ? -1 : deadline.ns - now.ns);
+}
+
+static int refuse(struct writer *errors, const char *what, int error)
+{
+    writer_put_format(errors, "intake: %s: %s\n", what, strerror(-error));
+    return error;
+}
+
+static int core_init(struct intake_core *core, const struct intake_config *config)
+{
+    const struct config *settings = config->engine->config;
+    uint32_t batches = settings->batches_max;
+    core->names = malloc(sizeof(*core->names));
+    core->orders = malloc(sizeof(*core->orders));
+    core->batches = calloc(batches, sizeof(*core->batches));
+    core->free_slots = calloc(batches, sizeof(*core->free_slots));
+    core->parser = scan_parser_create();
+    core->record = malloc(sizeof(*core->record));
+    core->message = malloc(sizeof(*core->message));
+    core->worker_orders = calloc(config->engine->workers_count + 1u, sizeof(*core->worker_orders));
+    core->reason_text = malloc(INTAKE_REASON_MAX);
+    bool is_whole = core->names != NULL && core->orders != NULL && core->batches != NULL &&
+                    core->free_slots != NULL && core->parser != NULL && core->record != NULL &&
+                    core->message != NULL && core->worker_orders != NULL &&
+                    core->reason_text != NULL;
+    if (!is_whole) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < batches; i++) {
+        core->free_slots[core->free_count++] = batches - 1 - i;
+    }
+    int result = slab_init(&core->recipients, "recipients", sizeof(struct recipient),
+                           settings->recipients_max);
+    return result != 0 ? result
+                       : slab_init(&core->reads, "reads", (sizeof(struct intake_read) + 7) & ~7ul,
+                                   INTAKE_READS_MAX);
+}
+
+static int spool_start(struct intake_core *core, struct writer *ret_errors)
+{
+    const struct config *settings = core->engine->config;
+    struct spool_problem problem;
+    const struct spool_config spool = {
+        .disk = core->disk,
+        .root = settings->spool,
+        .process_id = (uint32_t)getpid(),
+        .file_size_max = UINT64_C(1) << RECIPIENT_OFFSET_BITS,
+        .message_size_max = settings->message_size_max,
+    };
+    int result = spool_open(&core->spool, &spool, &problem);
+    if (result != 0) {
+        writer_put_format(ret_errors, "%s\n", problem.text);
+        return result;
+    }
+    core->has_spool = true;
+    static const enum spool_place WATCHED[] = {SPOOL_IN_NEW, SPOOL_IN_CTL, SPOOL_PICKUP};
+    for (size_t i = 0; i < COUNT_OF(WATCHED) && result == 0; i++) {
+        result = core->disk->ops->watch(core->disk, core->spool.places[WATCHED[i]]);
+    }
+    result = result == 0 ? spool_pickup_recover(&core->spool) : result;
+    return result == 0 ? 0 : refuse(ret_errors, settings->spool, result);
+}
+
+int intake_init(struct intake *intake, const struct intake_config *config, bool with_event_fd,
+                struct writer *ret_errors)
+{
+    memset(intake, 0, sizeof(*intake));
+    intake->actor = (struct actor){.name = "intake", .step = intake_step, .wait = intake_wait};
+    int result = waker_init(&intake->actor.waker, with_event_fd);
+    if (result != 0) {
+        return refuse(ret_errors, "waker", result);
+    }
+    struct inbox *const inboxes[] = {&intake->accepts, &intake->settled, &intake->ends,
+                                     &intake->loads,   &intake->blocks,  &intake->recipients};
+    for (size_t i = 0; i < COUNT_OF(inboxes); i++) {
+        inbox_init(inboxes[i], &intake->actor.waker);
+    }
+    struct intake_core *core = aligned_alloc(64, (sizeof(*core) + 63) & ~(size_t)63);
+    if (core == NULL) {
+        return refuse(ret_errors, "memory", -ENOMEM);
+    }
+    memset(core, 0, sizeof(*core));
+    intake->core = core;
+    core->intake = intake;
+    core->engine = config->engine;
+    core->disk = config->disk;
+    core->next_number = 1;
+    list_init(&core->scanning);
+    list_init(&core->dealing);
+    list_init(&core->active);
+    list_init(&core->leaving);
+    inbox_init(&core->orders_back, &intake->actor.waker);
+    inbox_chain_init(&core->loads_waiting);
+    result = core_init(core, config);
+    if (result != 0) {
+        (void)refuse(ret_errors, "memory", result);
+    } else {
+        result = spool_start(core, ret_errors);
+    }
+    if (result != 0) {
+        intake_deinit(intake);
+    }
+    return result;
+}
+
+void intake_recover(struct intake *intake, struct journal_known *known)
+{
+    struct intake_core *core = intake->core;
+    core->known = *known;
+    *known = (struct journal_known){.batches = NULL};
+    core->is_recovering = true;
+    if (core->known.next_number > core->next_number) {
+        core->next_number = core->known.next_number;
+    }
+}
+
+bool intake_is_idle(const struct intake *intake)
+{
+    const struct intake_core *core = intake->core;
+    return !core->is_recovering && core->free_count == core->engine->config->batches_max &&
+           core->loads_waiting.count == 0;
+}
+
+void intake_deinit(struct intake *intake)
+{
+    if (intake == NULL || intake->core == NULL) {
+        return;
+    }
+    struct intake_core *core = intake->core;
+    for (uint32_t i = 0; core->batches != NULL && i < core->engine->config->batches_max; i++) {
+        struct intake_batch *ib = &core->batches[i];
+        if (ib->stage != INTAKE_FREE) {
+            intake_abandon(core, ib);
+        }
+    }
+    intake_load_blocks(core);
+    if (core->has_spool) {
+        spool_close(&core->spool);
+    }
+    journal_known_free(&core->known);
+    slab_abandon(&core->recipients);
+    slab_abandon(&core->reads);
+    scan_parser_destroy(core->parser);
+    free(core->names);
+    free(core->orders);
+    free(core->batches);
+    free(core->free_slots);
+    free(core->record);
+    free(core->message);
+    free(core->worker_orders);
+    free(core->reason_text);
+    free(core);
+    intake->core = NULL;
+    waker_deinit(&intake->actor.waker);
+}

@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/intake_priv.h"
+
+static const uint16_t ALLOWED[INTAKE_STAGES_COUNT] = {
+    [INTAKE_FREE] = 1u << INTAKE_OPENING,
+    [INTAKE_OPENING] = 1u << INTAKE_SCANNING | 1u << INTAKE_LEAVING,
+    [INTAKE_SCANNING] = 1u << INTAKE_ACCEPTING | 1u << INTAKE_LEAVING,
+    [INTAKE_ACCEPTING] = 1u << INTAKE_DEALING | 1u << INTAKE_LEAVING,
+    [INTAKE_DEALING] = 1u << INTAKE_ACTIVE,
+    [INTAKE_ACTIVE] = 1u << INTAKE_LEAVING,
+    [INTAKE_LEAVING] = 1u << INTAKE_ENDING | 1u << INTAKE_FREE,
+    [INTAKE_ENDING] = 1u << INTAKE_FREE,
+};
+
+static struct list *list_of(struct intake_core *core, enum intake_stage stage)
+{
+    switch (stage) {
+    case INTAKE_OPENING:
+    case INTAKE_SCANNING:
+        return &core->scanning;
+    case INTAKE_DEALING:
+        return &core->dealing;
+    case INTAKE_ACTIVE:
+        return &core->active;
+    case INTAKE_LEAVING:
+        return &core->leaving;
+    case INTAKE_FREE:
+    case INTAKE_ACCEPTING:
+    case INTAKE_ENDING:
+        return NULL;
+    }
+    ensure(false);
+    return NULL;
+}
+
+void intake_enter(struct intake_core *core, struct intake_batch *ib, enum intake_stage stage)
+{
+    static const enum batch_state STATES[INTAKE_STAGES_COUNT] = {
+        [INTAKE_FREE] = BATCH_FAILED,        [INTAKE_OPENING] = BATCH_SCANNING,
+        [INTAKE_SCANNING] = BATCH_SCANNING,  [INTAKE_ACCEPTING] = BATCH_ACCEPTING,
+        [INTAKE_DEALING] = BATCH_ACTIVE,     [INTAKE_ACTIVE] = BATCH_ACTIVE,
+        [INTAKE_LEAVING] = BATCH_SETTLED,    [INTAKE_ENDING] = BATCH_SETTLED,
+    };
+    ensure((ALLOWED[ib->stage] >> stage & 1) != 0);
+    list_remove(&ib->link);
+    ib->stage = stage;
+    ib->batch->state = STATES[stage];
+    struct list *list = list_of(core, stage);
+    if (list != NULL) {
+        list_add_last(list, &ib->link);
+    }
+}
+
+struct intake_batch *intake_batch_of(struct intake_core *core, uint32_t index)
+{
+    ensure(index < core->engine->config->batches_max);
+    return &core->batches[index];
+}
+
+/* A free slot becomes a batch that lies in active/. */
+static struct intake_batch *batch_make(struct intake_core *core, const char *directory)
+{
+    ensure(core->free_count > 0);
+    uint32_t index = core->free_slots[--core->free_count];
+    struct intake_batch *ib = &core->batches[index];
+    struct batch *batch = &core->engine->batches[index];
+    *ib = (struct intake_batch){.batch = batch, .fd = -1};
+    list_init(&ib->link);
+    inbox_chain_init(&ib->recipients);
+    memset(batch, 0, sizeof(*batch));
+    batch->index = index;
+    (void)snprintf(batch->directory, sizeof(batch->directory), "%s", directory);
+    ib->known = journal_known_find(&core->known, directory);
+    if (ib->known != NULL) {
+        batch->number = ib->known->number;
+        batch->accepted_at = ib->known->accepted_at;
+        for (unsigned i = 0; i < BATCH_COUNTS_COUNT; i++) {
+            stat_set(&batch->counts[i], ib->known->counts[i]);
+        }
+    } else {
+        batch->number = core->next_number++;
+        batch->accepted_at = clock_wall(core->engine->clock);
+    }
+    intake_enter(core, ib, INTAKE_OPENING);
+    stat_add(&core->intake->stats.batches_claimed, 1);
+    return ib;
+}
+
+/* Opening: manifest, content, stream; each problem names its file. */
+
+static bool fail_problem(struct intake_core *core, struct intake_batch *ib,
+                         const struct spool_problem *problem)
+{
+    intake_fail(core, ib, problem->text);
+    return false;
+}
+
+static bool is_id_active(struct intake_core *core, const struct intake_batch *ib)
+{
+    uint32_t batches_max = core->engine->config->batches_max;
+    for (uint32_t i = 0; i < batches_max; i++) {
+        const struct intake_batch *other = &core->batches[i];
+        if (other != ib && other->stage != INTAKE_FREE && other->batch->manifest != NULL &&
+            strcmp(other->batch->manifest->id, ib->batch->manifest->id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
+{
+    struct batch *batch = ib->batch;
+    struct spool_problem problem;
+    char *json = malloc(MANIFEST_SIZE_MAX);
+    struct writer content = writer_of(json, json == NULL ? 0 : MANIFEST_SIZE_MAX);
+    int result = spool_file_read(&core->spool, ib->fd, "batch.json", MANIFEST_SIZE_MAX, &content,
+                                 &problem);
+    if (result != 0) {
+        free(json);
+        return fail_problem(core, ib, &problem);
+    }
+    struct span name = span_of_text(batch->directory);
+    struct span end = SPAN(".batch");
+    if (name.size > end.size) {
+        name.size -= end.size;
+    }
+    struct writer errors = writer_of(core->reason_text, INTAKE_REASON_MAX - 1);
+    batch->manifest = manifest_parse(writer_span(&content), name, &errors);
+    free(json);
+    if (batch->manifest == NULL) {
+        *errors.at = '\0';
+        intake_fail(core, ib, core->reason_text);
+        return false;
+    }
+    if (is_id_active(core, ib)) {
+        intake_fail(core, ib, "a batch with the same id is under way: give each batch an id of its own");
+        return false;
+    }
+    return true;
+}
+
+static bool fail_template(struct intake_core *core, struct intake_batch *ib, const char *file,
+                          const struct template_problem *problem)
+{
+    char words[512];
+    if (problem->line > 0) {
+        (void)snprintf(words, sizeof(words), "%s:%llu: %s", file,
+                       (unsigned long long)problem->line, problem->text);
+    } else {
+        (void)snprintf(words, sizeof(words), "%s: %s", file, problem->text);
+    }
+    intake_fail(core, ib, words);
+    return false;
+}
+
+static bool open_content(struct intake_core *core, struct intake_batch *ib)
+{
+    struct batch *batch = ib->batch;
+    const struct manifest *manifest = batch->manifest;
+    if (manifest->kind != MANIFEST_MERGE) {
+        return true;
+    }
+    struct template_problem problem = {.line = 0};
+    batch->sender = template_compile_line(span_of_text(manifest->from), &problem);
+    if (batch->sender == NULL) {
+        return fail_template(core, ib, "batch.json: from", &problem);
+    }
+    uint64_t size_max = core->engine->config->message_size_max;
+    struct spool_file file;
+    struct spool_problem spool_problem;
+    if (spool_file_open(&core->spool, ib->fd, manifest->message, size_max, &file,
+                        &spool_problem) != 0) {
+        return fail_problem(core, ib, &spool_problem);
+    }
+    uint64_t room = file.stat.size + 1;
+    spool_file_close(&core->spool, &file);
+    char *eml = malloc(room);
+    struct writer content = writer_of(eml, eml == NULL ? 0 : room);
+    if (spool_file_read(&core->spool, ib->fd, manifest->message, room, &content, &spool_problem) !=
+        0) {
+        free(eml);
+        return fail_problem(core, ib, &spool_problem);
+    }
+    const struct template_options options = {
+        .batch_id = span_of_text(manifest->id),
+        .date = batch->accepted_at,
+        .size_max = size_max,
+    };
+    batch->template = template_compile(writer_span(&content), &options, &problem);
+    free(eml);
+    return batch->template != NULL || fail_template(core, ib, manifest->message, &problem);
+}
+
+void intake_open(struct intake_core *core, struct intake_batch *ib)
+{
+    ib->fd = spool_batch_open(&core->spool, ib->batch->directory);
+    if (ib->fd < 0) {
+        ib->fd = -1;
+        intake_fail(core, ib, "the batch's directory cannot be opened");
+        return;
+    }
+    if (!open_manifest(core, ib) || !open_content(core, ib)) {
+        return;
+    }
+    struct spool_problem problem;
+    if (spool_stream_open(&core->spool, ib->fd, ib->batch->manifest, &ib->stream, &problem) != 0) {
+        intake_fail(core, ib, problem.text);
+        return;
+    }
+    ib->has_stream = true;
+    enum spool_verb kept;
+    if (spool_order_kept(&core->spool, ib->fd, &kept) == 0 && kept != SPOOL_RESUME) {
+        stat_set(&ib->batch->orders, kept == SPOOL_CANCEL ? BATCH_CANCELLED : BATCH_PAUSED);
+    }
+    if (intake_scan_begin(core, ib) != 0) {
+        intake_fail(core, ib, "out of memory");
+        return;
+    }
+    intake_enter(core, ib, INTAKE_SCANNING);
+}
+
+/* Recipients that were made and will not be sent: their entries and domains come back at once. */
+static void drop_recipients(struct intake_core *core, struct intake_batch *ib)
+{
+    struct inbox_node *node;
+    while ((node = inbox_chain_take(&ib->recipients)) != NULL) {
+        struct recipient *recipient = CONTAINER_OF(node, struct recipient, node);
+        domain_drop(core->engine->domains, recipient->domain);
+        slab_give(&core->recipients, recipient);
+        ib->live_count--;
+    }
+}
+
+void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *words)
+{
+    if (ib->stage == INTAKE_LEAVING) {
+        return; /* it has failed already: the first reason stays */
+    }
+    char *copy = strdup(words);
+    ib->reason = copy == NULL ? SPAN_NONE : span_of_text(copy);
+    ib->has_reason = copy != NULL;
+    /* What the journal holds of it must not be lost with it: people look into hold/. */
+    ib->leaving_to = ib->known != NULL ? SPOOL_END_HELD : SPOOL_END_FAILED;
+    drop_recipients(core, ib);
+    intake_scan_end(core, ib);
+    intake_enter(core, ib, INTAKE_LEAVING);
+    stat_add(&core->intake->stats.batches_failed, 1);
+}
+
+/* Claiming. */
+
+static bool may_claim(struct intake_core *core)
+{
+    struct disk_op op = {.verb = DISK_FREE_SPACE, .fd = core->spool.root};
+    bool is_short = disk_run(core->disk, &op) == 0 &&
+                    op.stat.size < core->engine->config->free_space_min;
+    stat_set(&core->intake->stats.is_short_of_space, is_short);
+    return !is_short && stat_read_xcore(&core->engine->is_draining) == 0 && core->free_count > 0 &&
+           slab_left(&core->recipients) > 0;
+}
+
+void intake_claim_new(struct intake_core *core, struct mono_time now)
+{
+    (void)now;
+    struct wall_time wall = clock_wall(core->engine->clock);
+    core->has_more_new = false;
+    if (!may_claim(core)) {
+        core->has_more_new = true;
+        return;
+    }
+    if (spool_list_new(&core->spool, wall, core->names) != 0) {
+        return;
+    }
+    uint32_t count = core->names->count;
+    uint32_t most = core->free_count < INTAKE_CLAIMS_STEP_MAX ? core->free_count
+                                                              : INTAKE_CLAIMS_STEP_MAX;
+    core->has_more_new = core->names->left_count > 0 || count > most;
+    for (uint32_t i = 0; i < count && i < most; i++) {
+        char directory[SPOOL_DIRECTORY_MAX + 1];
+        struct spool_problem problem;
+        if (spool_claim(&core->spool, core->names->names[i], wall, directory, &problem) == 0) {
+            intake_open(core, batch_make(core, directory));
+        }
+    }
+}
+
+void intake_take_collected(struct intake_core *core, const char *directory)
+{
+    intake_open(core, batch_make(core, directory));
+}
+
+/* What lay in active/ at the start, a few a step. */
+void intake_recover_some(struct intake_core *core, struct mono_time now)
+{
+    (void)now;
+    if (core->free_count < SPOOL_NAMES_MAX) {
+        return; /* batches must leave first */
+    }
+    int result = spool_list_active(&core->spool, core->recover_after, core->names);
+    core->is_recovering = result == -E2BIG;
+    if (result != 0 && result != -E2BIG) {
+        stat_set(&core->engine->must_stop, 1);
+        return;
+    }
+    for (uint32_t i = 0; i < core->names->count; i++) {
+        intake_open(core, batch_make(core, core->names->names[i]));
+    }
+    if (core->names->count > 0) {
+        (void)snprintf(core->recover_after, sizeof(core->recover_after), "%s",
+                       core->names->names[core->names->count - 1]);
+    }
+}
+
+/* Accepted: the recipients go to the workers. */
+
+void intake_on_accepted(struct intake_core *core, struct intake_batch *ib)
+{
+    struct intake_stats *stats = &core->intake->stats;
+    if (ib->accept.result != 0) {
+        return; /* the journal has failed: control stops the engine, recovery takes the batch up again */
+    }
+    stat_add(&stats->batches_accepted, 1);
+    stat_add(&stats->recipients_accepted, ib->batch->recipients_count);
+    if (spool_pickup_release(&core->spool, ib->batch->directory) != 0) {
+        odd(pickup_release_failed);
+    }
+    intake_enter(core, ib, INTAKE_DEALING);
+}
+
+void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_time now)
+{
+    (void)now;
+    struct engine *engine = core->engine;
+    for (uint32_t i = 0; i < INTAKE_DEALS_STEP_MAX && ib->recipients.count > 0; i++) {
+        struct inbox_chain chain;
+        inbox_chain_init(&chain);
+        while (chain.count < INTAKE_CHUNK && ib->recipients.count > 0) {
+            struct inbox_node *node = inbox_chain_take(&ib->recipients);
+            struct recipient *recipient = CONTAINER_OF(node, struct recipient, node);
+            if (recipient->due_s != 0) {
+                retry_push_xcore(engine->retry, recipient);
+                continue;
+            }
+            inbox_chain_add(&chain, node);
+        }
+        uint32_t worker = core->deal_next++ % engine->workers_count;
+        inbox_push_chain_xcore(&engine->workers[worker]->recipients, &chain);
+    }
+    if (ib->recipients.count == 0) {
+        /* Workers sleep by the wheel's next due time as they last saw it: recovered deferrals are new to them. */
+        if (ib->known != NULL) {
+            for (uint32_t i = 0; i < engine->workers_count; i++) {
+                waker_signal_xcore(&engine->workers[i]->actor.waker);
+            }
+        }
+        intake_enter(core, ib, INTAKE_ACTIVE);
+        if (ib->is_settled) {
+            intake_on_settled(core, ib);
+        }
+    }
+}
+
+/* The end. */
+
+void intake_on_settled(struct intake_core *core, struct intake_batch *ib)
+{
+    ib->is_settled = true;
+    if (ib->stage != INTAKE_ACTIVE) {
+        return; /* still dealing: a recovered batch may have nothing left to send */
+    }
+    ib->leaving_to = SPOOL_END_DONE;
+    intake_enter(core, ib, INTAKE_LEAVING);
+}
+
+static struct spool_progress progress_of(struct intake_core *core, struct intake_batch *ib,
+                                         const char *state)
+{
+    struct batch *batch = ib->batch;
+    uint64_t settled = batch_settled_xcore(batch);
+    struct spool_progress progress = {
+        .id = batch->manifest != NULL ? batch->manifest->id : batch->directory,
+        .state = state,
+        .at = clock_wall(core->engine->clock),
+        .records = batch->recipients_count + batch->rejected_count,
+        .accepted = batch->recipients_count,
+        .rejected = batch->rejected_count,
+        .pending = batch->recipients_count > settled ? batch->recipients_count - settled : 0,
+        .deferred = stat_read_xcore(&batch->counts[BATCH_DEFERRALS]),
+        .delivered = stat_read_xcore(&batch->counts[BATCH_DELIVERED]),
+        .bounced = stat_read_xcore(&batch->counts[BATCH_BOUNCED]),
+        .expired = stat_read_xcore(&batch->counts[BATCH_EXPIRED]),
+        .cancelled = stat_read_xcore(&batch->counts[BATCH_CANCELLED_COUNT]),
+        .possible_duplicates = stat_read_xcore(&batch->counts[BATCH_POSSIBLE_DUPLICATES]),
+        .eta_s = -1,
+    };
+    int64_t age_ns = progress.at.ns - batch->accepted_at.ns;
+    if (age_ns > 0 && settled > 0 && ib->known == NULL) {
+        progress.rate_1m = (double)settled * (double)NS_PER_S / (double)age_ns;
+        progress.eta_s = (int64_t)((double)progress.pending / progress.rate_1m);
+    }
+    return progress;
+}
+
+static const char *state_of(const struct intake_batch *ib)
+{
+    uint64_t orders = stat_read_xcore(&ib->batch->orders);
+    if ((orders & BATCH_CANCELLED) != 0) {
+        return "cancelled";
+    }
+    if ((orders & BATCH_PAUSED) != 0) {
+        return "paused";
+    }
+    return ib->stage == INTAKE_ACTIVE || ib->stage == INTAKE_DEALING ? "active" : "scanning";
+}
+
+void intake_write_progress(struct intake_core *core, struct intake_batch *ib, struct mono_time now)
+{
+    ib->progress_at = mono_add_ms(now, 1000);
+    struct spool_progress progress = progress_of(core, ib, state_of(ib));
+    uint64_t sum = progress.accepted + progress.rejected + progress.deferred +
+                   batch_settled_xcore(ib->batch) + stat_read_xcore(&ib->batch->orders);
+    if (sum == ib->progress_sum) {
+        return;
+    }
+    ib->progress_sum = sum;
+    if (spool_write_progress(&core->spool, ib->fd, &progress) != 0) {
+        odd(progress_not_written);
+    }
+}
+
+static void content_free(struct intake_batch *ib)
+{
+    struct batch *batch = ib->batch;
+    if (ib->has_reason) {
+        free((void *)(uintptr_t)ib->reason.at);
+    }
+    template_destroy((struct template *)(uintptr_t)batch->template);
+    template_destroy((struct template *)(uintptr_t)batch->sender);
+    scan_columns_destroy((struct scan_columns *)(uintptr_t)batch->columns);
+    manifest_destroy(batch->manifest);
+    batch->template = NULL;
+    batch->sender = NULL;
+    batch->columns = NULL;
+    batch->manifest = NULL;
+}
+
+static void batch_free(struct intake_core *core, struct intake_batch *ib)
+{
+    content_free(ib);
+    intake_enter(core, ib, INTAKE_FREE);
+    core->free_slots[core->free_count++] = ib->batch->index;
+}
+
+void intake_abandon(struct intake_core *core, struct intake_batch *ib)
+{
+    intake_scan_end(core, ib);
+    if (ib->has_stream) {
+        spool_stream_close(&core->spool, &ib->stream);
+    }
+    if (ib->fd >= 0) {
+        disk_close(core->disk, ib->fd);
+    }
+    content_free(ib);
+}
+
+void intake_leave(struct intake_core *core, struct intake_batch *ib)
+{
+    bool is_failed = ib->leaving_to != SPOOL_END_DONE;
+    ensure(is_failed || ib->is_settled);
+    if (!is_failed && ib->live_count > 0) {
+        return; /* entries are on their way back */
+    }
+    if (ib->has_stream) {
+        spool_stream_close(&core->spool, &ib->stream);
+        ib->has_stream = false;
+    }
+    struct spool_progress summary =
+        progress_of(core, ib, is_failed ? "failed" : "done");
+    int result = spool_finish(&core->spool, ib->batch->directory, ib->leaving_to,
+                              ib->fd >= 0 ? &summary : NULL, ib->reason,
+                              clock_wall(core->engine->clock), NULL);
+    if (result != 0) {
+        odd(batch_cannot_leave); /* disk full or broken: tried again at the next rescan */
+        return;
+    }
+    if (ib->fd >= 0) {
+        disk_close(core->disk, ib->fd);
+        ib->fd = -1;
+    }
+    if (is_failed && !ib->is_accepted) {
+        batch_free(core, ib);
+        return;
+    }
+    stat_add(&core->intake->stats.batches_done, is_failed ? 0 : 1);
+    ib->end = (struct journal_end){.reply_to = &core->intake->ends, .batch = ib->batch};
+    intake_enter(core, ib, INTAKE_ENDING);
+    inbox_push_xcore(&core->engine->journal->ends, &ib->end.node);
+}
+
+void intake_on_ended(struct intake_core *core, struct intake_batch *ib)
+{
+    ensure(ib->stage == INTAKE_ENDING);
+    batch_free(core, ib);
+}
+
+/* Orders of people: files in in/ctl. */
+
+static struct intake_batch *find_id(struct intake_core *core, const char *id)
+{
+    for (uint32_t i = 0; i < core->engine->config->batches_max; i++) {
+        struct intake_batch *ib = &core->batches[i];
+        if (ib->stage != INTAKE_FREE && ib->batch->manifest != NULL &&
+            strcmp(ib->batch->manifest->id, id) == 0) {
+            return ib;
+        }
+    }
+    return NULL;
+}
+
+static void order_obey(struct intake_core *core, const struct spool_order *order,
+                       struct intake_batch *ib)
+{
+    struct engine *engine = core->engine;
+    uint64_t orders = stat_read_xcore(&ib->batch->orders);
+    if ((orders & BATCH_CANCELLED) != 0) {
+        return; /* cancelled is for good */
+    }
+    static const uint64_t NEXT[SPOOL_VERBS_COUNT] = {
+        [SPOOL_PAUSE] = BATCH_PAUSED, [SPOOL_RESUME] = 0, [SPOOL_CANCEL] = BATCH_CANCELLED};
+    stat_set(&ib->batch->orders, NEXT[order->verb]);
+    if (spool_order_keep(&core->spool, ib->fd, order->verb) != 0) {
+        odd(order_not_kept);
+    }
+    for (uint32_t i = 0; i < engine->workers_count && order->verb != SPOOL_PAUSE; i++) {
+        struct worker_order *message = &core->worker_orders[i];
+        *message = (struct worker_order){
+            .reply_to = &core->orders_back,
+            .batch = ib->batch,
+            .is_cancel = order->verb == SPOOL_CANCEL,
+        };
+        core->orders_left++;
+        inbox_push_xcore(&engine->workers[i]->orders, &message->node);
+    }
+}
+
+void intake_take_orders(struct intake_core *core)
+{
+    while (inbox_take(&core->orders_back) != NULL) {
+        core->orders_left--;
+    }
+    if (core->orders_left > 0) {
+        return; /* one order at a time */
+    }
+    if (spool_list_orders(&core->spool, clock_wall(core->engine->clock), core->orders) != 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < core->orders->count && core->orders_left == 0; i++) {
+        const struct spool_order *order = &core->orders->orders[i];
+        struct intake_batch *ib = find_id(core, order->id);
+        if (ib != NULL && ib->fd >= 0 && ib->stage != INTAKE_LEAVING) {
+            order_obey(core, order, ib);
+        }
+        (void)spool_order_remove(&core->spool, order);
+    }
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/intake_priv.h"
+
+/*
+ * A load's records are read with as few operations as their places allow: neighbours (with small gaps) in one piece. The block is one piece of
+ * memory; each run of neighbours has its place in it.
+ */
+
+/* LF becomes CRLF for the wire: room for a record of nothing but line ends. */
+static size_t room_of(const struct intake_batch *ib, uint64_t size)
+{
+    return ib->is_bsmtp_lf ? 2 * (size_t)size : (size_t)size;
+}
+
+/* Bytes of the runs, counted as plan_runs will lay them out. */
+static uint64_t runs_size(const struct load *load)
+{
+    uint64_t size = 0;
+    uint64_t end = UINT64_MAX;
+    for (uint32_t i = 0; i < load->count; i++) {
+        const struct recipient *recipient = load->recipients[i];
+        uint64_t start = recipient->record_offset;
+        uint64_t stop = start + recipient->record_size;
+        if (end != UINT64_MAX && start >= end && start - end <= INTAKE_GAP_MAX) {
+            size += stop - end;
+        } else if (end == UINT64_MAX || start != load->recipients[i - 1]->record_offset) {
+            size += recipient->record_size;
+        }
+        end = stop;
+    }
+    return size;
+}
+
+static void add_op(struct intake_core *core, struct intake_read *read, struct disk_op **ret_op,
+                   int fd, char *at, uint64_t offset)
+{
+    struct disk_op *op = &read->ops[read->ops_left++];
+    *op = (struct disk_op){
+        .verb = DISK_READ, .fd = fd, .at = at, .offset = offset, .user = read};
+    core->ops_away++;
+    *ret_op = op;
+}
+
+/* Fills read->ops and load->records. Runs never go over a file's end. */
+static void plan_runs(struct intake_core *core, const struct intake_batch *ib,
+                      struct intake_read *read)
+{
+    struct load *load = read->load;
+    char *at = load->block->bytes;
+    uint64_t end = UINT64_MAX;
+    const struct spool_stream_file *file = NULL;
+    struct disk_op *op = NULL;
+    for (uint32_t i = 0; i < load->count; i++) {
+        const struct recipient *recipient = load->recipients[i];
+        uint64_t start = recipient->record_offset;
+        uint64_t stop = start + recipient->record_size;
+        if (i > 0 && start == load->recipients[i - 1]->record_offset) {
+            load->records[i] = load->records[i - 1];
+            continue;
+        }
+        const struct spool_stream_file *here = spool_stream_find(&ib->stream, start);
+        bool is_neighbour = op != NULL && here == file && start >= end &&
+                            start - end <= INTAKE_GAP_MAX;
+        if (is_neighbour) {
+            op->size += stop - end;
+            at += start - end;
+        } else {
+            file = here;
+            add_op(core, read, &op, file->file.fd, at, start - file->start);
+            op->size = recipient->record_size;
+        }
+        load->records[i] = span_of(at, recipient->record_size);
+        at += recipient->record_size;
+        end = stop;
+    }
+}
+
+/* In place cannot be: the text grows. The second half of the block is free for it. */
+static void to_crlf(struct load *load)
+{
+    char *out = load->block->bytes + (load->block->size / 2);
+    for (uint32_t i = 0; i < load->count; i++) {
+        if (i > 0 && load->recipients[i]->record_offset == load->recipients[i - 1]->record_offset) {
+            load->records[i] = load->records[i - 1];
+            continue;
+        }
+        struct cursor cursor = cursor_of(load->records[i]);
+        char *start = out;
+        struct span line;
+        while (cursor_take_line(&cursor, &line)) {
+            memcpy(out, line.at, line.size);
+            out += line.size;
+            *out++ = '\r';
+            *out++ = '\n';
+        }
+        load->records[i] = span_of(start, (size_t)(out - start));
+    }
+}
+
+static void load_done(struct intake_core *core, struct intake_read *read)
+{
+    struct load *load = read->load;
+    struct intake_batch *ib = intake_batch_of(core, load->batch->index);
+    load->result = read->result;
+    if (load->result == 0 && ib->is_bsmtp_lf) {
+        to_crlf(load);
+    }
+    stat_add(&core->intake->stats.loads, 1);
+    stat_add(&core->intake->stats.load_bytes, load->block->size);
+    slab_give(&core->reads, read);
+    inbox_push_xcore(load->reply_to, &load->node);
+}
+
+/* The files must be those that were scanned: their owners may still hold them open (conformance 4). */
+static int check_files(struct intake_core *core, struct intake_batch *ib)
+{
+    for (uint32_t i = 0; i < ib->stream.files_count; i++) {
+        if (spool_file_check(&core->spool, &ib->stream.files[i].file) != 0) {
+            return -ESTALE;
+        }
+    }
+    return 0;
+}
+
+/* False: no room now. */
+static bool load_start(struct intake_core *core, struct load *load)
+{
+    struct intake_batch *ib = intake_batch_of(core, load->batch->index);
+    uint64_t room = room_of(ib, runs_size(load));
+    room = ib->is_bsmtp_lf ? 2 * room : room;
+    uint64_t budget = core->engine->config->readahead_bytes_max;
+    bool is_over = core->block_bytes > 0 && core->block_bytes + room > budget;
+    if (is_over || core->ops_away + load->count > INTAKE_READS_MAX) {
+        return false;
+    }
+    struct intake_read *read = slab_take(&core->reads);
+    struct load_block *block = read == NULL ? NULL : malloc(sizeof(*block) + room);
+    if (block == NULL) {
+        if (read != NULL) {
+            slab_give(&core->reads, read);
+        }
+        return false;
+    }
+    block->size = room;
+    core->block_bytes += room;
+    load->block = block;
+    read->load = load;
+    read->ops_left = 0;
+    read->result = check_files(core, ib);
+    if (read->result != 0) {
+        load_done(core, read);
+        return true;
+    }
+    plan_runs(core, ib, read);
+    /* The count may reach nought while ops are still being handed in: one more keeps the read open. */
+    uint32_t ops_count = read->ops_left++;
+    for (uint32_t i = 0; i < ops_count; i++) {
+        ensure(disk_submit(core->disk, &read->ops[i]) == 0);
+    }
+    if (--read->ops_left == 0) {
+        load_done(core, read);
+    }
+    return true;
+}
+
+void intake_load_take(struct intake_core *core)
+{
+    inbox_take_all(&core->intake->loads, &core->loads_waiting);
+    if (core->load_held != NULL && !load_start(core, core->load_held)) {
+        return; /* in their order: a large one is not passed by small ones for ever */
+    }
+    core->load_held = NULL;
+    for (uint32_t i = 0; i < INTAKE_LOADS_STEP_MAX && core->loads_waiting.count > 0; i++) {
+        struct inbox_node *node = inbox_chain_take(&core->loads_waiting);
+        struct load *load = CONTAINER_OF(node, struct load, node);
+        if (!load_start(core, load)) {
+            core->load_held = load;
+            break;
+        }
+    }
+    stat_set(&core->intake->stats.loads_waiting, core->loads_waiting.count);
+}
+
+uint32_t intake_load_reap(struct intake_core *core)
+{
+    uint32_t count = 0;
+    struct disk_op *op;
+    while ((op = disk_reap(core->disk)) != NULL) {
+        struct intake_read *read = op->user;
+        core->ops_away--;
+        count++;
+        if (op->result < 0) {
+            read->result = (int)op->result;
+        } else if ((size_t)op->result != op->size) {
+            read->result = -ESTALE; /* the file is shorter than it was */
+        }
+        if (--read->ops_left == 0) {
+            load_done(core, read);
+        }
+    }
+    return count;
+}
+
+void intake_load_blocks(struct intake_core *core)
+{
+    struct inbox_node *node;
+    while ((node = inbox_take(&core->intake->blocks)) != NULL) {
+        struct load_block *block = CONTAINER_OF(node, struct load_block, node);
+        ensure(core->block_bytes >= block->size);
+        core->block_bytes -= block->size;
+        free(block);
+    }
+}

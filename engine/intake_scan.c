@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <idn2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+#include "engine/intake_priv.h"
+#include "engine/smtp/smtp_address.h"
+#include "engine/values.h"
+
+/* One record may become this many recipients: so many entries must be free before it is looked at. */
+static uint32_t room_wanted(const struct intake_batch *ib)
+{
+    return ib->batch->manifest->kind == MANIFEST_BSMTP ? SCAN_RCPTS_MAX : 1;
+}
+
+static uint64_t record_size_max(const struct intake_core *core, const struct intake_batch *ib)
+{
+    return ib->batch->manifest->kind == MANIFEST_BSMTP
+               ? core->engine->config->message_size_max
+               : SCAN_LINE_MAX;
+}
+
+int intake_scan_begin(struct intake_core *core, struct intake_batch *ib)
+{
+    struct intake_scan *scan = calloc(1, sizeof(*scan));
+    if (scan == NULL) {
+        return -ENOMEM;
+    }
+    scan->rejects.fd = -1;
+    scan->window_size = INTAKE_BLOCK_SIZE;
+    scan->window = malloc(scan->window_size);
+    scan->hash = XXH3_createState();
+    ib->scan = scan;
+    if (scan->window == NULL || scan->hash == NULL) {
+        intake_scan_end(core, ib);
+        return -ENOMEM;
+    }
+    (void)XXH3_64bits_reset(scan->hash);
+    scan_splitter_init(&scan->splitter, ib->batch->manifest->format, record_size_max(core, ib));
+    return 0;
+}
+
+void intake_scan_end(struct intake_core *core, struct intake_batch *ib)
+{
+    (void)core;
+    struct intake_scan *scan = ib->scan;
+    if (scan == NULL) {
+        return;
+    }
+    if (scan->rejects.fd >= 0) {
+        spool_rejects_close(&scan->rejects);
+    }
+    (void)XXH3_freeState(scan->hash);
+    free(scan->window);
+    free(scan);
+    ib->scan = NULL;
+}
+
+/* More of the file into the window; what is behind us makes room first. 0 or -errno. */
+static int window_fill(struct intake_core *core, struct intake_batch *ib)
+{
+    struct intake_scan *scan = ib->scan;
+    const struct spool_stream_file *file = &ib->stream.files[scan->file_index];
+    size_t left = scan->filled - scan->taken;
+    memmove(scan->window, scan->window + scan->taken, left);
+    scan->file_offset += scan->taken;
+    scan->taken = 0;
+    scan->filled = left;
+    if (left > scan->window_size / 2) {
+        size_t most = SCAN_WINDOW(record_size_max(core, ib)) + INTAKE_BLOCK_SIZE;
+        size_t size = 2 * scan->window_size < most ? 2 * scan->window_size : most;
+        char *window = realloc(scan->window, size);
+        if (window == NULL) {
+            return -ENOMEM;
+        }
+        scan->window = window;
+        scan->window_size = size;
+    }
+    size_t wanted = scan->window_size - scan->filled;
+    int64_t got = disk_read(core->disk, file->file.fd, scan->window + scan->filled, wanted,
+                            scan->file_offset + scan->filled);
+    if (got < 0) {
+        return (int)got;
+    }
+    (void)XXH3_64bits_update(scan->hash, scan->window + scan->filled, (size_t)got);
+    scan->filled += (size_t)got;
+    scan->is_file_end = scan->file_offset + scan->filled >= file->file.stat.size;
+    return scan->is_file_end || (size_t)got == wanted ? 0 : -ESTALE;
+}
+
+static void reject(struct intake_core *core, struct intake_batch *ib, uint64_t line,
+                   const char *reason, const char *remedy, struct span record)
+{
+    struct intake_scan *scan = ib->scan;
+    ib->batch->rejected_count++;
+    stat_add(&core->intake->stats.recipients_rejected, 1);
+    if (scan->rejects.fd < 0 && scan->rejects.error == 0 &&
+        spool_rejects_open(&core->spool, ib->fd, &scan->rejects) != 0) {
+        scan->rejects.fd = -1;
+        scan->rejects.error = -EIO;
+    }
+    if (scan->rejects.fd < 0) {
+        return;
+    }
+    const struct spool_reject row = {
+        .file = span_of_text(ib->stream.files[scan->file_index].name),
+        .line = line,
+        .reason = span_of_text(reason),
+        .remedy = span_of_text(remedy),
+        .record = record,
+    };
+    spool_rejects_add(&scan->rejects, &row);
+}
+
+/* The domain's number; DOMAIN_NONE with *ret_reason NULL: no room now; with a reason: not a legal domain. */
+static uint32_t domain_of(struct intake_core *core, const struct smtp_address *address,
+                          bool is_utf8, const char **ret_reason)
+{
+    *ret_reason = NULL;
+    if (!is_utf8) {
+        return domain_intern(core->engine->domains, address->domain);
+    }
+    char domain[DOMAIN_NAME_MAX + 1];
+    if (address->domain.size > DOMAIN_NAME_MAX) {
+        *ret_reason = "the domain is longer than 253";
+        return DOMAIN_NONE;
+    }
+    memcpy(domain, address->domain.at, address->domain.size);
+    domain[address->domain.size] = '\0';
+    char *ascii = NULL;
+    int result = idn2_lookup_u8((const uint8_t *)domain, (uint8_t **)&ascii,
+                                IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL);
+    if (result != IDN2_OK) {
+        *ret_reason = idn2_strerror(result);
+        return DOMAIN_NONE;
+    }
+    uint32_t index = DOMAIN_NONE;
+    if (smtp_address_check_domain(span_of_text(ascii)) == SMTP_ADDRESS_OK) {
+        index = domain_intern(core->engine->domains, span_of_text(ascii));
+    } else {
+        *ret_reason = "the domain's ASCII form is not a legal domain name";
+    }
+    idn2_free(ascii);
+    return index;
+}
+
+/* True when the journal says that the ordinal is settled. */
+static bool is_settled(const struct intake_batch *ib, uint32_t ordinal)
+{
+    return ib->known != NULL && ordinal < ib->known->records_count &&
+           (ib->known->settled[ordinal / 64] >> (ordinal % 64) & 1) != 0;
+}
+
+/* What the journal knows of a recipient that was tried before. */
+static void apply_deferral(struct intake_batch *ib, struct recipient *recipient)
+{
+    struct intake_scan *scan = ib->scan;
+    if (ib->known == NULL) {
+        return;
+    }
+    while (scan->next_deferral < ib->known->deferrals_count &&
+           ib->known->deferrals[scan->next_deferral].ordinal < recipient->ordinal) {
+        scan->next_deferral++;
+    }
+    if (scan->next_deferral < ib->known->deferrals_count) {
+        const struct journal_deferral *deferral = &ib->known->deferrals[scan->next_deferral];
+        if (deferral->ordinal == recipient->ordinal) {
+            recipient->due_s = deferral->due_s;
+            recipient->attempts_count = deferral->attempts_count;
+            recipient->flags |= deferral->is_ambiguous ? RECIPIENT_AMBIGUOUS : 0;
+        }
+    }
+}
+
+struct where {
+    uint64_t offset; /* in the stream */
+    uint64_t line;
+    struct span record;
+};
+
+/* An accepted recipient gets its entry; the caller has seen that one is free. */
+static void accept(struct intake_core *core, struct intake_batch *ib, const struct where *where,
+                   uint32_t ordinal, uint32_t domain, uint16_t rcpt_index, uint16_t flags)
+{
+    ib->batch->recipients_count++;
+    if (is_settled(ib, ordinal)) {
+        domain_drop(core->engine->domains, domain);
+        return;
+    }
+    struct recipient *recipient = slab_take(&core->recipients);
+    ensure(recipient != NULL);
+    *recipient = (struct recipient){
+        .batch = ib->batch->index,
+        .ordinal = ordinal,
+        .record_offset = where->offset & ((UINT64_C(1) << RECIPIENT_OFFSET_BITS) - 1),
+        .record_size = where->record.size & ((1u << RECIPIENT_SIZE_BITS) - 1),
+        .domain = domain,
+        .flags = flags,
+        .rcpt_index = rcpt_index,
+    };
+    apply_deferral(ib, recipient);
+    inbox_chain_add(&ib->recipients, &recipient->node);
+    ib->live_count++;
+}
+
+enum taken { TAKEN, TAKEN_WAIT };
+
+/* A mailbox as written: its domain's number, or rejected. TAKEN_WAIT: no room for another domain. */
+static enum taken take_address(struct intake_core *core, struct intake_batch *ib,
+                               const struct where *where, struct span text, uint32_t *ret_domain)
+{
+    struct smtp_address address;
+    *ret_domain = DOMAIN_NONE;
+    enum smtp_address_reason reason = smtp_address_parse(text, &address);
+    bool is_utf8 = reason == SMTP_ADDRESS_DOMAIN_UTF8;
+    if (reason != SMTP_ADDRESS_OK && !is_utf8) {
+        reject(core, ib, where->line, smtp_address_reason_text(reason),
+               "write a plain mailbox such as ann@example.org", where->record);
+        return TAKEN;
+    }
+    const char *words;
+    *ret_domain = domain_of(core, &address, is_utf8, &words);
+    if (*ret_domain == DOMAIN_NONE && words == NULL) {
+        return TAKEN_WAIT;
+    }
+    if (*ret_domain == DOMAIN_NONE) {
+        reject(core, ib, where->line, words, "write a legal domain name", where->record);
+    }
+    return TAKEN;
+}
+
+/* Whether both templates can be filled for this record; rejected otherwise. */
+static bool check_values(struct intake_core *core, struct intake_batch *ib,
+                         const struct where *where, uint32_t ordinal)
+{
+    const struct batch *batch = ib->batch;
+    const struct template *const templates[] = {batch->sender, batch->template};
+    for (size_t i = 0; i < COUNT_OF(templates); i++) {
+        struct span values[TEMPLATE_VARS_MAX];
+        struct template_problem problem = {.line = 0};
+        if (template_vars_count(templates[i]) == 0) {
+            continue;
+        }
+        values_fill(templates[i], batch->manifest, core->record, core->hints, values);
+        struct render_input input = values_input(batch->manifest, values, ordinal);
+        if (template_check(templates[i], &input, &problem) != 0) {
+            reject(core, ib, where->line, problem.text,
+                   "give the variable, a default ({{name|text}}), or \"missing\": \"empty\"",
+                   where->record);
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum taken take_merge(struct intake_core *core, struct intake_batch *ib,
+                             const struct where *where)
+{
+    struct intake_scan *scan = ib->scan;
+    struct batch *batch = ib->batch;
+    struct scan_problem problem;
+    if (batch->manifest->format == SCAN_CSV && !scan->has_header) {
+        batch->columns = scan_columns_create(where->record, &problem);
+        scan->has_header = true;
+        if (batch->columns == NULL) {
+            intake_fail(core, ib, problem.text);
+        }
+        return TAKEN;
+    }
+    if (scan_record_recipient(core->parser, batch->manifest->format, batch->columns, where->record,
+                              core->record, &problem) != 0) {
+        scan->ordinal++;
+        reject(core, ib, where->line + problem.line_offset, problem.text, "", where->record);
+        return TAKEN;
+    }
+    uint32_t domain;
+    if (take_address(core, ib, where, span_trim(core->record->to), &domain) == TAKEN_WAIT) {
+        return TAKEN_WAIT;
+    }
+    uint32_t ordinal = scan->ordinal++;
+    if (domain == DOMAIN_NONE) {
+        return TAKEN;
+    }
+    if (!check_values(core, ib, where, ordinal)) {
+        domain_drop(core->engine->domains, domain);
+        return TAKEN;
+    }
+    accept(core, ib, where, ordinal, domain, 0, 0);
+    return TAKEN;
+}
+
+/* Whether the header holds the field; `name` with its colon. */
+static bool has_field(struct span text, struct span name)
+{
+    struct cursor cursor = cursor_of(text);
+    struct span line;
+    while (cursor_take_line(&cursor, &line) && line.size > 0) {
+        if (span_starts_nocase(line, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static uint16_t flags_of(const struct scan_message *message)
+{
+    uint16_t flags = message->is_8bit ? RECIPIENT_8BIT : 0;
+    flags |= has_field(message->body, SPAN("Date:")) ? 0 : RECIPIENT_ADD_DATE;
+    flags |= has_field(message->body, SPAN("Message-ID:")) ? 0 : RECIPIENT_ADD_MESSAGE_ID;
+    return flags;
+}
+
+static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
+                             const struct where *where)
+{
+    struct intake_scan *scan = ib->scan;
+    const struct scan_message *message = core->message;
+    struct scan_problem problem;
+    struct smtp_address sender;
+    if (scan_record_message(where->record, core->message, &problem) != 0) {
+        scan->ordinal++;
+        reject(core, ib, where->line + problem.line_offset, problem.text, "", where->record);
+        return TAKEN;
+    }
+    enum smtp_address_reason reason = message->sender.size == 0
+                                          ? SMTP_ADDRESS_OK
+                                          : smtp_address_parse(message->sender, &sender);
+    if (reason != SMTP_ADDRESS_OK) {
+        scan->ordinal += message->rcpts_count;
+        reject(core, ib, where->line, smtp_address_reason_text(reason),
+               "the sender in MAIL FROM must be a legal mailbox or <>", where->record);
+        return TAKEN;
+    }
+    /* A record is taken whole or not at all. */
+    const struct engine *engine = core->engine;
+    if (domain_table_count(engine->domains) + message->rcpts_count > engine->config->domains_max) {
+        return TAKEN_WAIT;
+    }
+    uint16_t flags = flags_of(message);
+    ib->is_bsmtp_lf = ib->is_bsmtp_lf || message->is_lf;
+    for (uint32_t i = 0; i < message->rcpts_count; i++) {
+        uint32_t domain;
+        ensure(take_address(core, ib, where, message->rcpts[i], &domain) == TAKEN);
+        uint32_t ordinal = scan->ordinal++;
+        if (domain != DOMAIN_NONE) {
+            accept(core, ib, where, ordinal, domain, (uint16_t)i, flags);
+        }
+    }
+    return TAKEN;
+}
+
+/* The stream is through: judged as a whole. */
+static void judge(struct intake_core *core, struct intake_batch *ib)
+{
+    struct intake_scan *scan = ib->scan;
+    struct batch *batch = ib->batch;
+    const struct manifest *manifest = batch->manifest;
+    uint64_t all = batch->recipients_count + batch->rejected_count;
+    char words[256];
+    struct writer writer = writer_of(words, sizeof(words) - 1);
+    uint64_t by_share = all * manifest->max_reject_ppm / MANIFEST_PPM;
+    uint64_t most = manifest->max_reject > by_share ? manifest->max_reject : by_share;
+    batch->records_count = scan->ordinal;
+    uint64_t hash = XXH3_64bits_digest(scan->hash);
+    if (ib->known != NULL &&
+        (ib->known->content_hash != hash || ib->known->recipients_count != batch->recipients_count ||
+         ib->known->records_count != batch->records_count)) {
+        writer_put_format(&writer, "the recipients' file is not the one that was accepted: it was "
+                                   "changed in active/; submit the rest anew");
+    } else if (manifest->count != 0 && manifest->count != all) {
+        writer_put_format(&writer, "batch.json: count says %llu, the file has %llu recipients",
+                          (unsigned long long)manifest->count, (unsigned long long)all);
+    } else if (batch->rejected_count > most && ib->known == NULL) {
+        writer_put_format(&writer,
+                          "%llu of %llu recipients were rejected, more than max_reject allows: see "
+                          "rejects.ndjson, mend the lines or raise max_reject",
+                          (unsigned long long)batch->rejected_count, (unsigned long long)all);
+    } else if (batch->recipients_count == 0) {
+        writer_put_format(&writer, "no recipient in it%s",
+                          batch->rejected_count > 0 ? ": all were rejected, see rejects.ndjson" : "");
+    }
+    if (writer_size(&writer) > 0) {
+        *writer.at = '\0';
+        intake_fail(core, ib, words);
+        return;
+    }
+    if (scan->rejects.fd >= 0 && spool_rejects_sync(&scan->rejects) != 0) {
+        intake_fail(core, ib, "rejects.ndjson cannot be written: disk full?");
+        return;
+    }
+    ib->accept = (struct journal_accept){
+        .reply_to = &core->intake->accepts,
+        .batch = batch,
+        .content_hash = hash,
+        .content_size = ib->stream.size,
+        .is_recovered = ib->known != NULL,
+        .settled = ib->known != NULL ? ib->known->settled : NULL,
+    };
+    intake_scan_end(core, ib);
+    intake_enter(core, ib, INTAKE_ACCEPTING);
+    inbox_push_xcore(&core->engine->journal->accepts, &ib->accept.node);
+}
+
+static void next_file(struct intake_core *core, struct intake_batch *ib)
+{
+    struct intake_scan *scan = ib->scan;
+    if (++scan->file_index == ib->stream.files_count) {
+        judge(core, ib);
+        return;
+    }
+    scan_splitter_init(&scan->splitter, ib->batch->manifest->format, record_size_max(core, ib));
+    scan->file_offset = 0;
+    scan->filled = 0;
+    scan->taken = 0;
+    scan->is_file_end = false;
+}
+
+static void fail_at(struct intake_core *core, struct intake_batch *ib, uint64_t line,
+                    const char *reason)
+{
+    char words[512];
+    (void)snprintf(words, sizeof(words), "%s:%llu: %s",
+                   ib->stream.files[ib->scan->file_index].name, (unsigned long long)line, reason);
+    intake_fail(core, ib, words);
+}
+
+/* One turn of the splitter. False: it has to wait for room, or the scan has ended. */
+static bool scan_one(struct intake_core *core, struct intake_batch *ib)
+{
+    struct intake_scan *scan = ib->scan;
+    struct scan_splitter before = scan->splitter;
+    struct span bytes = span_of(scan->window + scan->taken, scan->filled - scan->taken);
+    struct scan_problem problem;
+    size_t skip = 0;
+    size_t size = 0;
+    struct where where;
+    enum scan_split split = scan_split_next(&scan->splitter, bytes, scan->is_file_end, &skip, &size,
+                                            &where.line, &problem);
+    where.offset = ib->stream.files[scan->file_index].start + scan->file_offset + scan->taken + skip;
+    where.record = span_of(bytes.at + skip, size);
+    enum taken taken = TAKEN;
+    int result;
+    switch (split) {
+    case SCAN_SPLIT_MORE:
+        scan->taken += skip;
+        result = window_fill(core, ib);
+        if (result != 0) {
+            intake_fail(core, ib, result == -ESTALE ? "a file changed while it was read"
+                                                    : "a file cannot be read");
+        }
+        return result == 0;
+    case SCAN_SPLIT_RECORD:
+        taken = ib->batch->manifest->kind == MANIFEST_BSMTP ? take_bsmtp(core, ib, &where)
+                                                            : take_merge(core, ib, &where);
+        break;
+    case SCAN_SPLIT_BAD:
+        scan->ordinal++;
+        reject(core, ib, where.line + problem.line_offset, problem.text, "", where.record);
+        break;
+    case SCAN_SPLIT_END:
+        next_file(core, ib);
+        return ib->stage == INTAKE_SCANNING;
+    case SCAN_SPLIT_FATAL:
+        fail_at(core, ib, where.line + problem.line_offset, problem.text);
+        return false;
+    }
+    if (taken == TAKEN_WAIT) {
+        scan->splitter = before;
+        return false;
+    }
+    if (ib->stage == INTAKE_SCANNING) {
+        scan->taken += skip + size;
+    }
+    return ib->stage == INTAKE_SCANNING;
+}
+
+uint32_t intake_scan_some(struct intake_core *core, struct intake_batch *ib, uint32_t records_max)
+{
+    struct mono_time start = clock_mono(core->engine->clock);
+    uint32_t count = 0;
+    while (count < records_max && slab_left(&core->recipients) >= room_wanted(ib) &&
+           scan_one(core, ib)) {
+        count++;
+    }
+    struct mono_time end = clock_mono(core->engine->clock);
+    stat_add(&core->intake->stats.scan_records, count);
+    stat_add(&core->intake->stats.scan_ns, (uint64_t)(end.ns - start.ns));
+    return count;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * values: the variables of one recipient, in the order a template wants them.
+ *
+ * Used twice with the same answer: by intake when a record is checked, by a worker when it is sent. Pure but for `hints` (where the variables stood in the last
+ * record: the next one is mostly alike), which belong to the caller's actor. First the engine's own names (_to, _id, _batch), then the record's variables, then the batch's.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "engine/message/template.h"
+#include "queue/manifest.h"
+#include "queue/scan.h"
+
+/* ret_values: TEMPLATE_VARS_MAX; `at` NULL where nothing is given. hints: TEMPLATE_VARS_MAX. */
+void values_fill(const struct template *template, const struct manifest *manifest,
+                 const struct scan_recipient *record, uint8_t *hints, struct span *ret_values);
+/* Values with what else a template wants to know. */
+struct render_input values_input(const struct manifest *manifest, const struct span *values,
+                                 uint32_t ordinal);

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/verbs.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "engine/config.h"
+
+enum { ANSWER_MAX = 1 << 20 };
+
+/* One HTTP/1.0 question to the engine's own socket: the answer ends where the connection does. */
+static int fetch(const char *path, const char *url, struct writer *ret_body)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        return -ENAMETOOLONG;
+    }
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
+        int error = errno;
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return -error;
+    }
+    char request[256];
+    struct writer writer = writer_of(request, sizeof(request));
+    writer_put_format(&writer, "GET %s HTTP/1.0\r\nHost: ramjet\r\n\r\n", url);
+    ssize_t size = send(fd, request, writer_size(&writer), MSG_NOSIGNAL);
+    while (size > 0 && ret_body->at < ret_body->end) {
+        size = recv(fd, ret_body->at, (size_t)(ret_body->end - ret_body->at), 0);
+        ret_body->at += size > 0 ? size : 0;
+    }
+    int result = size < 0 ? -errno : 0;
+    (void)close(fd);
+    return result;
+}
+
+static json_t *parse_answer(struct span answer)
+{
+    const char *body = memmem(answer.at, answer.size, "\r\n\r\n", 4);
+    if (body == NULL) {
+        return NULL;
+    }
+    body += 4;
+    json_error_t error;
+    return json_loadb(body, answer.size - (size_t)(body - answer.at), 0, &error);
+}
+
+static long long number(json_t *object, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(object, key));
+}
+
+static double real(json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static void print_row(const char *name, json_t *totals, json_t *second, json_t *minute)
+{
+    (void)printf("  %-10s %14lld %12.0f %12.0f\n", name, number(totals, name), real(second, name),
+                 real(minute, name));
+}
+
+static void print_text(json_t *status)
+{
+    json_t *totals = json_object_get(status, "totals");
+    json_t *second = json_object_get(status, "rate_1s");
+    json_t *minute = json_object_get(status, "rate_1m");
+    json_t *queue = json_object_get(status, "queue");
+    json_t *health = json_object_get(status, "health");
+    (void)printf("%s   %lld workers, %lld connections\n\n",
+                 json_string_value(json_object_get(status, "node")), number(status, "workers"),
+                 number(status, "sessions"));
+    (void)printf("  %-10s %14s %12s %12s\n", "", "total", "/s now", "/s 1 min");
+    static const char *const ROWS[] = {"accepted", "delivered", "deferred", "bounced"};
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        print_row(ROWS[i], totals, second, minute);
+    }
+    (void)printf("  %-10s %14lld\n  %-10s %14lld\n  %-10s %14lld\n", "expired",
+                 number(totals, "expired"), "cancelled", number(totals, "cancelled"), "rejected",
+                 number(totals, "rejected"));
+    (void)printf("\n  waiting: %lld for DNS, %lld ready, %lld loading, %lld in flight, "
+                 "%lld for the journal, %lld to be retried\n",
+                 number(queue, "domain"), number(queue, "ready"), number(queue, "loading"),
+                 number(queue, "flight"), number(queue, "journal"), number(queue, "retry"));
+    if (json_is_true(json_object_get(health, "short_of_space"))) {
+        (void)printf("  NOTHING IS CLAIMED: the spool's file system is short of space\n");
+    }
+    if (json_is_true(json_object_get(health, "draining"))) {
+        (void)printf("  stopping: waiting for messages whose end was sent\n");
+    }
+    json_t *sites = json_object_get(status, "sites");
+    size_t index;
+    json_t *site;
+    if (json_array_size(sites) > 0) {
+        (void)printf("\n  %-40s %9s %6s %10s %9s %8s  %s\n", "site", "backlog", "conns",
+                     "delivered", "deferred", "bounced", "last error");
+    }
+    json_array_foreach(sites, index, site)
+    {
+        (void)printf("  %-40.40s %9lld %6lld %10lld %9lld %8lld  %s\n",
+                     json_string_value(json_object_get(site, "site")), number(site, "backlog"),
+                     number(site, "sessions"), number(site, "delivered"), number(site, "deferred"),
+                     number(site, "bounced"), json_string_value(json_object_get(site, "last_error")));
+    }
+}
+
+int verb_status(int count, char **words)
+{
+    const char *path = NULL;
+    bool is_json = false;
+    for (int i = 0; i < count; i++) {
+        if (strcmp(words[i], "--json") == 0) {
+            is_json = true;
+        } else if (strcmp(words[i], "-c") == 0 && i + 1 < count) {
+            path = words[++i];
+        } else {
+            (void)fprintf(stderr, "usage: ramjet status [-c FILE] [--json]\n");
+            return 2;
+        }
+    }
+    struct config *config = verbs_config_read(path);
+    if (config == NULL) {
+        return 1;
+    }
+    char *memory = malloc(ANSWER_MAX);
+    struct writer answer = writer_of(memory, memory == NULL ? 0 : ANSWER_MAX);
+    int result = fetch(config->control_socket, "/v1/status", &answer);
+    json_t *status = result == 0 ? parse_answer(writer_span(&answer)) : NULL;
+    if (status == NULL) {
+        (void)fprintf(stderr, "ramjet: no engine answers on %s%s%s\n", config->control_socket,
+                      result != 0 ? ": " : "", result != 0 ? strerror(-result) : "");
+    } else if (is_json) {
+        (void)json_dumpf(status, stdout, JSON_INDENT(2));
+        (void)printf("\n");
+    } else {
+        print_text(status);
+    }
+    bool is_well = status != NULL;
+    json_decref(status);
+    free(memory);
+    config_destroy(config);
+    return is_well ? 0 : 1;
+}

@@ -67,9 +67,7 @@ static bool sweep_next(struct smtp_session *session, uint16_t *ret_index)
             continue;
         }
         at += (unsigned)__builtin_ctzll(left);
-        if (at >= session->sweep_end) {
-            break;
-        }
+        ensure(at < session->sweep_end);
         session->told[at / 64] |= UINT64_C(1) << (at % 64);
         session->sweep_at = (uint16_t)(at + 1);
         *ret_index = (uint16_t)at;
@@ -283,8 +281,8 @@ void smtp_session_begin(struct smtp_session *session, const struct smtp_transact
     }
     smtp_session_enter(session, SMTP_STATE_ENVELOPE, now);
     session->transactions_count++;
-    if (smtp_reply_is_started(
-            &session->parser)) { /* C11: the server has begun to speak before us */
+    /* C11: the server has begun to speak before us. */
+    if (smtp_reply_is_started(&session->parser)) {
         smtp_session_fail(session, SMTP_CAUSE_PROTOCOL, now);
     }
 }

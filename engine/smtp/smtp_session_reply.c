@@ -39,9 +39,6 @@ static bool is_masked_greeting(struct span line)
 
 void smtp_session_on_line(struct smtp_session *session)
 {
-    if (session->is_early) {
-        return;
-    }
     struct span line = session->parser.line;
     if (session->parser.lines_count == 1) {
         session->is_own_name = span_equal_nocase(first_word(line), session->config->ehlo_name);
@@ -153,9 +150,9 @@ static void on_envelope(struct smtp_session *session, enum answer answer, struct
         return;
     }
     session->answered_count++;
-    bool is_refused_by_all = session->undecided_count == 0 && index == rcpts_count;
-    if (is_refused_by_all && session->sent_count == index + 1) {
-        session->commands_count = session->sent_count; /* no DATA for nobody */
+    if (session->undecided_count == 0 && index == rcpts_count) {
+        session->commands_count =
+            session->sent_count; /* no DATA for nobody, if it is not out yet */
     }
     if (session->answered_count == session->commands_count) {
         smtp_session_enter(session, SMTP_STATE_RSET, now);

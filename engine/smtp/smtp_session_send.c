@@ -8,13 +8,13 @@
 #include "engine/smtp/smtp_command.h"
 #include "engine/smtp/smtp_session_priv.h"
 
-/* Parameters only when the present EHLO offered them (A25, E1, E5). */
+/* Parameters only when the present EHLO offered them (A25, E1, E5): begin has declined an 8-bit
+ * message where 8BITMIME is not. */
 static int write_mail(const struct smtp_session *session, struct writer *writer)
 {
-    uint32_t bits = session->capabilities.bits;
     const struct smtp_mail_parameters parameters = {
-        .has_size = (bits & SMTP_CAN_SIZE) != 0,
-        .is_8bit = session->transaction->is_8bit && (bits & SMTP_CAN_8BIT) != 0,
+        .has_size = (session->capabilities.bits & SMTP_CAN_SIZE) != 0,
+        .is_8bit = session->transaction->is_8bit,
         .size = session->transaction->size,
     };
     return smtp_command_mail(writer, session->transaction->sender, &parameters);
@@ -42,8 +42,8 @@ static int write_command(const struct smtp_session *session, struct writer *writ
     return -EINVAL;
 }
 
-/* C1: behind an unanswered command only when PIPELINING is offered, and never behind a sync point.
- */
+/* C1: behind an unanswered command only when PIPELINING is offered. No state has a command behind a
+ * sync point. */
 static bool may_send(const struct smtp_session *session)
 {
     if (session->sent_count == session->commands_count) {
@@ -52,11 +52,8 @@ static bool may_send(const struct smtp_session *session)
     if (!smtp_session_is_outstanding(session)) {
         return true;
     }
-    if ((session->capabilities.bits & SMTP_CAN_PIPELINE) == 0) {
-        return false;
-    }
-    enum smtp_verb before = smtp_session_verb(session, session->sent_count - 1u);
-    return !SMTP_VERBS[before].is_sync_point;
+    ensure(!SMTP_VERBS[smtp_session_verb(session, session->sent_count - 1u)].is_sync_point);
+    return (session->capabilities.bits & SMTP_CAN_PIPELINE) != 0;
 }
 
 bool smtp_session_output(struct smtp_session *session, struct writer *writer)

@@ -133,6 +133,7 @@ static void test_C11_early_replies(void)
     CHECK_SCRIPT("W\nS 220 mx\nS 250 mx\nE OVER EHLO/protocol/250\nN\n");
     CHECK_SCRIPT("W\n" GREET "S 250 mx\nS 250 again\nE OVER EHLO/protocol/250\nN\n");
     CHECK_SCRIPT(OPEN "|\nS 250 again\nE OVER EHLO/protocol/250\n");
+    CHECK_SCRIPT(OPEN "|\nS 550 again\nE OVER EHLO/protocol/550\nN\n");
     CHECK_SCRIPT("W\n" OPEN_BARE "B 1\nC MAIL FROM:<s@from.test>\nS 250\nS 250 early\n"
                  "E R0 RCPT TO/protocol/250\nE OVER RCPT TO/protocol/250\nN\n");
     CHECK_SCRIPT("W\n" OPEN_BARE "B 1\nC MAIL FROM:<s@from.test>\nS 250\nC RCPT TO:<r0@to.test>\n"

@@ -120,7 +120,7 @@ static void test_A10_helo(void)
                        "E READY\nB 1\nC MAIL FROM:<s@from.test>\nN\nX\nE R0 MAIL FROM/lost/0\n"
                        "E OVER MAIL FROM/lost/0\n");
     /* The refusal is the news when the server closes behind it, not behind the start of another. */
-    CHECK_SCRIPT(GREET "S 550 blocked\nC HELO out.test\ns 25\nX\nE OVER EHLO/lost/0\nV 25\n");
+    CHECK_SCRIPT(GREET "S 550 blocked\nC HELO out.test\nS 550-no\nX\nE OVER EHLO/lost/0\nV no\n");
     CHECK_SCRIPT(GREET "S 550 5.7.1 blocked\nC HELO out.test\nX\nE OVER EHLO/reply/550\n"
                        "V blocked\n");
 }

@@ -242,10 +242,11 @@ static void start_lookup(struct resolver_core *core, struct mx_query *query)
     sort_lookup(core, lookup);
 }
 
+/* The hungry have been fed before: if one is left, there is no free question. */
 static bool may_start(const struct resolver_core *core)
 {
-    return list_is_empty(&core->hungry) && slab_left(&core->questions) > 0 &&
-           slab_left(&core->lookups) > 0;
+    ensure(list_is_empty(&core->hungry) || slab_left(&core->questions) == 0);
+    return slab_left(&core->questions) > 0 && slab_left(&core->lookups) > 0;
 }
 
 /* True when the query has been answered or has a lookup now. */

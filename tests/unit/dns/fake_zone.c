@@ -82,7 +82,7 @@ static void put_many_mx(struct dns_build *build, const struct fake_row *row)
     struct cursor cursor = cursor_of(span_of_text(row->data));
     uint64_t count;
     ensure(cursor_take_uint(&cursor, 9999, &count));
-    for (uint64_t i = 0; i < count; i++) {
+    for (uint64_t i = count; i-- > 0;) {
         char target[64];
         struct writer writer = writer_of(target, sizeof(target));
         writer_put(&writer, SPAN("mx"));
@@ -191,6 +191,13 @@ static struct mono_time zone_step(struct dns_source *source, struct mono_time no
     return MONO_NEVER;
 }
 
+static void zone_wait(struct dns_source *source, struct mono_time now, struct mono_time deadline)
+{
+    (void)now;
+    (void)deadline;
+    ((struct fake_zone *)source)->waits_count++;
+}
+
 static void zone_destroy(struct dns_source *source)
 {
     ((struct fake_zone *)source)->is_destroyed = true;
@@ -199,7 +206,7 @@ static void zone_destroy(struct dns_source *source)
 void fake_zone_init(struct fake_zone *zone, const struct fake_row *rows)
 {
     *zone = (struct fake_zone){
-        .source = {.ask = zone_ask, .step = zone_step, .destroy = zone_destroy},
+        .source = {.ask = zone_ask, .step = zone_step, .wait = zone_wait, .destroy = zone_destroy},
         .rows = rows,
     };
 }

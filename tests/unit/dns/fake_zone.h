@@ -20,7 +20,7 @@ enum {
     FAKE_EMPTY,           /* the name exists, without records of any type asked */
     FAKE_HALF_CNAME,      /* an alias whose target the server leaves out, without a SOA */
     FAKE_RAW_MX,          /* `data`: hexadecimal RDATA of an MX record */
-    FAKE_MANY_MX,         /* `data`: how many records, "10 mxNNN.many.example" */
+    FAKE_MANY_MX,         /* `data`: how many records, "10 mxNNNN.many.example", counting down */
 };
 
 enum { FAKE_SOA_TTL_S = 900, FAKE_SOA_MINIMUM_S = 600 };
@@ -46,6 +46,7 @@ struct fake_zone {
     bool is_backwards;           /* answers the last question first */
     bool is_destroyed;
     unsigned questions_count;
+    unsigned waits_count;
     unsigned open_count;
     unsigned open_peak;
     struct dns_question *open;

@@ -147,15 +147,16 @@ static void test_truncated(void)
 
 static void test_mx_rdata(void)
 {
-    static const char *const SHORT[] = {"", "\0", "\0\12", "\0\12\1", "\0\12\3mx"};
-    static const size_t SIZES[] = {0, 1, 2, 3, 5};
+    /* Too short in every way, and one byte too long. */
+    static const char *const BROKEN[] = {"", "\0", "\0\12", "\0\12\1", "\0\12\3mx", "\0\12\2mx\0x"};
+    static const size_t SIZES[] = {0, 1, 2, 3, 5, 7};
     for (size_t i = 0; i < COUNT_OF(SIZES); i++) {
         struct dns_build build;
         struct dns_reply reply;
         uint16_t preference;
         struct dns_name name;
         begin(&build, DNS_MX);
-        dns_build_record(&build, DNS_ANSWERS, QUESTION, DNS_MX, 60, span_of(SHORT[i], SIZES[i]));
+        dns_build_record(&build, DNS_ANSWERS, QUESTION, DNS_MX, 60, span_of(BROKEN[i], SIZES[i]));
         struct span message = dns_build_end(&build);
         CHECK_ROW(i, dns_reply_parse(message, DNS_MX, QUESTION, 0, &reply) == 0);
         CHECK_ROW(i, reply.records_count + reply.dropped_count == 1);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dns/resolver.h"
 
+#include "dns/mx_cache_writer.h"
 #include "engine/base/list.h"
+#include "engine/base/random.h"
 #include "tests/harness.h"
 #include "tests/unit/dns/fake_zone.h"
 
@@ -202,6 +204,22 @@ static void test_coalescing(void)
     CU_ASSERT(run() == 1);
     CU_ASSERT(zone.questions_count == 5);
     stop();
+}
+
+/* The two kinds of one name are two lookups, also when they fall into one bucket (each secret
+ * spreads them anew). */
+static void test_kinds(void)
+{
+    for (uint64_t secret = 0; secret < 500; secret++) {
+        struct resolver_config config = CONFIG;
+        config.secret = secret;
+        start_with(&config);
+        send(0, "mx1.example");
+        send_kind(1, MX_KIND_HOST, "mx1.example");
+        CU_ASSERT(run() == 2);
+        CU_ASSERT(zone.questions_count == 5);
+        stop();
+    }
 }
 
 static const char *numbered(unsigned number)
@@ -415,6 +433,92 @@ static void test_step_budget(void)
     stop();
 }
 
+/* With a thread of its own the actor waits for readers where it would sleep, once a second; in a
+ * step only when very much has gathered. */
+static void test_reclaim(void)
+{
+    struct resolver_config config = CONFIG;
+    config.answers_max = 1;
+    clock_manual_init(&manual, (struct mono_time){.ns = 1000 * NS_PER_S}, (struct wall_time){0});
+    fake_zone_init(&zone, ZONE);
+    CU_ASSERT_FATAL(resolver_init(&resolver, &config, true) == 0);
+    CU_ASSERT_FATAL(waker_init(&waker, false) == 0);
+    inbox_init(&inbox, &waker);
+    for (unsigned i = 0; i < 3; i++) {
+        send(i, numbered(i));
+    }
+    CU_ASSERT(run() == 3);
+    CU_ASSERT(mx_cache_retired_count(resolver.cache) == 2);
+    resolver.actor.wait(&resolver.actor, manual.mono, next_step);
+    CU_ASSERT(zone.waits_count == 1);
+    CU_ASSERT(mx_cache_retired_count(resolver.cache) == 0);
+    send(3, numbered(3));
+    CU_ASSERT(run() == 1);
+    resolver.actor.wait(&resolver.actor, manual.mono, next_step);
+    CU_ASSERT(mx_cache_retired_count(resolver.cache) == 1);
+    pass_s(1);
+    resolver.actor.wait(&resolver.actor, manual.mono, next_step);
+    CU_ASSERT(zone.waits_count == 3);
+    CU_ASSERT(mx_cache_retired_count(resolver.cache) == 0);
+    for (unsigned i = 0; i < 2 * MX_CACHE_RETIRED_MAX; i++) {
+        send(0, numbered(i % QUERIES));
+        CU_ASSERT(run() == 1);
+        CU_ASSERT(mx_cache_retired_count(resolver.cache) < MX_CACHE_RETIRED_MAX);
+    }
+    stop();
+}
+
+/* Names, delays, silences and clock at random: every query comes back once and in time, and no more
+ * questions are open than allowed. */
+static void play(uint64_t seed)
+{
+    enum { QUESTIONS_MAX = 5, ROUNDS = 400 };
+    static const char *const NAMES[] = {"plain.example",       "short.example",   "wide.example",
+                                        "servfail.example",    "silent.example",  "null.example",
+                                        "half-silent.example", "nowhere.example", "a..example",
+                                        "[192.0.2.1]"};
+    struct mono_time sent[QUERIES];
+    bool is_out[QUERIES] = {false};
+    struct random random;
+    struct resolver_config config = CONFIG;
+    config.questions_max = QUESTIONS_MAX;
+    config.answers_max = 8;
+    start_with(&config);
+    random_init_seed(&random, seed);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = random_below(&random, 8); i > 0; i--) {
+            unsigned index = random_below(&random, QUERIES);
+            if (!is_out[index]) {
+                is_out[index] = true;
+                sent[index] = manual.mono;
+                send_kind(index, random_below(&random, 4) ? MX_KIND_MAIL : MX_KIND_HOST,
+                          NAMES[random_below(&random, COUNT_OF(NAMES))]);
+            }
+        }
+        zone.is_held = random_below(&random, 3) == 0;
+        zone.is_backwards = random_below(&random, 2) == 0;
+        zone.rows = random_below(&random, 5) ? ZONE : BROKEN_ZONE;
+        (void)run();
+        pass_s(random_below(&random, 3));
+        (void)run();
+        for (unsigned i = 0; i < QUERIES; i++) {
+            ensure(came_back[i] <= is_out[i]);
+            is_out[i] = is_out[i] && came_back[i] == 0;
+            came_back[i] = 0;
+            ensure(!is_out[i] || mono_before(manual.mono, mono_add_ms(sent[i], 10000)));
+        }
+    }
+    ensure(zone.open_peak <= QUESTIONS_MAX);
+    stop();
+}
+
+static void test_seeds(void)
+{
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        play(seed);
+    }
+}
+
 /* Everything in every state is given back at the end: lookups, questions, waiting queries. */
 static void test_deinit_busy(void)
 {
@@ -440,6 +544,7 @@ static void test_config_panics(void)
     CHECK_PANICS((void)!resolver_init(&resolver, &config, false));
 }
 
-SUITE(resolver, test_simple, test_outcomes, test_coalescing, test_questions_max, test_deadline,
-      test_deadline_waiting, test_lifetimes, test_stale, test_stale_then_gone, test_eviction,
-      test_step_budget, test_deinit_busy, test_config_panics)
+SUITE(resolver, test_simple, test_outcomes, test_coalescing, test_kinds, test_questions_max,
+      test_deadline, test_deadline_waiting, test_lifetimes, test_stale, test_stale_then_gone,
+      test_eviction, test_step_budget, test_reclaim, test_seeds, test_deinit_busy,
+      test_config_panics)

@@ -127,9 +127,34 @@ static void check_wait_events(struct real_disk *real)
     CU_ASSERT_EQUAL(disk->ops->watch(disk, -1), 0);
 }
 
+/* What was there before the sleep began ends it too: an op that is complete and not reaped, a
+ * change that came to light while something else was reaped. */
+static void check_wait_is_too_late(struct real_disk *real)
+{
+    struct disk *disk = real->suite.disk;
+    struct disk_op op = {.verb = DISK_STAT, .path = "", .fd = real->suite.dir};
+    CU_ASSERT_EQUAL_FATAL(disk_submit(disk, &op), 0);
+    disk->ops->wait(disk, -1);
+    CU_ASSERT_PTR_EQUAL(disk_reap(disk), &op);
+
+    CU_ASSERT_EQUAL_FATAL(disk->ops->watch(disk, real->suite.dir), 0);
+    CU_ASSERT(!disk->ops->watch_fired(disk));
+    CU_ASSERT_EQUAL(disk_write_file(disk, real->suite.dir, "early", SPAN("x"), false), 0);
+    op = (struct disk_op){.verb = DISK_DATASYNC, .fd = real->suite.dir};
+    CU_ASSERT_EQUAL_FATAL(disk_submit(disk, &op), 0);
+    while (disk_reap(disk) == NULL) {
+        disk->ops->wait(disk, -1);
+    }
+    disk->ops->wait(disk, -1);
+    CU_ASSERT(disk->ops->watch_fired(disk));
+    CU_ASSERT(!disk->ops->watch_fired(disk));
+    CU_ASSERT_EQUAL(disk->ops->watch(disk, -1), 0);
+}
+
 void real_disk_check_wait(struct real_disk *real)
 {
     check_wait_waker(real);
     check_wait_deadline(real);
     check_wait_events(real);
+    check_wait_is_too_late(real);
 }

@@ -130,6 +130,23 @@ static void test_chains(void)
     waker_deinit(&waker);
 }
 
+/* Every push signals, also one into an inbox that the owner left half full: see inbox.c, and below.
+ */
+static void test_every_push_signals(void)
+{
+    struct waker waker;
+    struct inbox inbox;
+    struct parcel parcels[3];
+    CU_ASSERT_EQUAL_FATAL(waker_init(&waker, false), 0);
+    inbox_init(&inbox, &waker);
+    for (size_t i = 0; i < COUNT_OF(parcels); i++) {
+        inbox_push_xcore(&inbox, &parcels[i].node);
+        CHECK_ROW(i, waker_is_signalled(&waker));
+        waker_awake(&waker);
+    }
+    waker_deinit(&waker);
+}
+
 /*
  * A producer that stops in the middle of its push: it has exchanged the tail and not linked its
  * node. That hides the node in front of it too, which is complete; so the signal that comes when
@@ -340,4 +357,5 @@ static void test_misuse_panics(void)
 }
 
 SUITE(inbox, test_waker_without_fd, test_waker_with_fd, test_order, test_chains,
-      test_half_done_push, test_threads, test_ping_pong, test_misuse_panics)
+      test_every_push_signals, test_half_done_push, test_threads, test_ping_pong,
+      test_misuse_panics)

@@ -177,11 +177,16 @@ static size_t utf8_size(struct span text, size_t at)
     return size;
 }
 
-/* How many bytes of `text`, in whole characters, fit an encoded word of `room` octets. */
+/*
+ * How many bytes of `text`, in whole characters, fit an encoded word of `room` octets. Base64 words
+ * that are not the last avoid padding: some readers (GMime among them) join neighbours before they
+ * decode, and lose what stands behind it.
+ */
 static size_t word_fit(struct span text, bool is_q, size_t room)
 {
     ensure(room >= WORD_ROOM_MIN);
     size_t fit = 0;
+    size_t fit_whole = 0;
     while (fit < text.size) {
         size_t next = fit + utf8_size(text, fit);
         struct span piece = span_part(text, 0, next);
@@ -189,6 +194,12 @@ static size_t word_fit(struct span text, bool is_q, size_t room)
             break;
         }
         fit = next;
+        if (is_q || fit % 3 == 0 || fit == text.size) {
+            fit_whole = fit;
+        }
+    }
+    if (fit_whole > 0) {
+        return fit_whole;
     }
     /* Bytes that only look like one endless character are cut anywhere. */
     return fit > 0 ? fit : (text.size < 6 ? text.size : 6);

@@ -118,13 +118,21 @@ static enum mime_encoding encoding_of(const struct mime *mime, GMimeObject *obje
     return MIME_ENCODING_OTHER;
 }
 
+/* RFC 2045 5.2: no type, or one that is none, is text/plain. */
+static const char *type_value(GMimeObject *object)
+{
+    const char *value = g_mime_object_get_header(object, "Content-Type");
+    return value != NULL && strchr(value, '/') != NULL ? value : "text/plain";
+}
+
 static void type_read(GMimeObject *object, struct mime_part *part)
 {
     GMimeContentType *type = g_mime_object_get_content_type(object);
     if (type == NULL) {
         return;
     }
-    part->is_text = g_mime_content_type_is_type(type, "text", "*");
+    part->is_text = g_mime_content_type_is_type(type, "text", "*") ||
+                    strcmp(type_value(object), "text/plain") == 0;
     part->is_html = g_mime_content_type_is_type(type, "text", "html");
     const char *charset = g_mime_content_type_get_parameter(type, "charset");
     for (size_t i = 0; charset != NULL && charset[i] != '\0' && i < MIME_CHARSET_MAX; i++) {
@@ -299,8 +307,7 @@ char *mime_type_field_utf8(const struct mime *mime, uint32_t index, size_t *ret_
 {
     ensure(index < mime->leaves_count);
     GMimeObject *object = mime->leaves[index].object;
-    const char *value = g_mime_object_get_header(object, "Content-Type");
-    GMimeContentType *type = g_mime_content_type_parse(NULL, value ? value : "text/plain");
+    GMimeContentType *type = g_mime_content_type_parse(NULL, type_value(object));
     g_mime_content_type_set_parameter(type, "charset", "utf-8");
     char *encoded = g_mime_content_type_encode(type, NULL);
     g_object_unref(type);

@@ -375,27 +375,34 @@ static void body_put_escaped(struct render *render, struct body *body, struct sp
 
 static bool has_dash_line(struct span text)
 {
-    for (size_t i = 1; i < text.size; i++) {
-        if (text.at[i] == '-' && (text.at[i - 1] == '\n' || text.at[i - 1] == '\r')) {
+    for (size_t i = 2; i < text.size; i++) {
+        bool is_start = text.at[i - 2] == '\n' || text.at[i - 2] == '\r';
+        if (is_start && text.at[i - 1] == '-' && text.at[i] == '-') {
             return true;
         }
     }
     return false;
 }
 
-/* Whether a value may have made a line that starts with "--": it could be a delimiter of the
- * multipart around it (RFC 2046 5.1.1). */
+/*
+ * Whether a value may have made a line that starts with "--": it could be a delimiter of the
+ * multipart around it (RFC 2046 5.1.1). When the value ends in the first two octets of a line, what
+ * comes next decides.
+ */
 static bool may_delimit(const struct body *body, size_t column_before,
                         const struct template_value *value, const struct segment *next)
 {
-    if (column_before <= 1 && value->text.size > 0 && value->text.at[0] == '-') {
+    struct span text = value->text;
+    bool is_dash = text.size > 0 && text.at[0] == '-';
+    if (is_dash &&
+        (column_before == 1 || (column_before == 0 && text.size > 1 && text.at[1] == '-'))) {
         return true;
     }
     if (body->column <= 1 && next != NULL && next->kind == SEGMENT_CONSTANT &&
         next->text.at[0] == '-') {
         return true;
     }
-    return (value->classes & VALUE_BREAK) != 0 && has_dash_line(value->text);
+    return (value->classes & VALUE_BREAK) != 0 && has_dash_line(text);
 }
 
 /* -EAGAIN: the part must be switched. */

@@ -57,7 +57,7 @@ CONFIG_KEY(ROUTE, "connection-age", SECONDS, connection_age_max_s, "5m", 1, 8640
 CONFIG_KEY(ROUTE, "connection-idle", MILLISECONDS, connection_idle_ms, "2s", 0, 600000, "an idle connection is closed after")
 CONFIG_KEY(ROUTE, "backlog-per-connection", COUNT, backlog_per_connection, "8", 1, 1u << 20, "one more connection for each so many that wait")
 CONFIG_KEY(ROUTE, "rate", RATE, rate_per_hour, "0", 0, 3600000000ull, "messages to one site; 0 = no limit")
-CONFIG_KEY(ROUTE, "burst", COUNT, rate_burst, "1", 0, 1u << 20, "messages that may go at once when the rate has been idle")
+CONFIG_KEY(ROUTE, "burst", COUNT, rate_burst, "1", 1, 1u << 20, "messages that may go at once when the rate has been idle")
 CONFIG_KEY(ROUTE, "rcpts-max", COUNT, rcpts_max, "100", 1, SMTP_RCPTS_MAX, "recipients of one transaction when the bytes are the same")
 CONFIG_KEY(ROUTE, "connect-timeout", MILLISECONDS, connect_timeout_ms, "30s", 10, 600000, "")
 CONFIG_KEY(ROUTE, "suspend-first", SECONDS, suspend_first_s, "1m", 1, 86400, "a site that cannot be reached rests, doubling ...")

@@ -210,6 +210,7 @@ static void on_over(struct delivery *delivery, const struct smtp_event *event,
     struct lane *lane = delivery->lane;
     ensure(delivery->undecided_count == 0);
     delivery->is_over = true;
+    delivery->is_ready_due = false;
     if (!delivery->has_reached && policy_is_host_bad(&event->result)) {
         struct policy_verdict verdict = policy_of_result(&event->result, false);
         lane_host_failed(lane, &delivery->host.addr, &verdict, now);

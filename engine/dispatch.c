@@ -469,7 +469,8 @@ static void connect_more(struct lane *lane, struct mono_time now)
 
 static void linger(struct lane *lane, struct mono_time now)
 {
-    if (lane_backlog(lane) == 0 && lane->sessions_count == 0 && !timer_is_set(&lane->timer)) {
+    bool is_unused = lane_backlog(lane) == 0 && lane->sessions_count == 0;
+    if (lane->site != NULL && is_unused && !timer_is_set(&lane->timer)) {
         timer_set(&lane->worker->timers, &lane->timer, mono_add_ms(now, LANE_LINGER_MS));
     }
 }

@@ -134,7 +134,9 @@ void lane_host_failed(struct lane *lane, const struct net_addr *addr,
 {
     struct lane_bad_host *bad = &lane->bad_hosts[lane->bad_hosts_next++ % LANE_BAD_HOSTS_MAX];
     bad->addr = *addr;
-    bad->until = mono_add_ms(now, LANE_HOST_REST_MS);
+    /* Shorter than any suspension of the site, so that behind one all hosts are tried again. */
+    int64_t rest_ms = (int64_t)lane->site->route->suspend_first_s * 750;
+    bad->until = mono_add_ms(now, rest_ms < LANE_HOST_REST_MS ? rest_ms : LANE_HOST_REST_MS);
     const struct policy_response *response = &verdict->response;
     size_t size = response->content.size < LANE_ERROR_MAX ? response->content.size : LANE_ERROR_MAX;
     lane->failure = verdict->reason;

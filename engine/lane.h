@@ -32,7 +32,7 @@ enum {
     LANE_LINGER_MS = 60 * 1000,
     LANE_LOADS_MAX = 8,
     LANE_ERROR_MAX = 200,
-    LANE_HOST_REST_MS = 60 * 1000, /* how long a host that failed is left out */
+    LANE_HOST_REST_MS = 60 * 1000, /* a host that failed is left out at most so long */
     LANE_HOST_NAME_MAX = 255,
 };
 

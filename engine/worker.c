@@ -461,6 +461,26 @@ static void rehouse(struct worker *worker, struct mono_time now)
     }
 }
 
+/* The engine stops: idle sessions end now, those that are not up yet are given up; the others end behind their transaction. */
+static void begin_drain(struct worker *worker)
+{
+    if (worker->is_draining || stat_read_xcore(&worker->engine->is_draining) == 0) {
+        return;
+    }
+    worker->is_draining = true;
+    for (struct list *link = worker->lanes_all.next; link != &worker->lanes_all;
+         link = link->next) {
+        struct lane *lane = CONTAINER_OF(link, struct lane, link);
+        lane_mark_dirty(lane);
+        for (struct list *node = lane->sessions.next; node != &lane->sessions; node = node->next) {
+            const struct delivery *delivery = CONTAINER_OF(node, struct delivery, link);
+            if (delivery->stage == DELIVERY_CONNECTING) {
+                (void)net_close(worker->net, delivery->conn, true);
+            }
+        }
+    }
+}
+
 static struct mono_time worker_step(struct actor *actor, struct mono_time now)
 {
     struct worker *worker = (struct worker *)actor;
@@ -474,6 +494,7 @@ static struct mono_time worker_step(struct actor *actor, struct mono_time now)
     take_kicks(worker);
     take_orders(worker);
     take_reports(worker, now);
+    begin_drain(worker);
     is_more |= take_recipients(worker, now);
     is_more |= take_due(worker, now);
     rehouse(worker, now);
@@ -601,6 +622,7 @@ int worker_init(struct worker *worker, const struct worker_config *config, bool 
     }
     worker->nowhere = slab_take(&worker->lanes);
     lane_init(worker->nowhere, worker, NULL, 0);
+    list_add_last(&worker->lanes_all, &worker->nowhere->link);
     const struct net_config net = {
         .conns_max = worker->sessions_max,
         .clock = config->engine->clock,

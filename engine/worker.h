@@ -147,6 +147,7 @@ struct worker {
     struct inbox_chain settled; /* durable, on their way back to intake at the end of the step */
     struct inbox_chain due;    /* taken from the retry wheel, not yet placed */
     uint32_t sweep_slot;       /* next slot of the wheel to search for cancelled recipients; UINT32_MAX = no sweep */
+    bool is_draining;
     bool has_homeless;         /* recipients wait on a domain without a query: no lane, site or query was free */
     struct mono_time rehouse_at;
     bool has_room;             /* something of a slab came back in this step: starved lanes may go on */

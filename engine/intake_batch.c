@@ -565,6 +565,8 @@ void intake_take_orders(struct intake_core *core)
         if (ib != NULL && ib->fd >= 0 && ib->stage != INTAKE_LEAVING) {
             order_obey(core, order, ib);
         }
-        (void)spool_order_remove(&core->spool, order);
+        if (spool_order_remove(&core->spool, order) != 0) {
+            odd(order_not_removed); /* obeyed again at the next look: orders are idempotent */
+        }
     }
 }

@@ -232,7 +232,8 @@ static int slabs_init(struct uring *uring)
     uint32_t count = uring->config.conns_max;
     int result = slab_init(&uring->conns, "net connections", sizeof(struct uring_conn), count);
     if (result == 0) {
-        result = slab_init(&uring->txs, "net sends", sizeof(struct uring_tx), count);
+        result = slab_init(&uring->txs, "net sends", sizeof(struct uring_tx),
+                           count * URING_TX_BLOCKS_MAX);
     }
     if (result == 0) {
         result = slab_init(&uring->helds, "net held bytes", sizeof(struct uring_held),

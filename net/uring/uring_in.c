@@ -158,6 +158,7 @@ static void recv_ended(struct uring *uring, struct uring_conn *conn, int result)
 {
     uring_conn_op_ended(uring, conn, URING_OP_RECV);
     conn->flags &= (uint16_t)~URING_RX_CANCELLED;
+    uring->is_rx_short |= result == -ENOBUFS;
     bool is_passing = result > 0 || result == -ENOBUFS || result == -ECANCELED ||
                       result == -EAGAIN || result == -EINTR;
     if (conn->state == URING_CLOSING) {

@@ -4,24 +4,26 @@
 
 #include "net/uring/uring_priv.h"
 
-static struct uring_tx *tx_take(struct uring *uring)
+static struct uring_tx *block_take(struct uring *uring)
 {
     struct uring_tx *tx = slab_take(&uring->txs);
-    ensure(tx != NULL); /* there is one for every connection */
-    tx->first = 0;
-    tx->count = 0;
-    tx->submitted_count = 0;
+    ensure(tx != NULL); /* there are enough for every connection's bound */
+    tx->next = NULL;
+    tx->last = tx;
     tx->segments_count = 0;
-    tx->copy_head = 0;
-    tx->copy_tail = 0;
+    tx->first = 0;
+    tx->end = 0;
+    tx->submitted_end = 0;
+    tx->copies_size = 0;
     return tx;
 }
 
 void uring_tx_drop(struct uring *uring, struct uring_conn *conn)
 {
-    if (conn->tx != NULL) {
-        slab_give(&uring->txs, conn->tx);
-        conn->tx = NULL;
+    while (conn->tx != NULL) {
+        struct uring_tx *tx = conn->tx;
+        conn->tx = tx->next;
+        slab_give(&uring->txs, tx);
     }
 }
 
@@ -32,52 +34,47 @@ void uring_tx_mark_dirty(struct uring *uring, struct uring_conn *conn)
     }
 }
 
-static bool is_copy(const struct uring_tx *tx, const void *at)
+/* The block that takes the segment: the last one, or a new one behind it. */
+static struct uring_tx *block_for(struct uring *uring, struct uring_conn *conn,
+                                  const struct net_segment *segment)
 {
-    return (const char *)at >= tx->copies && (const char *)at < tx->copies + URING_TX_COPIES;
-}
-
-/* Room for `size` bytes in one piece. There always is: the segment bound and the spare NET_COPY_MAX
- * see to it. */
-static char *copy_room(struct uring_tx *tx, uint32_t size)
-{
-    uint32_t at = tx->copy_tail;
-    if (tx->copy_tail >= tx->copy_head && URING_TX_COPIES - tx->copy_tail < size) {
-        at = 0;
-        ensure(size < tx->copy_head);
+    if (conn->tx == NULL) {
+        conn->tx = block_take(uring);
     }
-    ensure(tx->copy_tail >= tx->copy_head || size < tx->copy_head - tx->copy_tail);
-    tx->copy_tail = at + size;
-    return tx->copies + at;
+    struct uring_tx *tx = conn->tx->last;
+    bool has_room = tx->end < URING_TX_ENTRIES &&
+                    (!segment->is_copied || tx->copies_size + segment->size <= URING_TX_COPIES);
+    if (!has_room) {
+        tx->next = block_take(uring);
+        tx = tx->next;
+        conn->tx->last = tx;
+    }
+    return tx;
 }
 
-static struct iovec *entry_at(struct uring_tx *tx, uint32_t offset)
+/* Queues one segment, as a part of the last entry when both are copies that nobody sends yet. */
+static void queue(struct uring *uring, struct uring_conn *conn, const struct net_segment *segment)
 {
-    return &tx->entries[(tx->first + offset) & URING_TX_MASK];
-}
-
-/* Queues one segment, as a part of the last entry when it continues that. */
-static void tx_add(struct uring_tx *tx, const struct net_segment *segment)
-{
+    struct uring_tx *tx = block_for(uring, conn, segment);
     const void *at = segment->at;
+    conn->tx->segments_count++;
     if (segment->is_copied) {
         ensure(segment->size <= NET_COPY_MAX);
-        at = memcpy(copy_room(tx, segment->size), segment->at, segment->size);
-    }
-    tx->segments_count++;
-    if (segment->is_copied && tx->count > tx->submitted_count) {
-        struct iovec *last = entry_at(tx, tx->count - 1);
-        if ((char *)last->iov_base + last->iov_len == at && is_copy(tx, last->iov_base)) {
+        char *copy = tx->copies + tx->copies_size;
+        at = memcpy(copy, segment->at, segment->size);
+        tx->copies_size = (uint16_t)(tx->copies_size + segment->size);
+        struct iovec *last = &tx->entries[tx->end - (tx->end > 0)];
+        if (tx->end > tx->first && tx->end > tx->submitted_end &&
+            (char *)last->iov_base + last->iov_len == copy) {
             last->iov_len += segment->size;
-            tx->segments[(tx->first + tx->count - 1) & URING_TX_MASK]++;
+            tx->segments[tx->end - 1]++;
             return;
         }
     }
-    ensure(tx->count < NET_SEND_SEGMENTS_MAX);
-    *entry_at(tx, tx->count) =
+    tx->entries[tx->end] =
         (struct iovec){.iov_base = (void *)(uintptr_t)at, .iov_len = segment->size};
-    tx->segments[(tx->first + tx->count) & URING_TX_MASK] = 1;
-    tx->count++;
+    tx->segments[tx->end] = 1;
+    tx->end++;
 }
 
 int uring_send(struct net_loop *loop, struct net_conn_id id, const struct net_segment *segments,
@@ -98,8 +95,7 @@ int uring_send(struct net_loop *loop, struct net_conn_id id, const struct net_se
     }
     for (size_t i = 0; i < segments_count; i++) {
         if (segments[i].size > 0) {
-            conn->tx = conn->tx != NULL ? conn->tx : tx_take(uring);
-            tx_add(conn->tx, &segments[i]);
+            queue(uring, conn, &segments[i]);
         }
     }
     conn->flags &= (uint16_t)~URING_TX_MORE;
@@ -111,25 +107,23 @@ int uring_send(struct net_loop *loop, struct net_conn_id id, const struct net_se
     return 0;
 }
 
-/* Entries up to the ring's end go into one operation; MSG_WAITALL makes the kernel finish what did
- * not fit at once. */
+/* MSG_WAITALL makes the kernel finish what did not fit at once. */
 static void submit_send(struct uring *uring, struct uring_conn *conn)
 {
     struct uring_tx *tx = conn->tx;
-    uint32_t start = tx->first & URING_TX_MASK;
-    uint32_t run = NET_SEND_SEGMENTS_MAX - start;
-    run = tx->count < run ? tx->count : run;
+    uint32_t count = (uint32_t)tx->end - tx->first;
+    struct iovec *entries = &tx->entries[tx->first];
     int flags = MSG_NOSIGNAL | MSG_WAITALL;
-    flags |= run < tx->count || (conn->flags & URING_TX_MORE) != 0 ? MSG_MORE : 0;
+    flags |= tx->next != NULL || (conn->flags & URING_TX_MORE) != 0 ? MSG_MORE : 0;
     struct io_uring_sqe *sqe = uring_sqe(uring, uring_user_data(conn, URING_OP_SEND));
-    if (run == 1) {
-        io_uring_prep_send(sqe, conn->fd, tx->entries[start].iov_base, tx->entries[start].iov_len,
-                           flags);
+    ensure(count > 0);
+    if (count == 1) {
+        io_uring_prep_send(sqe, conn->fd, entries->iov_base, entries->iov_len, flags);
     } else {
-        tx->message = (struct msghdr){.msg_iov = &tx->entries[start], .msg_iovlen = run};
+        tx->message = (struct msghdr){.msg_iov = entries, .msg_iovlen = count};
         io_uring_prep_sendmsg(sqe, conn->fd, &tx->message, (unsigned)flags);
     }
-    tx->submitted_count = run;
+    tx->submitted_end = tx->end;
     conn->ops |= 1u << URING_OP_SEND;
 }
 
@@ -158,25 +152,38 @@ void uring_tx_flush(struct uring *uring)
     }
 }
 
-/* Takes `size` sent bytes off the queue. */
-static void tx_consume(struct uring_tx *tx, size_t size)
+/* Takes `size` sent bytes off the block; returns how many segments were finished. */
+static uint32_t consume(struct uring_tx *tx, size_t size)
 {
+    uint32_t finished_count = 0;
     while (size > 0) {
-        ensure(tx->count > 0);
-        struct iovec *entry = entry_at(tx, 0);
+        ensure(tx->first < tx->submitted_end);
+        struct iovec *entry = &tx->entries[tx->first];
         if (entry->iov_len > size) {
             entry->iov_base = (char *)entry->iov_base + size;
             entry->iov_len -= size;
-            return;
+            break;
         }
         size -= entry->iov_len;
-        if (is_copy(tx, entry->iov_base)) {
-            tx->copy_head = (uint32_t)((char *)entry->iov_base + entry->iov_len - tx->copies);
-        }
-        tx->segments_count -= tx->segments[tx->first & URING_TX_MASK];
+        finished_count += tx->segments[tx->first];
         tx->first++;
-        tx->count--;
     }
+    tx->submitted_end = 0;
+    return finished_count;
+}
+
+/* The oldest block is sent: what it kept for the chain goes to the next. */
+static void block_give(struct uring *uring, struct uring_conn *conn)
+{
+    struct uring_tx *tx = conn->tx;
+    conn->tx = tx->next;
+    if (conn->tx != NULL) {
+        conn->tx->last = tx->last;
+        conn->tx->segments_count = tx->segments_count;
+    } else {
+        ensure(tx->segments_count == 0);
+    }
+    slab_give(&uring->txs, tx);
 }
 
 /* The peer is gone. What it had said before may still be on its way up (a "421" before the reset):
@@ -198,14 +205,9 @@ static void send_failed(struct uring *uring, struct uring_conn *conn, int error)
 static void sent(struct uring *uring, struct uring_conn *conn, size_t size)
 {
     struct uring_tx *tx = conn->tx;
-    tx->submitted_count = 0;
-    if (tx->count == 1 && tx->entries[tx->first & URING_TX_MASK].iov_len == size) {
-        uring_tx_drop(uring, conn);
-    } else {
-        tx_consume(tx, size);
-        if (tx->count == 0) {
-            uring_tx_drop(uring, conn);
-        }
+    tx->segments_count = (uint8_t)(tx->segments_count - consume(tx, size));
+    if (tx->first == tx->end) {
+        block_give(uring, conn);
     }
     if (conn->tx != NULL) {
         uring_tx_mark_dirty(uring, conn);
@@ -231,7 +233,7 @@ void uring_tx_on_send(struct uring *uring, struct uring_conn *conn, int result)
     if (result > 0) {
         sent(uring, conn, (size_t)result);
     } else if (result == -EAGAIN || result == -EINTR) {
-        conn->tx->submitted_count = 0;
+        conn->tx->submitted_end = 0;
         uring_tx_mark_dirty(uring, conn);
     } else {
         ensure(result < 0);

@@ -37,14 +37,15 @@
 #include "net/net.h"
 
 enum {
-    URING_SQ_ENTRIES = 4096,
-    URING_CQ_ENTRIES = 16384,
+    URING_SQ_ENTRIES = 1024,
+    URING_CQ_ENTRIES = 8192,
     URING_EVENTS_BUDGET = 4096, /* completions told in one run_once */
     URING_TIMERS_BUDGET = 1024,
     URING_LISTENERS_MAX = 16, /* further net_listen: -ENOBUFS */
     URING_CONNS_MAX = 1 << 24,
-    URING_RX_SIZE = 16384, /* one receive buffer */
-    URING_RX_COUNT_MIN = 64,
+    URING_RX_SIZE = 16384,                    /* one receive buffer */
+    URING_RX_STRIDE = URING_RX_SIZE + 5 * 64, /* their starts spread over the sets of the caches */
+    URING_RX_STEP = 64, /* so many buffers at first, and more when they run out */
     URING_RX_COUNT_MAX = 2048,
     URING_RX_GROUP = 0,
     URING_ACCEPT_RETRY_MS = 50,
@@ -81,26 +82,31 @@ enum uring_flags {
     URING_WATCHED = 1u << 8,
 };
 
-/* What is queued on one connection; taken from a slab only while something is. Segments wait in a
- * ring of iovecs, copied ones in a ring of bytes beside it. Neighbouring copies become one iovec.
+/*
+ * What is queued on one connection is a chain of blocks, taken from a slab only while something is
+ * queued: small, so that thousands of connections that send at once stay in the caches. A block is
+ * filled from its start to its end and given back when all of it is sent; one operation sends what
+ * one block holds. Neighbouring copies become one entry.
  */
 enum {
-    URING_TX_MASK = NET_SEND_SEGMENTS_MAX - 1,
-    /* All segments copied at their longest, and the gap that a wrap can leave. */
-    URING_TX_COPIES = NET_SEND_SEGMENTS_MAX * NET_COPY_MAX + NET_COPY_MAX,
+    URING_TX_ENTRIES = NET_SEND_SEGMENTS_MAX,
+    URING_TX_COPIES = 1024,
+    /* Every block but the last is full: of entries, or of copies up to less than one segment. */
+    URING_TX_BLOCKS_MAX = NET_SEND_SEGMENTS_MAX / (URING_TX_COPIES / NET_COPY_MAX) + 2,
 };
 
 struct uring_tx {
-    uint32_t first;           /* counts up; entry = first & URING_TX_MASK */
-    uint32_t count;           /* entries queued */
-    uint32_t submitted_count; /* of these, in the operation on its way */
-    uint32_t segments_count;  /* in all entries */
-    uint32_t copy_head;
-    uint32_t copy_tail;
-    struct msghdr message;
-    uint8_t segments[NET_SEND_SEGMENTS_MAX]; /* how many segments an entry holds */
-    struct iovec entries[NET_SEND_SEGMENTS_MAX];
+    struct uring_tx *next;
+    struct uring_tx *last;  /* of the chain; kept in its oldest block */
+    uint8_t segments_count; /* in the chain; kept in its oldest block */
+    uint8_t first;          /* the oldest entry not wholly sent */
+    uint8_t end;            /* behind the newest */
+    uint8_t submitted_end;  /* behind the newest in the operation on its way; 0 = none is */
+    uint16_t copies_size;
+    uint8_t segments[URING_TX_ENTRIES]; /* how many an entry holds */
+    struct iovec entries[URING_TX_ENTRIES];
     char copies[URING_TX_COPIES];
+    struct msghdr message;
 };
 
 /* Bytes that came although the receive was stopped. */
@@ -159,7 +165,9 @@ struct uring {
     struct io_uring ring;
     struct io_uring_buf_ring *rx_ring;
     char *rx_memory;
-    uint32_t rx_count;    /* a power of two */
+    uint32_t rx_count;    /* a power of two: room for so many */
+    uint32_t rx_live;     /* so many are in use */
+    bool is_rx_short;     /* they have run out since the last call */
     uint32_t rx_returned; /* given back since the kernel was last told */
     int watch_fd;
     struct list dirty;
@@ -215,7 +223,7 @@ static inline bool uring_ring_wants_enter(const struct uring *uring)
 
 static inline char *uring_rx_at(const struct uring *uring, uint32_t buffer)
 {
-    return uring->rx_memory + (size_t)buffer * URING_RX_SIZE;
+    return uring->rx_memory + (size_t)buffer * URING_RX_STRIDE;
 }
 
 /* uring_conn.c */

@@ -58,15 +58,31 @@ static size_t rx_ring_size(const struct uring *uring)
     return uring->rx_count * sizeof(struct io_uring_buf);
 }
 
-/* A burst beyond the count ends receives with -ENOBUFS; they are armed again, so the count costs
- * time, never bytes. */
+static size_t rx_memory_size(const struct uring *uring)
+{
+    return (size_t)uring->rx_count * URING_RX_STRIDE;
+}
+
+/* A burst beyond the count ends receives with -ENOBUFS; they are armed again, so a small count
+ * costs time, never bytes. */
 static uint32_t rx_count_of(uint32_t conns_max)
 {
-    uint32_t count = URING_RX_COUNT_MIN;
+    uint32_t count = URING_RX_STEP;
     while (count < URING_RX_COUNT_MAX && count < conns_max / 8) {
         count *= 2;
     }
     return count;
+}
+
+/* The kernel uses the buffers in turn, all of them: the fewer there are, the more of them lie in
+ * the caches. So there are few until they have run out. */
+static void rx_grow(struct uring *uring)
+{
+    uint32_t end = uring->rx_live + URING_RX_STEP;
+    while (uring->rx_live < end && uring->rx_live < uring->rx_count) {
+        uring_rx_give(uring, uring->rx_live++);
+    }
+    uring->is_rx_short = false;
 }
 
 static int rx_start(struct uring *uring)
@@ -74,7 +90,7 @@ static int rx_start(struct uring *uring)
     uring->rx_count = rx_count_of(uring->config.conns_max);
     uring->rx_ring =
         mmap(NULL, rx_ring_size(uring), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    uring->rx_memory = mmap(NULL, (size_t)uring->rx_count * URING_RX_SIZE, PROT_READ | PROT_WRITE,
+    uring->rx_memory = mmap(NULL, rx_memory_size(uring), PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (uring->rx_ring == MAP_FAILED || uring->rx_memory == MAP_FAILED) {
         return -ENOMEM;
@@ -89,9 +105,8 @@ static int rx_start(struct uring *uring)
         return result;
     }
     io_uring_buf_ring_init(uring->rx_ring);
-    for (uint32_t i = 0; i < uring->rx_count; i++) {
-        uring_rx_give(uring, i);
-    }
+    uring->rx_live = 0;
+    rx_grow(uring);
     return 0;
 }
 
@@ -101,7 +116,7 @@ static void rx_stop(struct uring *uring)
         munmap(uring->rx_ring, rx_ring_size(uring));
     }
     if (uring->rx_memory != MAP_FAILED) {
-        munmap(uring->rx_memory, (size_t)uring->rx_count * URING_RX_SIZE);
+        munmap(uring->rx_memory, rx_memory_size(uring));
     }
 }
 
@@ -155,6 +170,9 @@ void uring_ring_stop(struct uring *uring)
  * to be submitted. */
 static unsigned ring_publish(struct uring *uring)
 {
+    if (uring->is_rx_short) {
+        rx_grow(uring);
+    }
     if (uring->rx_returned > 0) {
         io_uring_buf_ring_advance(uring->rx_ring, (int)uring->rx_returned);
         uring->rx_returned = 0;

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""queue: one million recipients: how fast they are scanned, what they cost in memory while they wait
+(pending, then deferred), and whether a message costs the same however many there are.
+"""
+
+import shutil
+import time
+
+from measure import machine
+from measure.engine import Engine
+from measure.programs import Sink, feed
+from measure.report import median
+
+SCAN_RECORDS = "ramjet_scan_records_total"
+SCAN_SECONDS = "ramjet_scan_seconds_total"
+
+
+def _accepted(engine, batch, recipients):
+    progress = engine.progress(batch)
+    return progress is not None and progress["accepted"] == recipients
+
+
+def waiting(bench, name, recipients, share, route, is_there):
+    """Memory a recipient and scan rate of a batch that cannot leave; is_there(progress) ends the wait."""
+    with Sink(bench.build, threads=machine.cores(), share=share) as sink, \
+            Engine(bench.build, bench.work, sink.address, route=route, name=name) as engine:
+        staged = feed(bench.build, engine.spool, name, recipients, size=1024, vars=2, domains=1000)
+        time.sleep(1)
+        before = engine.rss()
+        scan = engine.metrics()
+        engine.submit(staged)
+        engine.wait_for(lambda: _accepted(engine, name, recipients), 120, "scan the batch")
+        engine.wait_for(lambda: is_there(engine.progress(name)), 300, f"bring all to rest ({name})")
+        time.sleep(1)
+        after = engine.rss()
+        now = engine.metrics()
+        engine.process.kill()
+        engine.process.wait()
+        shutil.rmtree(engine.spool)
+    seconds = now[SCAN_SECONDS] - scan[SCAN_SECONDS]
+    row = {"recipients": recipients, "bytes_per_recipient": (after - before) / recipients,
+           "scan_per_s": (now[SCAN_RECORDS] - scan[SCAN_RECORDS]) / seconds}
+    bench.report.run(case=name, **row)
+    return row
+
+
+def costs(bench, sizes):
+    """CPU time a message at each size, in one engine that stays warm, without what it uses when idle."""
+    results = {}
+    with Sink(bench.build, threads=machine.cores()) as sink, \
+            Engine(bench.build, bench.work, sink.address, connections=16, name="costs",
+                   route="connection-idle = 60s") as engine:
+        idle_ns = engine.cpu_ns()
+        time.sleep(2)
+        idle_per_s = (engine.cpu_ns() - idle_ns) / 2
+        for recipients, times in sizes:
+            batches = [f"cost-{recipients}-{i}" for i in range(times + 1)]
+            staged = [feed(bench.build, engine.spool, batch, recipients, size=1024, vars=2, domains=100)
+                      for batch in batches]
+            engine.submit(staged[0])  # once without measuring: memory, connections
+            engine.wait_done(batches[0], 300)
+            cpu_ns, started = engine.cpu_ns(), time.monotonic()
+            for batch, path in zip(batches[1:], staged[1:]):
+                engine.submit(path)
+                engine.wait_done(batch, 300)
+            idle_ns = idle_per_s * (time.monotonic() - started)
+            cost_us = (engine.cpu_ns() - cpu_ns - idle_ns) / 1e3 / (recipients * times)
+            bench.report.run(case="cost", recipients=recipients, batches=times, cpu_us_per_message=cost_us)
+            results[recipients] = cost_us
+        engine.stop()
+    return results
+
+
+def run(bench):
+    recipients = 300000 if bench.quick else 1000000
+    sizes = [(1000, 20), (10000, 3), (100000, 1)] if bench.quick else [(1000, 100), (100000, 3), (1000000, 1)]
+    rounds = 1 if bench.quick else 3
+    report = bench.report
+    pending = [waiting(bench, f"pending-{i}", recipients, [], 'rate = "1/h"',
+                       lambda progress: progress["in_flight"] == 0) for i in range(rounds)]
+    deferred = [waiting(bench, f"deferred-{i}", recipients, ["rcpt=451:100%"], "",
+                        lambda progress: progress["deferred"] == progress["accepted"])
+                for i in range(rounds)]
+    cost = costs(bench, sizes)
+    report.figure("scan_per_s", median([row["scan_per_s"] for row in pending + deferred]), ">= 500,000")
+    sizes_waiting = {"pending": median([row["bytes_per_recipient"] for row in pending]),
+                     "deferred": median([row["bytes_per_recipient"] for row in deferred])}
+    report.figure("bytes_per_recipient", max(sizes_waiting.values()), "<= 64")
+    report.figure("cost_spread", max(cost.values()) / min(cost.values()) - 1, "<= 0.15")
+    report.figure("bytes_per_recipient_pending", sizes_waiting["pending"])
+    report.figure("bytes_per_recipient_deferred", sizes_waiting["deferred"])
+    for size, cost_us in cost.items():
+        report.figure(f"cpu_us_per_message_{size}", cost_us)
+    report.note("bytes_per_recipient is the worse of pending and deferred: growth of the engine's resident "
+                "memory from idle, divided by the recipients, read-ahead and all tables included. cost_spread "
+                "is how much more CPU time a message takes at the dearest size than at the cheapest.")

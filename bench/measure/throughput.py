@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""throughput: the engine against the blaster against the same sink, and the sink against no sink.
+
+All programs get as many threads as there are cores and share the cores as the system decides: the
+sink is part of every run, and what it costs is the same for the engine and for the blaster.
+"""
+
+import shutil
+
+from measure import machine
+from measure.engine import Engine
+from measure.programs import Sink, feed, limit
+from measure.report import median
+
+CONNECTIONS = 64
+
+
+def engine_run(bench, batch, host, recipients, timeout_s=120, **options):
+    """One batch through a fresh engine: from the rename into in/new until it is in done/."""
+    with Engine(bench.build, bench.work, host, connections=CONNECTIONS, name=batch) as engine:
+        staged = feed(bench.build, engine.spool, batch, recipients, **options)
+        cpu_ns = engine.cpu_ns()
+        started_ns = engine.submit(staged)
+        ended_ns, summary = engine.wait_done(batch, timeout_s)
+        cpu_ns = engine.cpu_ns() - cpu_ns
+        engine.stop()
+        shutil.rmtree(engine.spool)
+    if summary["delivered"] != recipients:
+        bench.report.note(f"{batch}: {summary['delivered']} of {recipients} delivered")
+    return {"msgs_per_s": recipients / ((ended_ns - started_ns) / 1e9),
+            "cpu_us_per_message": cpu_ns / 1e3 / recipients}
+
+
+def round_trip(bench, name, number, recipients, size, **options):
+    """Engine, blaster over the engine's transport, blaster over a bare ring, and that without parsing."""
+    threads = machine.cores()
+    with Sink(bench.build, threads=threads) as sink:
+        engine = engine_run(bench, f"{name}-{number}", sink.address, recipients, size=size, **options)
+        totals = sink.stop()
+    on_wire = round(totals["bytes"] / max(1, totals["messages"])) - 3
+    rates = {}
+    for kind, raw, no_parse in (("net", False, False), ("raw", True, False), ("blind", True, True)):
+        with Sink(bench.build, threads=threads, no_parse=no_parse) as sink:
+            rates[kind] = limit(bench.build, sink.address, recipients, on_wire, CONNECTIONS, threads,
+                                raw=raw)["msgs_per_s"]
+    row = {"size": on_wire, "engine": engine["msgs_per_s"], "engine_at_sink": totals["msgs_per_s"],
+           "limit_net": rates["net"], "limit_raw": rates["raw"], "limit_no_parse": rates["blind"],
+           "cpu_us_per_message": engine["cpu_us_per_message"]}
+    bench.report.run(case=name, round=number, **row)
+    row["limit"] = max(rates["net"], rates["raw"])
+    row["ratio"] = row["engine"] / row["limit"]
+    row["ratio_at_sink"] = row["engine_at_sink"] / row["limit"]
+    row["ratio_sink"] = rates["raw"] / rates["blind"]
+    return row
+
+
+def run(bench):
+    rounds = 1 if bench.quick else 5
+    small = [round_trip(bench, "merge", i, 100000 if bench.quick else 300000, 1024, vars=2, domains=1000)
+             for i in range(rounds)]
+    large = [round_trip(bench, "bsmtp", i, 3000 if bench.quick else 15000, 102400, kind="bsmtp",
+                        domains=1000) for i in range(rounds)]
+
+    def middle(rows, name):
+        return median([row[name] for row in rows])
+
+    report = bench.report
+    report.figure("msgs_per_s", middle(small, "engine"))
+    report.figure("ratio_limit_1k", middle(small, "ratio"), ">= 0.6")
+    report.figure("ratio_sink", middle(small, "ratio_sink"), ">= 0.8")
+    report.figure("ratio_limit_100k", middle(large, "ratio"), ">= 0.6")
+    report.figure("msgs_per_s_at_sink", middle(small, "engine_at_sink"))
+    report.figure("ratio_limit_1k_at_sink", middle(small, "ratio_at_sink"))
+    report.figure("msgs_per_s_limit", middle(small, "limit"))
+    report.figure("msgs_per_s_100k", middle(large, "engine"))
+    report.figure("msgs_per_s_limit_100k", middle(large, "limit"))
+    report.figure("cpu_us_per_message", middle(small, "cpu_us_per_message"))
+    report.note("msgs_per_s counts from the rename into in/new until the batch lies in done/: claim, scan, "
+                "accept record, delivery, settle records; _at_sink counts from the sink's first accepted "
+                "message to its last. limit is the better of the engine's transport and a bare ring.")
+    report.note(f"sink, blaster and engine have {machine.cores()} threads each on {machine.cores()} "
+                f"cores, {CONNECTIONS} connections in all; the engine pins its workers, the others are "
+                "free.")

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one measurement: ./dev bench NAME [--quick].
+
+Prints the single runs, a table, and as its last line one flat JSON object; a full run also writes
+bench/results/NAME-DATE.json and .md with the machine's facts.
+"""
+
+import argparse
+import os
+import random
+import resource
+import shutil
+import sys
+import tempfile
+
+from measure import latency, machine, peers, queue, sessions, throughput
+from measure.programs import BenchError
+from measure.report import Report
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BENCHES = {"throughput": throughput, "peers": peers, "latency": latency, "sessions": sessions,
+           "queue": queue}
+
+
+class Bench:
+    """What a measurement gets: where the programs are, a directory to work in, the report."""
+
+    def __init__(self, arguments, work):
+        self.build = os.path.abspath(arguments.build)
+        self.quick = arguments.quick
+        self.base = work
+        self.work = work
+        self.report = Report(arguments.name, machine.facts(ROOT, work))
+
+    def work_again(self, *names):
+        """A fresh directory for a part that runs more than once."""
+        self.work = os.path.join(self.base, "-".join(str(name) for name in names))
+        os.makedirs(self.work)
+        os.chmod(self.work, 0o711)
+
+
+def raise_files():
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("name", choices=sorted(BENCHES))
+    parser.add_argument("--quick", action="store_true", help="one short round, at most 40 s, no files")
+    parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="meson's build directory")
+    parser.add_argument("--work", default="/var/tmp", help="where spools and queues are made")
+    parser.add_argument("--results", default=os.path.join(ROOT, "bench", "results"))
+    arguments = parser.parse_args()
+    random.seed(1)
+    raise_files()
+    work = tempfile.mkdtemp(prefix="ramjet-bench-", dir=arguments.work)
+    os.chmod(work, 0o711)  # the Postfix peer's own user walks through it
+    bench = Bench(arguments, work)
+    stolen = machine.steal_ticks()
+    try:
+        BENCHES[arguments.name].run(bench)
+    except BenchError as error:
+        print(f"bench {arguments.name}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    stolen = (machine.steal_ticks() - stolen) / os.sysconf("SC_CLK_TCK")
+    bench.report.note(f"{stolen:.1f} s of CPU time were taken by the hypervisor during the run.")
+    if not arguments.quick:
+        print("written: " + os.path.relpath(bench.report.write(arguments.results), ROOT) + ".{json,md}")
+    print(bench.report.table())
+    print(bench.report.last_line())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

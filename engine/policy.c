@@ -85,6 +85,10 @@ static enum policy_reason reason_of_reply(const struct smtp_result *result, bool
     if (result->stage == SMTP_STAGE_GREETING || result->stage == SMTP_STAGE_EHLO) {
         return TEMP_GREETING;
     }
+    /* A17: so a server may say that it wants fewer recipients at once. */
+    if (result->stage == SMTP_STAGE_DATA && reply->code == 503) {
+        return TEMP_REPLY;
+    }
     return reply->code >= 500 && reply->code < 600 ? PERM_REPLY : TEMP_REPLY;
 }
 

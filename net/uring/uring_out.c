@@ -52,29 +52,41 @@ static struct uring_tx *block_for(struct uring *uring, struct uring_conn *conn,
     return tx;
 }
 
-/* Queues one segment, as a part of the last entry when both are copies that nobody sends yet. */
-static void queue(struct uring *uring, struct uring_conn *conn, const struct net_segment *segment)
+static void queue_lent(struct uring_tx *tx, const struct net_segment *segment)
 {
-    struct uring_tx *tx = block_for(uring, conn, segment);
-    const void *at = segment->at;
-    conn->tx->segments_count++;
-    if (segment->is_copied) {
-        ensure(segment->size <= NET_COPY_MAX);
-        char *copy = tx->copies + tx->copies_size;
-        at = memcpy(copy, segment->at, segment->size);
-        tx->copies_size = (uint16_t)(tx->copies_size + segment->size);
-        struct iovec *last = &tx->entries[tx->end - (tx->end > 0)];
-        if (tx->end > tx->first && tx->end > tx->submitted_end &&
-            (char *)last->iov_base + last->iov_len == copy) {
+    tx->entries[tx->end] =
+        (struct iovec){.iov_base = (void *)(uintptr_t)segment->at, .iov_len = segment->size};
+    tx->segments[tx->end] = 1;
+    tx->end++;
+}
+
+/* As a part of the last entry when both are copies that nobody sends yet. */
+static void queue_copy(struct uring_tx *tx, const struct net_segment *segment)
+{
+    char *copy = tx->copies + tx->copies_size;
+    memcpy(copy, segment->at, segment->size);
+    tx->copies_size = (uint16_t)(tx->copies_size + segment->size);
+    if (tx->end > tx->first && tx->end > tx->submitted_end) {
+        struct iovec *last = &tx->entries[tx->end - 1];
+        if ((char *)last->iov_base + last->iov_len == copy) {
             last->iov_len += segment->size;
             tx->segments[tx->end - 1]++;
             return;
         }
     }
-    tx->entries[tx->end] =
-        (struct iovec){.iov_base = (void *)(uintptr_t)at, .iov_len = segment->size};
-    tx->segments[tx->end] = 1;
-    tx->end++;
+    queue_lent(tx, &(struct net_segment){.at = copy, .size = segment->size});
+}
+
+static void queue(struct uring *uring, struct uring_conn *conn, const struct net_segment *segment)
+{
+    ensure(!segment->is_copied || segment->size <= NET_COPY_MAX);
+    struct uring_tx *tx = block_for(uring, conn, segment);
+    conn->tx->segments_count++;
+    if (segment->is_copied) {
+        queue_copy(tx, segment);
+    } else {
+        queue_lent(tx, segment);
+    }
 }
 
 int uring_send(struct net_loop *loop, struct net_conn_id id, const struct net_segment *segments,
@@ -107,10 +119,36 @@ int uring_send(struct net_loop *loop, struct net_conn_id id, const struct net_se
     return 0;
 }
 
+/* Several small entries become one copy: it costs less than what the kernel does for a vector. */
+static void gather(struct uring_tx *tx)
+{
+    size_t size = 0;
+    for (uint32_t i = tx->first; i < tx->end; i++) {
+        size += tx->entries[i].iov_len;
+    }
+    if (size > (size_t)URING_TX_COPIES - tx->copies_size) {
+        return;
+    }
+    char *copy = tx->copies + tx->copies_size;
+    uint32_t segments_count = 0;
+    for (uint32_t i = tx->first; i < tx->end; i++) {
+        copy = mempcpy(copy, tx->entries[i].iov_base, tx->entries[i].iov_len);
+        segments_count += tx->segments[i];
+    }
+    tx->entries[tx->first] =
+        (struct iovec){.iov_base = tx->copies + tx->copies_size, .iov_len = size};
+    tx->segments[tx->first] = (uint8_t)segments_count;
+    tx->copies_size = (uint16_t)(tx->copies_size + size);
+    tx->end = (uint8_t)(tx->first + 1);
+}
+
 /* MSG_WAITALL makes the kernel finish what did not fit at once. */
 static void submit_send(struct uring *uring, struct uring_conn *conn)
 {
     struct uring_tx *tx = conn->tx;
+    if (tx->end - tx->first > 1) {
+        gather(tx);
+    }
     uint32_t count = (uint32_t)tx->end - tx->first;
     struct iovec *entries = &tx->entries[tx->first];
     int flags = MSG_NOSIGNAL | MSG_WAITALL;

@@ -90,7 +90,7 @@ enum uring_flags {
  */
 enum {
     URING_TX_ENTRIES = NET_SEND_SEGMENTS_MAX,
-    URING_TX_COPIES = 1024,
+    URING_TX_COPIES = 4096,
     /* Every block but the last is full: of entries, or of copies up to less than one segment. */
     URING_TX_BLOCKS_MAX = NET_SEND_SEGMENTS_MAX / (URING_TX_COPIES / NET_COPY_MAX) + 2,
 };

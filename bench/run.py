@@ -11,6 +11,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -46,14 +47,16 @@ def raise_files():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("name", choices=sorted(BENCHES))
-    parser.add_argument("--quick", action="store_true", help="one short round, at most 40 s, no files")
-    parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="meson's build directory")
+    parser.add_argument("--quick", action="store_true", help="one short round, no files")
+    parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="meson's directory")
     parser.add_argument("--work", default="/var/tmp", help="where spools and queues are made")
     parser.add_argument("--results", default=os.path.join(ROOT, "bench", "results"))
     arguments = parser.parse_args()
     random.seed(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all that was started is ended
     raise_files()
     work = tempfile.mkdtemp(prefix="ramjet-bench-", dir=arguments.work)
     os.chmod(work, 0o711)  # the Postfix peer's own user walks through it
@@ -69,7 +72,8 @@ def main():
     stolen = (machine.steal_ticks() - stolen) / os.sysconf("SC_CLK_TCK")
     bench.report.note(f"{stolen:.1f} s of CPU time were taken by the hypervisor during the run.")
     if not arguments.quick:
-        print("written: " + os.path.relpath(bench.report.write(arguments.results), ROOT) + ".{json,md}")
+        stem = os.path.relpath(bench.report.write(arguments.results), ROOT)
+        print(f"written: {stem}.json and .md")
     print(bench.report.table())
     print(bench.report.last_line())
     return 0

@@ -2,9 +2,9 @@
 /*
  * sink_attempts: how often each scripted address was seen, by all threads of the sink together.
  *
- * One table of SINK_ATTEMPTS_MAX 64-bit hashes behind a mutex: scripts "xN" only come here,
- * ordinary mail never does. When it is full, a new address counts as seen often, so its script
- * ends.
+ * One table of SINK_ATTEMPTS_MAX 64-bit hashes that are only ever added: scripts "xN" come here,
+ * ordinary mail never does. An address that finds no place any more counts as seen often, so its
+ * script ends.
  */
 #pragma once
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdlib.h>
 
 #include "bench/record.h"
@@ -55,7 +54,7 @@ struct sink_thread {
     struct stat_counter stop; /* of whoever stops */
     pthread_t id;
     bool is_running;
-    sem_t listening;
+    pthread_barrier_t listening; /* the result of listening is known */
     int listen_result;
     char out[OUT_MAX];
 };
@@ -367,7 +366,7 @@ static void *thread_main(void *context)
     thread->listen_result =
         net_listen(thread->net, &thread->listen, BACKLOG, NULL, &thread->listen);
     bool is_listening = thread->listen_result == 0;
-    ensure(sem_post(&thread->listening) == 0);
+    (void)pthread_barrier_wait(&thread->listening);
     if (is_listening) {
         thread_run(thread);
     }
@@ -411,7 +410,7 @@ int sink_thread_create(const struct sink_config *config, uint32_t index,
     list_init(&thread->live);
     list_init(&thread->unrecorded);
     random_init_seed(&thread->random, config->seed + index);
-    ensure(sem_init(&thread->listening, 0, 0) == 0);
+    ensure(pthread_barrier_init(&thread->listening, NULL, 2) == 0);
     int result = thread_init(thread);
     if (result != 0) {
         sink_thread_destroy(thread);
@@ -428,8 +427,7 @@ int sink_thread_start(struct sink_thread *thread, struct net_addr *ret_bound)
         return -result;
     }
     thread->is_running = true;
-    while (sem_wait(&thread->listening) != 0) {
-    }
+    (void)pthread_barrier_wait(&thread->listening);
     if (thread->listen_result == 0) {
         *ret_bound = thread->listen;
     }
@@ -457,7 +455,7 @@ void sink_thread_destroy(struct sink_thread *thread)
     }
     slab_deinit(&thread->sessions);
     record_book_deinit(&thread->book);
-    ensure(sem_destroy(&thread->listening) == 0);
+    ensure(pthread_barrier_destroy(&thread->listening) == 0);
     free(thread);
 }
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measurements behind ./dev bench: programs to run, the engine, the machine's facts, reports."""
+"""The measurements behind ./dev bench: programs, the engine, the machine's facts, reports."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A running engine on a spool of its own: the one place that knows its binary and its configuration."""
+"""A running engine on a spool of its own: the one place that knows its binary and config."""
 
 import glob
 import json
@@ -107,7 +107,9 @@ class Engine:
         return at_ns
 
     def order(self, batch, verb):
-        open(os.path.join(self.spool, "in", "ctl", f"{batch}.{verb}"), "w", encoding="utf-8").close()
+        path = os.path.join(self.spool, "in", "ctl", f"{batch}.{verb}")
+        with open(path, "w", encoding="utf-8"):
+            pass
 
     def progress(self, batch):
         """progress.json of an active batch, or None."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """latency: an idle engine gets one message; how long until the sink has accepted it.
 
-The engine's clock starts before the rename into in/new, Postfix's before the end of data of a session
-that is already past its DATA: both without the making of the message. The sink's record tells the end,
-in the same monotonic time.
+The engine's clock starts before the rename into in/new, Postfix's before the end of data of a
+session that is already past its DATA: both without the making of the message. The sink's record
+tells the end, in the same monotonic time.
 """
 
 import json
@@ -19,7 +19,8 @@ from measure.programs import BenchError, Sink
 from measure.report import percentile
 from peers.postfix import Postfix
 
-TEXT = "From: News <news@bench.example>\r\nTo: <{to}>\r\nSubject: One\r\n\r\n" + "One line of text.\r\n" * 50
+HEADER = "From: News <news@bench.example>\r\nTo: <{to}>\r\nSubject: One\r\n\r\n"
+TEXT = HEADER + "One line of text.\r\n" * 50
 
 
 class Record:
@@ -57,8 +58,9 @@ def _stage(spool, batch, to):
     path = os.path.join(spool, "in", "tmp", batch + ".batch")
     os.makedirs(path)
     files = {
-        "batch.json": json.dumps({"v": 1, "id": batch, "kind": "merge", "from": "bounce@bench.example",
-                                  "message": "message.eml", "recipients": "recipients.ndjson"}),
+        "batch.json": json.dumps({
+            "v": 1, "id": batch, "kind": "merge", "from": "bounce@bench.example",
+            "message": "message.eml", "recipients": "recipients.ndjson"}),
         "message.eml": TEXT.format(to="{{_to}}"),
         "recipients.ndjson": json.dumps({"to": to}) + "\n",
     }
@@ -90,7 +92,8 @@ def postfix_times(bench, count):
     record_path = os.path.join(bench.work, "record-postfix")
     work = tempfile.mkdtemp(dir=bench.work)
     try:
-        with Sink(bench.build, record=record_path) as sink, Postfix(work, sink.host, sink.port) as postfix:
+        with Sink(bench.build, record=record_path) as sink, \
+                Postfix(work, sink.host, sink.port) as postfix:
             postfix.start()
             record = Record(record_path)
             times = []

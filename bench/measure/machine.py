@@ -29,7 +29,8 @@ def _memory_mib():
 
 
 def _git(root, *arguments):
-    done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True,
+                          check=False)
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
@@ -63,7 +64,7 @@ def facts(root, work):
 
 
 def steal_ticks():
-    """Time the hypervisor gave to others, in ticks of all cores: a run with much of it says little."""
+    """Time the hypervisor gave to others, in ticks: a run with much of it says little."""
     fields = _first("/proc/stat").split()
     return int(fields[8]) if len(fields) > 8 else 0
 

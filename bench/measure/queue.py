@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""queue: one million recipients: how fast they are scanned, what they cost in memory while they wait
-(pending, then deferred), and whether a message costs the same however many there are.
+"""queue: one million recipients: how fast they are scanned, what they cost in memory while they
+wait (pending, then deferred), and whether a message costs the same however many there are.
 """
 
 import shutil
@@ -21,7 +21,7 @@ def _accepted(engine, batch, recipients):
 
 
 def waiting(bench, name, recipients, share, route, is_there):
-    """Memory a recipient and scan rate of a batch that cannot leave; is_there(progress) ends the wait."""
+    """Memory and scan rate of a batch that cannot leave; is_there(progress) ends the wait."""
     with Sink(bench.build, threads=machine.cores(), share=share) as sink, \
             Engine(bench.build, bench.work, sink.address, route=route, name=name) as engine:
         staged = feed(bench.build, engine.spool, name, recipients, size=1024, vars=2, domains=1000)
@@ -45,7 +45,7 @@ def waiting(bench, name, recipients, share, route, is_there):
 
 
 def costs(bench, sizes):
-    """CPU time a message at each size, in one engine that stays warm, without what it uses when idle."""
+    """CPU time a message at each size, in one warm engine, without what it uses when idle."""
     results = {}
     with Sink(bench.build, threads=machine.cores()) as sink, \
             Engine(bench.build, bench.work, sink.address, connections=16, name="costs",
@@ -55,8 +55,8 @@ def costs(bench, sizes):
         idle_per_s = (engine.cpu_ns() - idle_ns) / 2
         for recipients, times in sizes:
             batches = [f"cost-{recipients}-{i}" for i in range(times + 1)]
-            staged = [feed(bench.build, engine.spool, batch, recipients, size=1024, vars=2, domains=100)
-                      for batch in batches]
+            staged = [feed(bench.build, engine.spool, batch, recipients, size=1024, vars=2,
+                           domains=100) for batch in batches]
             engine.submit(staged[0])  # once without measuring: memory, connections
             engine.wait_done(batches[0], 300)
             cpu_ns, started = engine.cpu_ns(), time.monotonic()
@@ -65,7 +65,8 @@ def costs(bench, sizes):
                 engine.wait_done(batch, 300)
             idle_ns = idle_per_s * (time.monotonic() - started)
             cost_us = (engine.cpu_ns() - cpu_ns - idle_ns) / 1e3 / (recipients * times)
-            bench.report.run(case="cost", recipients=recipients, batches=times, cpu_us_per_message=cost_us)
+            bench.report.run(case="cost", recipients=recipients, batches=times,
+                             cpu_us_per_message=cost_us)
             results[recipients] = cost_us
         engine.stop()
     return results
@@ -73,7 +74,9 @@ def costs(bench, sizes):
 
 def run(bench):
     recipients = 300000 if bench.quick else 1000000
-    sizes = [(1000, 20), (10000, 3), (100000, 1)] if bench.quick else [(1000, 100), (100000, 3), (1000000, 1)]
+    sizes = [(1000, 100), (100000, 3), (1000000, 1)]
+    if bench.quick:
+        sizes = [(1000, 20), (10000, 3), (100000, 1)]
     rounds = 1 if bench.quick else 3
     report = bench.report
     pending = [waiting(bench, f"pending-{i}", recipients, [], 'rate = "1/h"',
@@ -82,7 +85,8 @@ def run(bench):
                         lambda progress: progress["deferred"] == progress["accepted"])
                 for i in range(rounds)]
     cost = costs(bench, sizes)
-    report.figure("scan_per_s", median([row["scan_per_s"] for row in pending + deferred]), ">= 500,000")
+    scans = [row["scan_per_s"] for row in pending + deferred]
+    report.figure("scan_per_s", median(scans), ">= 500,000")
     sizes_waiting = {"pending": median([row["bytes_per_recipient"] for row in pending]),
                      "deferred": median([row["bytes_per_recipient"] for row in deferred])}
     report.figure("bytes_per_recipient", max(sizes_waiting.values()), "<= 64")
@@ -91,6 +95,7 @@ def run(bench):
     report.figure("bytes_per_recipient_deferred", sizes_waiting["deferred"])
     for size, cost_us in cost.items():
         report.figure(f"cpu_us_per_message_{size}", cost_us)
-    report.note("bytes_per_recipient is the worse of pending and deferred: growth of the engine's resident "
-                "memory from idle, divided by the recipients, read-ahead and all tables included. cost_spread "
-                "is how much more CPU time a message takes at the dearest size than at the cheapest.")
+    report.note("bytes_per_recipient is the worse of pending and deferred: growth of the engine's "
+                "resident memory from idle, divided by the recipients, read-ahead and all tables "
+                "included. cost_spread is how much more CPU time a message takes at the dearest "
+                "size than at the cheapest.")

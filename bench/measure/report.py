@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a measurement tells: a table for people, files in bench/results/, one flat JSON line at last."""
+"""What a measurement tells: a table for people, files in bench/results/, one flat JSON line."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def _text(value):
 
 
 class Report:
-    """Figures in the order they were added; `want` is the goal of the figure, for people and files."""
+    """Figures in the order they were added; `want` is the goal of a figure, for people."""
 
     def __init__(self, name, facts):
         self.name = name
@@ -43,7 +43,7 @@ class Report:
     def run(self, **values):
         """One raw measurement; printed at once, so that a long bench shows that it lives."""
         self.runs.append(values)
-        print("  " + "  ".join(f"{name} {_text(value)}" for name, value in values.items()), flush=True)
+        print("  " + "  ".join(f"{k} {_text(v)}" for k, v in values.items()), flush=True)
 
     def table(self):
         width = max(len(name) for name in self.figures)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """sessions: ten thousand connections at once to a sink that takes 200 ms for each answer.
 
-Arithmetic: two round trips a message, so a session makes 1 / (2 x 0.2 s) messages a second. The rate is
-taken at the sink between two moments when all sessions are open.
+Arithmetic: two round trips a message, so a session makes 1 / (2 x 0.2 s) messages a second. The
+rate is taken at the sink between two moments when all sessions are open.
 """
 
 import time
@@ -38,7 +38,8 @@ def one(bench, number, sessions, seconds):
     with Sink(bench.build, threads=machine.cores(), latency_ms=LATENCY_MS) as sink, \
             Engine(bench.build, bench.work, sink.address, connections=sessions,
                    name=f"sessions-{number}") as engine:
-        staged = feed(bench.build, engine.spool, "sessions", recipients, size=1024, vars=2, domains=1000)
+        staged = feed(bench.build, engine.spool, "sessions", recipients, size=1024, vars=2,
+                      domains=1000)
         time.sleep(1)
         before = engine.rss()
         engine.submit(staged)
@@ -59,5 +60,6 @@ def run(bench):
     report = bench.report
     report.figure("ratio_arithmetic", median([ratio for ratio, _ in rows]), ">= 0.95")
     report.figure("bytes_per_session", median([size for _, size in rows]), "<= 8192")
-    report.note("bytes_per_session is all that the engine's resident memory grew by from idle to 10,000 busy "
-                "sessions, divided by the sessions: the batch's recipients and its read-ahead are in it.")
+    report.note("bytes_per_session is all that the engine's resident memory grew by from idle to "
+                "10,000 busy sessions, divided by the sessions: the batch's recipients and its "
+                "read-ahead are in it.")

@@ -158,9 +158,10 @@ class Postfix:
             self._postfix("stop", check=False)
 
     def submit(self, messages, size, sessions=20):
-        """`messages` messages with one recipient each through its smtpd; returns when all are taken."""
-        command = ["/usr/sbin/smtp-source", "-4", "-s", str(sessions), "-m", str(messages), "-l", str(size),
-                   "-f", "news@bench.example", "-t", "u00000001@d0001.bench.example",
+        """`messages` messages with one recipient each through its smtpd, until all are in."""
+        command = ["/usr/sbin/smtp-source", "-4", "-s", str(sessions), "-m", str(messages),
+                   "-l", str(size), "-f", "news@bench.example",
+                   "-t", "u00000001@d0001.bench.example",
                    f"127.0.0.1:{self.smtpd_port}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
         if done.returncode != 0:

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench/sink_attempts.h"
 
+#include <pthread.h>
+
 #include "tests/harness.h"
 
 static void test_counts(void)
@@ -31,4 +33,31 @@ static void test_full(void)
     sink_attempts_destroy(attempts);
 }
 
-SUITE(sink_attempts, test_counts, test_full)
+enum { RACE_TURNS = 20000 };
+
+static void *race_main(void *attempts)
+{
+    for (uint32_t i = 0; i < RACE_TURNS; i++) {
+        (void)sink_attempts_count_xcore(attempts, SPAN("a@b"));
+        (void)sink_attempts_count_xcore(attempts, span_of(&i, sizeof(i)));
+    }
+    return NULL;
+}
+
+/* No count is lost between threads, and no address gets two places. */
+static void test_race(void)
+{
+    struct sink_attempts *attempts = sink_attempts_create();
+    pthread_t other;
+    CU_ASSERT_PTR_NOT_NULL_FATAL(attempts);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&other, NULL, race_main, attempts), 0);
+    (void)race_main(attempts);
+    CU_ASSERT_EQUAL(pthread_join(other, NULL), 0);
+    CU_ASSERT_EQUAL(sink_attempts_count_xcore(attempts, SPAN("a@b")), 2 * RACE_TURNS);
+    for (uint32_t i = 0; i < RACE_TURNS; i++) {
+        CU_ASSERT_EQUAL(sink_attempts_count_xcore(attempts, span_of(&i, sizeof(i))), 2);
+    }
+    sink_attempts_destroy(attempts);
+}
+
+SUITE(sink_attempts, test_counts, test_full, test_race)

@@ -321,20 +321,27 @@ static bool begin_one(struct lane *lane, struct load *load, struct mono_time now
     return result != COMPOSE_WAIT && taken > 0;
 }
 
-/* A session too many while others wait for the same site, or one that is needed no more: see dispatch.h 3. */
+/* What each lane of the site may hold when all want more; at least one. */
+static uint32_t share_of(const struct lane *lane)
+{
+    uint32_t lanes = atomic_load(&lane->site->lanes_count);
+    uint32_t max = lane->site->connections.max;
+    uint32_t share = lanes > 0 ? max / lanes : max;
+    return share > 0 ? share : 1;
+}
+
+/* A session too many while others wait for the same site, or one that is needed no more. */
 static bool is_share_exceeded(const struct lane *lane, const struct delivery *delivery)
 {
     struct limit *limit = &lane->site->connections;
     if (!limit_is_wanted_xcore(limit)) {
         return false;
     }
-    uint32_t lanes = atomic_load(&lane->site->lanes_count);
-    uint32_t share = lanes > 0 ? limit->max / lanes : limit->max;
-    if (lane->sessions_count > (share > 0 ? share : 1)) {
+    if (lane->sessions_count > share_of(lane) || lane_backlog(lane) == 0) {
         return true;
     }
-    return lane_backlog(lane) == 0 ||
-           (lanes > limit->max && delivery->transactions_count >= TURN_MESSAGES);
+    bool is_crowded = atomic_load(&lane->site->lanes_count) > limit->max;
+    return is_crowded && delivery->transactions_count >= TURN_MESSAGES;
 }
 
 static void retire_sessions(struct lane *lane, struct mono_time now)
@@ -395,7 +402,8 @@ static bool limits_take_or_wait(struct lane *lane)
     if (limits_take(lane)) {
         return true;
     }
-    if (lane->is_waiting) {
+    /* Only who has less than its share may make others give up theirs: else two would drive each other out for ever. */
+    if (lane->is_waiting || lane->sessions_count >= share_of(lane)) {
         return false;
     }
     bool is_site_full = limit_count_xcore(&lane->site->connections) >= lane->site->connections.max;

@@ -299,6 +299,7 @@ static void test_deadline_waiting(void)
     pass_s(5);
     CU_ASSERT(run() == 10);
     CU_ASSERT(outcome_of(numbered(9)) == MX_TEMPORARY);
+    CU_ASSERT(next_step.ns == manual.mono.ns + 5 * NS_PER_S);
     CU_ASSERT(zone.questions_count == 2);
     pass_s(5);
     CU_ASSERT(run() == 1);

@@ -67,7 +67,14 @@ LIBRARY_ROOMS = (
     (r"yajl/", ("queue/", "bench/")),
     (
         r"jansson\.h",
-        ("queue/manifest.", "queue/submit.", "engine/", "!engine/base/", "!engine/smtp/", "!engine/message/"),
+        (
+            "queue/manifest",
+            "queue/submit",
+            "engine/",
+            "!engine/base/",
+            "!engine/smtp/",
+            "!engine/message/",
+        ),
     ),
     (r"idn2\.h", ("engine/", "queue/", "dns/", "!engine/base/")),
     (r"systemd/|seccomp\.h", ("engine/", "!engine/base/", "!engine/smtp/", "!engine/message/")),

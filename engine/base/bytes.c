@@ -37,6 +37,7 @@ bool span_starts_nocase(struct span whole, struct span start)
 
 size_t span_find(struct span whole, char byte)
 {
+    ensure(whole.at != NULL || whole.size == 0);
     const char *found = whole.size > 0 ? memchr(whole.at, byte, whole.size) : NULL;
     return found != NULL ? (size_t)(found - whole.at) : whole.size;
 }
@@ -69,7 +70,6 @@ size_t span_find_break(struct span whole)
 
 bool cursor_take_span(struct cursor *cursor, size_t size, struct span *ret_span)
 {
-    ensure(cursor->at <= cursor->end);
     if (cursor_left(cursor) < size) {
         return false;
     }
@@ -80,7 +80,7 @@ bool cursor_take_span(struct cursor *cursor, size_t size, struct span *ret_span)
 
 bool cursor_take_byte(struct cursor *cursor, char want)
 {
-    if (cursor->at == cursor->end || *cursor->at != want) {
+    if (cursor_left(cursor) == 0 || *cursor->at != want) {
         return false;
     }
     cursor->at++;
@@ -106,6 +106,7 @@ struct span cursor_take_until(struct cursor *cursor, char stop)
 
 bool cursor_take_uint(struct cursor *cursor, uint64_t max, uint64_t *ret_value)
 {
+    ensure(cursor->at <= cursor->end);
     const char *at = cursor->at;
     uint64_t value = 0;
     while (at < cursor->end && *at >= '0' && *at <= '9') {
@@ -142,6 +143,7 @@ bool cursor_take_line(struct cursor *cursor, struct span *ret_line)
 /* Little-endian whatever the machine is; the compiler makes one load of it. */
 static bool take_little(struct cursor *cursor, size_t size, uint64_t *ret_value)
 {
+    ensure(size <= sizeof(*ret_value));
     struct span bytes;
     if (!cursor_take_span(cursor, size, &bytes)) {
         return false;
@@ -212,6 +214,7 @@ void writer_put_uint_padded(struct writer *writer, uint64_t value, unsigned digi
 static void put_little(struct writer *writer, uint64_t value, size_t size)
 {
     char bytes[sizeof(value)];
+    ensure(size <= sizeof(bytes));
     for (size_t i = 0; i < size; i++) {
         bytes[i] = (char)(value >> (8 * i));
     }
@@ -242,6 +245,7 @@ void writer_put_u64(struct writer *writer, uint64_t value)
  * is made once more where it does. */
 void writer_put_format(struct writer *writer, const char *format, ...)
 {
+    ensure(writer->at <= writer->end);
     size_t left = (size_t)(writer->end - writer->at);
     va_list arguments;
     va_start(arguments, format);

@@ -59,11 +59,13 @@ struct cursor {
 
 static inline struct cursor cursor_of(struct span whole)
 {
+    ensure(whole.at != NULL || whole.size == 0);
     return (struct cursor){.at = whole.at, .end = whole.at + whole.size};
 }
 
 static inline size_t cursor_left(const struct cursor *cursor)
 {
+    ensure(cursor->at <= cursor->end);
     return (size_t)(cursor->end - cursor->at);
 }
 
@@ -111,11 +113,14 @@ struct writer {
 
 static inline struct writer writer_of(void *start, size_t size)
 {
+    ensure(start != NULL || size == 0);
     return (struct writer){.start = start, .at = start, .end = (char *)start + size};
 }
 
 static inline size_t writer_size(const struct writer *writer)
 {
+    ensure(writer->at >= writer->start);
+    ensure(writer->at <= writer->end);
     return (size_t)(writer->at - writer->start);
 }
 
@@ -126,6 +131,7 @@ static inline struct span writer_span(const struct writer *writer)
 
 static inline void writer_put(struct writer *writer, struct span piece)
 {
+    ensure(writer->at <= writer->end);
     if ((size_t)(writer->end - writer->at) < piece.size) {
         writer->is_full = true;
         return;
@@ -138,6 +144,7 @@ static inline void writer_put(struct writer *writer, struct span piece)
 
 static inline void writer_put_byte(struct writer *writer, char byte)
 {
+    ensure(writer->at <= writer->end);
     if (writer->at == writer->end) {
         writer->is_full = true;
         return;

@@ -3,8 +3,6 @@
 
 #include <time.h>
 
-#include "engine/base/ensure.h"
-
 static int64_t system_ns(clockid_t id)
 {
     struct timespec at;
@@ -42,6 +40,8 @@ static struct wall_time manual_wall(const struct clock *clock)
 
 void clock_manual_init(struct clock_manual *manual, struct mono_time mono, struct wall_time wall)
 {
+    ensure(mono.ns >= 0);
+    ensure(mono.ns < MONO_NEVER.ns);
     *manual = (struct clock_manual){
         .clock = {.mono = manual_mono, .wall = manual_wall}, .mono = mono, .wall = wall};
 }

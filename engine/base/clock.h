@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/base/ensure.h"
+
 struct mono_time {
     int64_t ns; /* since an arbitrary start; MONO_NEVER is later than anything */
 };
@@ -78,5 +80,7 @@ static inline struct mono_time mono_earlier(struct mono_time a, struct mono_time
 /* Whole seconds since 1970 that fit the engine's 32-bit due times (until 2106). */
 static inline uint32_t wall_seconds(struct wall_time at)
 {
+    ensure(at.ns >= 0);
+    ensure(at.ns / NS_PER_S <= UINT32_MAX);
     return (uint32_t)(at.ns / NS_PER_S);
 }

@@ -14,12 +14,14 @@ void disk_destroy(struct disk *disk)
 
 int disk_open(struct disk *disk, int dir, const char *path, unsigned flags)
 {
+    ensure(path != NULL);
     struct disk_op op = {.verb = DISK_OPEN, .dir = dir, .path = path, .flags = flags};
     return (int)disk_run(disk, &op);
 }
 
 void disk_close(struct disk *disk, int fd)
 {
+    ensure(fd >= 0);
     struct disk_op op = {.verb = DISK_CLOSE, .fd = fd};
     (void)disk_run(disk, &op);
 }
@@ -48,18 +50,22 @@ int disk_stat_fd(struct disk *disk, int fd, struct disk_stat *ret_stat)
 int disk_list(struct disk *disk, int fd,
               void (*on_name)(void *context, const char *name, enum disk_kind kind), void *context)
 {
+    ensure(on_name != NULL);
     struct disk_op op = {.verb = DISK_LIST, .fd = fd, .on_name = on_name, .context = context};
     return (int)disk_run(disk, &op);
 }
 
 int disk_mkdir(struct disk *disk, int dir, const char *path)
 {
+    ensure(path != NULL);
     struct disk_op op = {.verb = DISK_MKDIR, .dir = dir, .path = path};
     return (int)disk_run(disk, &op);
 }
 
 int disk_rename(struct disk *disk, int dir, const char *path, int dir_to, const char *path_to)
 {
+    ensure(path != NULL);
+    ensure(path_to != NULL);
     struct disk_op op = {
         .verb = DISK_RENAME, .dir = dir, .path = path, .dir_to = dir_to, .path_to = path_to};
     return (int)disk_run(disk, &op);
@@ -67,6 +73,7 @@ int disk_rename(struct disk *disk, int dir, const char *path, int dir_to, const 
 
 int disk_unlink(struct disk *disk, int dir, const char *path)
 {
+    ensure(path != NULL);
     struct disk_op op = {.verb = DISK_UNLINK, .dir = dir, .path = path};
     return (int)disk_run(disk, &op);
 }
@@ -120,6 +127,7 @@ static int content_write(struct disk *disk, int dir, const char *name, struct sp
         return fd;
     }
     int64_t written = disk_write(disk, fd, content.at, content.size, 0);
+    ensure(written < 0 || (size_t)written == content.size);
     int result = written < 0 ? (int)written : 0;
     if (result == 0 && is_durable) {
         result = disk_datasync(disk, fd);

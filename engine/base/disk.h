@@ -132,11 +132,13 @@ struct disk *disk_plain_create(struct waker *waker, int *ret_error);
 
 static inline int64_t disk_run(struct disk *disk, struct disk_op *op)
 {
+    ensure((unsigned)op->verb < DISK_VERBS_COUNT);
     return disk->ops->run(disk, op);
 }
 
 static inline int disk_submit(struct disk *disk, struct disk_op *op)
 {
+    ensure((unsigned)op->verb < DISK_VERBS_COUNT);
     return disk->ops->submit(disk, op);
 }
 

@@ -32,6 +32,7 @@ static int64_t plain_run(struct disk *disk, struct disk_op *op)
 static int plain_submit(struct disk *disk, struct disk_op *op)
 {
     struct disk_plain *plain = plain_of(disk);
+    ensure(plain->done_count <= DISK_OPS_MAX);
     if (plain->done_count == DISK_OPS_MAX) {
         return -EAGAIN;
     }
@@ -46,6 +47,7 @@ static struct disk_op *plain_reap(struct disk *disk)
     struct disk_plain *plain = plain_of(disk);
     struct list *node = list_take_first(&plain->done);
     if (node == NULL) {
+        ensure(plain->done_count == 0);
         return NULL;
     }
     ensure(plain->done_count > 0);

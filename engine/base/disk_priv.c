@@ -67,6 +67,7 @@ static int64_t run_open(const struct disk_op *op)
         {DISK_EMPTY, O_TRUNC},
     };
     bool is_write = (op->flags & DISK_READWRITE) != 0;
+    ensure(op->path != NULL);
     ensure(is_write || (op->flags & (DISK_CREATE | DISK_EMPTY)) == 0);
     ensure((op->flags & DISK_CREATE) != 0 || (op->flags & DISK_EXCLUSIVE) == 0);
 
@@ -98,6 +99,7 @@ struct place {
 
 static int place_find(int dir, const char *path, struct place *ret_place)
 {
+    ensure(path != NULL);
     const char *slash = strrchr(path, '/');
     if (dir == DISK_ROOT || slash == NULL) {
         if (dir != DISK_ROOT && strcmp(path, "..") == 0) {
@@ -275,6 +277,7 @@ static size_t call_size(size_t left)
 
 static int64_t run_read(const struct disk_op *op)
 {
+    ensure(op->at != NULL || op->size == 0);
     size_t done = 0;
     while (done < op->size) {
         ssize_t size = pread(op->fd, (char *)op->at + done, call_size(op->size - done),
@@ -293,6 +296,7 @@ static int64_t run_read(const struct disk_op *op)
 
 static int64_t run_write(const struct disk_op *op)
 {
+    ensure(op->at != NULL || op->size == 0);
     size_t done = 0;
     while (done < op->size) {
         ssize_t size = pwrite(op->fd, (const char *)op->at + done, call_size(op->size - done),
@@ -437,6 +441,8 @@ static void watch_stop(struct disk_watch *watch)
 
 static int watch_add(struct disk_watch *watch, int dir_fd)
 {
+    ensure(watch->inotify_fd >= 0);
+    ensure(watch->count <= DISK_WATCHES_MAX);
     char path[sizeof("/proc/self/fd/-2147483648")];
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", dir_fd);
     uint32_t events = IN_MOVED_TO | IN_CLOSE_WRITE | IN_CREATE | IN_ONLYDIR;

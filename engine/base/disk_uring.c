@@ -75,6 +75,7 @@ static struct io_uring_sqe *uring_entry(struct disk_uring *uring)
 /* Puts the op, or what is left of it, into the ring. */
 static void uring_put(struct disk_uring *uring, struct disk_op *op)
 {
+    ensure(op->result >= 0);
     struct io_uring_sqe *entry = uring_entry(uring);
     size_t done = (size_t)op->result;
     size_t left = op->size - done;
@@ -211,6 +212,8 @@ static int64_t uring_run(struct disk *disk, struct disk_op *op)
 static int uring_submit(struct disk *disk, struct disk_op *op)
 {
     struct disk_uring *uring = uring_of(disk);
+    ensure(uring->submitted_count <= DISK_OPS_MAX);
+    ensure(uring->ring_count <= uring->submitted_count);
     if (uring->submitted_count == DISK_OPS_MAX) {
         return -EAGAIN;
     }
@@ -251,6 +254,7 @@ static struct disk_op *uring_reap(struct disk *disk)
     }
     struct list *node = list_take_first(&uring->done);
     if (node == NULL) {
+        ensure(uring->ring_count == uring->submitted_count);
         return NULL;
     }
     ensure(uring->submitted_count > 0);

@@ -49,6 +49,7 @@ int waker_init(struct waker *waker, bool with_event_fd)
 
 void waker_deinit(struct waker *waker)
 {
+    ensure(waker->event_fd >= -1);
     if (waker->event_fd >= 0) {
         (void)close(waker->event_fd);
     }
@@ -62,6 +63,7 @@ void waker_signal_xcore(struct waker *waker)
         return;
     }
     uint32_t before = atomic_exchange(&waker->state, WAKER_SIGNALLED);
+    ensure(before <= WAKER_SIGNALLED);
     if (before == WAKER_ASLEEP && waker->event_fd >= 0) {
         uint64_t one = 1;
         ssize_t size;
@@ -114,6 +116,8 @@ void inbox_init(struct inbox *inbox, struct waker *waker)
 
 void inbox_push_xcore(struct inbox *inbox, struct inbox_node *node)
 {
+    ensure(node != NULL);
+    ensure(inbox->waker != NULL);
     cds_wfcq_node_init(&node->link);
     ORDER_RELEASE(inbox);
     (void)cds_wfcq_enqueue(&inbox->head, &inbox->tail, &node->link);
@@ -148,6 +152,8 @@ void inbox_chain_init(struct inbox_chain *chain)
 
 void inbox_chain_add(struct inbox_chain *chain, struct inbox_node *node)
 {
+    ensure(chain->tail.p->next == NULL);
+    ensure(chain->count < UINT32_MAX);
     node->link.next = NULL;
     chain->tail.p->next = &node->link;
     chain->tail.p = &node->link;
@@ -181,6 +187,7 @@ void inbox_push_chain_xcore(struct inbox *inbox, struct inbox_chain *chain)
     enum cds_wfcq_ret spliced =
         __cds_wfcq_splice_nonblocking(&inbox->head, &inbox->tail, &chain->head, &chain->tail);
     ensure(spliced == CDS_WFCQ_RET_DEST_EMPTY || spliced == CDS_WFCQ_RET_DEST_NON_EMPTY);
+    ensure(chain->tail.p == &chain->head.node);
     chain->count = 0;
     waker_signal_xcore(inbox->waker);
 }

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "engine/base/ensure.h"
+
 struct list {
     struct list *next;
     struct list *prev;
@@ -35,6 +37,7 @@ static inline bool list_is_linked(const struct list *node)
 
 static inline void list_add_last(struct list *list, struct list *node)
 {
+    ensure(list->prev->next == list);
     node->prev = list->prev;
     node->next = list;
     list->prev->next = node;
@@ -43,6 +46,7 @@ static inline void list_add_last(struct list *list, struct list *node)
 
 static inline void list_add_first(struct list *list, struct list *node)
 {
+    ensure(list->next->prev == list);
     node->next = list->next;
     node->prev = list;
     list->next->prev = node;
@@ -51,6 +55,8 @@ static inline void list_add_first(struct list *list, struct list *node)
 
 static inline void list_remove(struct list *node)
 {
+    ensure(node->prev->next == node);
+    ensure(node->next->prev == node);
     node->prev->next = node->next;
     node->next->prev = node->prev;
     list_init(node);

@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/base/ensure.h"
+
 struct handle {
     uint32_t index;
     uint32_t generation; /* odd; 0 is never valid */
@@ -43,7 +45,8 @@ int slab_init(struct slab *slab, const char *name, size_t slot_size, uint32_t co
     __attribute__((warn_unused_result));
 /* NULL-safe and safe on a zeroed slab. Ensures count_out == 0. */
 void slab_deinit(struct slab *slab);
-/* Like deinit, but slots may still be out: for a stop in which their contents are known elsewhere. */
+/* Like deinit, but slots may still be out: for a stop in which their contents are known elsewhere.
+ */
 void slab_abandon(struct slab *slab);
 void *slab_take(struct slab *slab);
 /* `slot` must be out; it is a bug otherwise (range, alignment and double give are always checked).
@@ -52,16 +55,20 @@ void slab_give(struct slab *slab, void *slot);
 
 static inline uint32_t slab_index(const struct slab *slab, const void *slot)
 {
-    return (uint32_t)((size_t)((const char *)slot - slab->slots) / slab->slot_size);
+    size_t index = (size_t)((const char *)slot - slab->slots) / slab->slot_size;
+    ensure(index < slab->count_max);
+    return (uint32_t)index;
 }
 
 static inline void *slab_at(const struct slab *slab, uint32_t index)
 {
+    ensure(index < slab->count_max);
     return slab->slots + (size_t)index * slab->slot_size;
 }
 
 static inline uint32_t slab_left(const struct slab *slab)
 {
+    ensure(slab->count_out <= slab->count_max);
     return slab->count_max - slab->count_out;
 }
 

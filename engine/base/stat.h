@@ -10,6 +10,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "engine/base/ensure.h"
+
 struct stat_counter {
     _Atomic uint64_t value;
 };
@@ -24,6 +26,7 @@ static inline void stat_add(struct stat_counter *counter, uint64_t n)
 static inline void stat_sub(struct stat_counter *counter, uint64_t n)
 {
     uint64_t value = atomic_load_explicit(&counter->value, memory_order_relaxed);
+    ensure(value >= n);
     atomic_store_explicit(&counter->value, value - n, memory_order_relaxed);
 }
 

@@ -113,6 +113,8 @@ static size_t json_put_unclean(struct writer *writer, struct span value, size_t 
 /* The writer's promise is one put, whole or not at all: what does not fit is taken back. */
 static void writer_settle(struct writer *writer, char *start, bool was_full)
 {
+    ensure(start >= writer->start);
+    ensure(start <= writer->at);
     if (writer->is_full) {
         writer->at = start;
     }
@@ -182,6 +184,8 @@ static struct civil civil_of_days(int64_t days)
 
 static int64_t days_of_civil(struct civil civil)
 {
+    ensure(civil.month >= 1);
+    ensure(civil.month <= 12);
     int64_t year = civil.year - (civil.month <= 2);
     int64_t era = divide_down(year, 400);
     unsigned year_of_era = (unsigned)(year - era * 400);
@@ -306,6 +310,8 @@ static unsigned month_days(unsigned year, unsigned month)
 {
     static const unsigned char days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     bool is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    ensure(month >= 1);
+    ensure(month <= 12);
     return days[month - 1] + (month == 2 && is_leap);
 }
 

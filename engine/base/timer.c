@@ -105,6 +105,7 @@ void timer_cancel(struct timer_wheel *wheel, struct timer *timer)
 /* Steps from slot `current` on to the next occupied one, 1..256; 0 when the level is empty. */
 static unsigned level_next_steps(const uint64_t *occupied, unsigned current)
 {
+    ensure(current < TIMER_SLOTS);
     unsigned start = (current + 1) & SLOT_MASK;
     /* The word of `start` comes twice: at first its upper part, at last its lower one. */
     for (unsigned i = 0; i <= TIMER_SLOTS / WORD_BITS; i++) {
@@ -143,6 +144,7 @@ static void wheel_visit(struct timer_wheel *wheel, unsigned level)
 {
     size_t slot = (size_t)(wheel->tick >> (SLOT_BITS * level)) & SLOT_MASK;
     struct list *head = &wheel->slots[level][slot];
+    ensure((wheel->tick & ((INT64_C(1) << (SLOT_BITS * level)) - 1)) == 0);
     wheel->occupied[level][slot / WORD_BITS] &= ~(UINT64_C(1) << slot % WORD_BITS);
     while (!list_is_empty(head)) {
         struct list *node = list_take_first(head);
@@ -166,6 +168,7 @@ static bool wheel_advance(struct timer_wheel *wheel, int64_t tick_now)
         }
         return false;
     }
+    ensure(next > wheel->tick);
     wheel->tick = next;
     for (unsigned level = TIMER_LEVELS; level-- > 0;) {
         if ((next & ((INT64_C(1) << (SLOT_BITS * level)) - 1)) == 0) {

@@ -63,4 +63,17 @@ static void test_leaving_from_the_middle(void)
     CU_ASSERT(numbers_are(&list, (const int[]){1}, 1));
 }
 
-SUITE(list, test_both_ends, test_leaving_from_the_middle)
+/* A node that was overwritten while it was linked is found when its neighbours are touched. */
+static void test_corruption_panics(void)
+{
+    struct list list;
+    struct item items[2];
+    list_init(&list);
+    list_add_last(&list, &items[0].link);
+    list_add_last(&list, &items[1].link);
+    list_init(&items[1].link);
+    CHECK_PANICS(list_remove(&items[0].link));
+    CHECK_PANICS(list_add_last(&list, &items[1].link));
+}
+
+SUITE(list, test_both_ends, test_leaving_from_the_middle, test_corruption_panics)

@@ -103,6 +103,18 @@ static void test_misuse_panics(void)
     CHECK_PANICS(slab_take(&slab));
 }
 
+static void test_abandon(void)
+{
+    struct slab slab;
+    CU_ASSERT_EQUAL_FATAL(slab_init(&slab, "test", 16, 4), 0);
+    CU_ASSERT_PTR_NOT_NULL(slab_take(&slab));
+    slab_give(&slab, slab_take(&slab));
+    slab_abandon(&slab);
+    slab_abandon(&slab);
+    slab_deinit(&slab);
+    CU_ASSERT_PTR_NULL(slab.slots);
+}
+
 static void test_address_range_refused(void)
 {
     struct slab slab = {.name = "untouched"};
@@ -159,5 +171,5 @@ static void test_model(void)
     slab_deinit(&slab);
 }
 
-SUITE(slab, test_take_and_give, test_index_and_alignment, test_handles, test_misuse_panics,
-      test_address_range_refused, test_reserve_is_free, test_model)
+SUITE(slab, test_abandon, test_take_and_give, test_index_and_alignment, test_handles,
+      test_misuse_panics, test_address_range_refused, test_reserve_is_free, test_model)

@@ -14,6 +14,7 @@ static void test_arithmetic(void)
     CU_ASSERT_EQUAL(stat_read_xcore(&counter), (UINT64_C(1) << 40) + 2);
     stat_set(&counter, 7);
     CU_ASSERT_EQUAL(stat_read_xcore(&counter), 7);
+    CHECK_PANICS(stat_sub(&counter, 8));
 }
 
 enum { ADDS = 200000 };

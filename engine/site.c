@@ -177,7 +177,9 @@ bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time no
     if (route->rate_per_hour == 0) {
         return true;
     }
-    int64_t interval_ns = HOUR_NS / (int64_t)route->rate_per_hour;
+    /* Rounded up: rather a little below the rate than above it. */
+    int64_t per_hour = (int64_t)route->rate_per_hour;
+    int64_t interval_ns = (HOUR_NS + per_hour - 1) / per_hour;
     int64_t tolerance_ns = interval_ns * (route->rate_burst - 1);
     int64_t arrival_ns = atomic_load_explicit(&site->arrival_ns, memory_order_relaxed);
     int64_t next_ns;

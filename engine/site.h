@@ -83,7 +83,8 @@ uint32_t site_table_count_xcore(const struct site_table *table);
 /* Site number `index` below the count. */
 struct site *site_at_xcore(const struct site_table *table, uint32_t index);
 
-/* GCRA: true when `count` messages may go now (taken); else false and the time when one may. No rate: always true. */
+/* GCRA: true when `count` messages may go now (taken); else false and the time when one may. No rate: always true. More than one go when the first
+ * may: a group can run ahead of the burst by its own size, and is paid for afterwards. */
 bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time now,
                           struct mono_time *ret_next);
 /* Time until which the site rests; ns 0 = it does not. */

@@ -447,6 +447,7 @@ void mx_lookup_on_reply(struct mx_lookup *lookup, struct mx_ask *ask, enum dns_s
     ensure(lookup->asked_count > 0);
     lookup->asked_count--;
     struct dns_reply reply;
+    reply.records_count = 0; /* all that is looked at when nothing was parsed */
     bool is_negative = status == DNS_NO_NAME || status == DNS_NO_DATA;
     if (is_negative && message.size == 0) {
         lower_ttl(ask, 0);

@@ -8,6 +8,16 @@
 #include "engine/base/list.h"
 #include "engine/config.h"
 
+#ifdef __SANITIZE_THREAD__
+/* The sanitizer does not see liburcu's orders: the node of a site that is added (release) and looked at (acquire), and a limit's stack of waiters. */
+#include <sanitizer/tsan_interface.h>
+#define ORDER_RELEASE(at) __tsan_release((void *)(at))
+#define ORDER_ACQUIRE(at) __tsan_acquire((void *)(at))
+#else
+#define ORDER_RELEASE(at) ((void)0)
+#define ORDER_ACQUIRE(at) ((void)0)
+#endif
+
 /* One hour of nanoseconds over a rate per hour: the interval between two messages. */
 static const int64_t HOUR_NS = 3600 * NS_PER_S;
 
@@ -46,6 +56,7 @@ void limit_give_xcore(struct limit *limit)
         return;
     }
     struct cds_wfs_head *head = __cds_wfs_pop_all((cds_wfs_stack_ptr_t){._s = &limit->waiters});
+    ORDER_ACQUIRE(&limit->waiters);
     struct cds_wfs_node *node = head == NULL ? NULL : cds_wfs_first(head);
     while (node != NULL) {
         struct cds_wfs_node *next = cds_wfs_next_blocking(node);
@@ -58,6 +69,7 @@ void limit_give_xcore(struct limit *limit)
 void limit_wait_xcore(struct limit *limit, struct limit_waiter *waiter)
 {
     cds_wfs_node_init(&waiter->on_stack);
+    ORDER_RELEASE(&limit->waiters);
     (void)cds_wfs_push((cds_wfs_stack_ptr_t){._s = &limit->waiters}, &waiter->on_stack);
 }
 
@@ -115,7 +127,8 @@ void site_table_destroy(struct site_table *table)
 
 static int site_matches(struct cds_lfht_node *node, const void *key)
 {
-    const struct site *site = CONTAINER_OF(node, struct site, node);
+    struct site *site = CONTAINER_OF(node, struct site, node);
+    ORDER_ACQUIRE(node);
     return site->key == *(const uint64_t *)key;
 }
 
@@ -152,6 +165,7 @@ struct site *site_obtain_xcore(struct site_table *table, uint64_t key, struct sp
     site = &table->sites[index];
     site->index = index;
     site_init(site, key, name, route);
+    ORDER_RELEASE(&site->node);
     struct cds_lfht_node *there =
         cds_lfht_add_unique(table->by_key, (unsigned long)key, site_matches, &key, &site->node);
     /* Another worker was first: our slot stays unused, one of sites_max lost for good. It can happen once per worker and site. */

@@ -47,6 +47,7 @@ struct sink_thread {
     struct list unrecorded;
     struct record_book book;
     struct random random;
+    struct mono_time now; /* start of this turn */
     struct sink_counts counts;
     uint64_t connections_count;
     uint64_t overruns_count;
@@ -131,8 +132,9 @@ static uint32_t session_take_delay_ms(struct sink_session *session)
     return delay_ms > config->latency_ms ? delay_ms : config->latency_ms;
 }
 
-/* One group of replies: at once, or held. A group that joins a held one is never said too early:
- * the whole waits for the later. */
+/* One group of replies: at once, or held. The delay counts from the turn's start, when the bytes
+ * had come, so that many sessions in one turn do not wait for each other's work on top. A group
+ * that joins a held one is never said too early: the whole waits for the later. */
 static void session_say(struct sink_session *session, struct span group)
 {
     struct sink_thread *thread = session->thread;
@@ -151,8 +153,7 @@ static void session_say(struct sink_session *session, struct span group)
     session->held_size += (uint32_t)group.size;
     if (delay_ms > 0) {
         list_remove(&session->unrecorded);
-        struct mono_time now = clock_mono(clock_system());
-        timer_set(&thread->wheel, &session->timer, mono_add_ms(now, delay_ms));
+        timer_set(&thread->wheel, &session->timer, mono_add_ms(thread->now, delay_ms));
     }
 }
 
@@ -345,6 +346,7 @@ static void thread_run(struct sink_thread *thread)
     int turns_left = 4; /* after a stop: what was said last still goes out */
     while (turns_left > 0) {
         struct mono_time now = clock_mono(clock);
+        thread->now = now;
         bool has_more = timer_wheel_expire(&thread->wheel, now, TIMERS_BUDGET) == TIMERS_BUDGET;
         struct mono_time next = net_run_once(thread->net, now);
         record_flush(thread);

@@ -41,7 +41,6 @@ struct disk_uring {
     struct list done;
     uint32_t submitted_count; /* and not yet reaped: in the ring and in `done` */
     uint32_t ring_count;
-    bool is_enabled;
     bool wake_is_armed;
     bool watch_is_armed;
     bool watch_is_ready; /* the poll told of something that was not read yet */
@@ -50,19 +49,6 @@ struct disk_uring {
 static struct disk_uring *uring_of(struct disk *disk)
 {
     return CONTAINER_OF(disk, struct disk_uring, disk);
-}
-
-/* liburing 2.3 declares io_uring_enable_rings and does not export it. */
-static void uring_enable(struct disk_uring *uring)
-{
-    if (uring->is_enabled) {
-        return;
-    }
-    if ((uring->ring.flags & IORING_SETUP_R_DISABLED) != 0) {
-        ensure(syscall(SYS_io_uring_register, uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS,
-                       NULL, 0) == 0);
-    }
-    uring->is_enabled = true;
 }
 
 static struct io_uring_sqe *uring_entry(struct disk_uring *uring)
@@ -178,11 +164,9 @@ static void uring_arm_wake(struct disk_uring *uring)
     }
 }
 
-/* The entries that a failed or partial call leaves stay queued for the next one. -EEXIST is the
- * word of a ring that is used by a thread that does not own it. */
+/* The entries that a failed or partial call leaves stay queued for the next one. */
 static void ensure_entered(int result)
 {
-    ensure(result != -EEXIST);
     ensure(result != -EBADF);
     ensure(result != -EFAULT);
     ensure(result != -EINVAL);
@@ -192,7 +176,6 @@ static void ensure_entered(int result)
  */
 static void uring_turn(struct disk_uring *uring)
 {
-    uring_enable(uring);
     uring_arm_watch(uring);
     unsigned flags = IO_URING_READ_ONCE(*uring->ring.sq.kflags);
     if (io_uring_sq_ready(&uring->ring) > 0) {
@@ -305,8 +288,7 @@ static void uring_destroy(struct disk *disk)
 {
     struct disk_uring *uring = uring_of(disk);
     while (uring->ring_count > 0) {
-        uring_enable(uring);
-        ensure_entered(io_uring_submit_and_wait(&uring->ring, 1));
+            ensure_entered(io_uring_submit_and_wait(&uring->ring, 1));
         uring_drain(uring);
     }
     io_uring_queue_exit(&uring->ring);
@@ -314,13 +296,12 @@ static void uring_destroy(struct disk *disk)
     free(uring);
 }
 
-/* The best ring this kernel gives: completions that run when the owner asks for them (6.1), else
- * whatever there is. */
+/* Not bound to one thread (IORING_SETUP_SINGLE_ISSUER): at the stop the actor's thread is gone, and
+ * the thread that takes the engine down flushes and closes what is left. */
 static int uring_make(struct io_uring *ring)
 {
     static const unsigned flags[] = {
-        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-            IORING_SETUP_R_DISABLED,
+        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
         0,
     };
     int result = -EINVAL;

@@ -27,7 +27,7 @@ CONFIG_KEY(CONTROL, "metrics", ADDRESS, metrics_listen, "", 0, 0, "address:port 
 CONFIG_KEY(DNS, "servers", TEXT, dns_servers, "", 0, 0, "resolvers, as in \"127.0.0.1:53,[::1]\"; default: resolv.conf")
 CONFIG_KEY(DNS, "timeout", MILLISECONDS, dns_timeout_ms, "3s", 10, 60000, "for one try")
 CONFIG_KEY(DNS, "tries", COUNT, dns_tries, "3", 1, 10, "of one question")
-CONFIG_KEY(DNS, "questions-max", COUNT, dns_questions_max, "512", 1, 65536, "questions on their way at once")
+CONFIG_KEY(DNS, "questions-max", COUNT, dns_questions_max, "200", 1, 65536, "questions on their way at once")
 CONFIG_KEY(DNS, "answers-max", COUNT, dns_answers_max, "1000000", 64, 1u << 26, "answers kept")
 CONFIG_KEY(DNS, "ttl-min", SECONDS, dns_ttl_min_s, "30s", 0, 86400, "answers are kept at least so long")
 CONFIG_KEY(DNS, "ttl-max", SECONDS, dns_ttl_max_s, "1d", 1, 604800, "and at most so long")

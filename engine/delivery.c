@@ -87,7 +87,7 @@ static struct outcome_place place_of(const struct delivery *delivery)
         .source_name = span_of_text(lane->source->name),
         .source = lane->source->address,
         .peer_name = span_of(delivery->host.name, delivery->host.name_size),
-        .peer = delivery->host.addr,
+        .peer_addr = span_of(delivery->addr_text, delivery->addr_size),
         .session = delivery->number,
         .size = delivery->transaction.size,
         .sender = delivery->transaction.sender,
@@ -322,6 +322,9 @@ int delivery_open(struct lane *lane, const struct lane_host *host, struct mono_t
     delivery->worker = worker;
     delivery->lane = lane;
     delivery->host = *host;
+    struct writer addr = writer_of(delivery->addr_text, sizeof(delivery->addr_text));
+    net_addr_put(&addr, &host->addr);
+    delivery->addr_size = (uint8_t)writer_size(&addr);
     delivery->number = worker->sessions_next;
     delivery->opened = now;
     delivery->record_body = SPAN_NONE;

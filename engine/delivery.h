@@ -68,6 +68,8 @@ struct delivery {
     struct smtp_session_config smtp_config;
     struct smtp_session smtp;
     struct lane_host host;
+    uint8_t addr_size;
+    char addr_text[NET_ADDR_TEXT_MAX]; /* of the host, for the log */
 
     /* What the transport still holds: first `commands_out` bytes of commands, then body. */
     uint32_t commands_out;

@@ -107,7 +107,7 @@ void outcome_settle(struct worker *worker, struct attempt *attempt, const struct
     entry->at_s = wall_seconds(at);
     entry->user = recipient;
     struct writer line = writer_of(entry->line, sizeof(entry->line));
-    report_put_line(&line, worker->engine, attempt, &final, recipient->attempts_count,
+    report_put_line(&line, worker, attempt, &final, recipient->attempts_count,
                     is_possible_duplicate, at);
     entry->line_size = (uint16_t)writer_size(&line);
     count(worker, &final, is_possible_duplicate);
@@ -115,7 +115,7 @@ void outcome_settle(struct worker *worker, struct attempt *attempt, const struct
     dispatch_drop_load(worker, attempt->load);
     slab_give(&worker->attempts, attempt);
     worker->has_room = true;
-    inbox_push_xcore(&worker->engine->journal->entries, &entry->node);
+    inbox_chain_add(&worker->decided, &entry->node);
 }
 
 void outcome_on_durable(struct worker *worker, struct journal_entry *entry)

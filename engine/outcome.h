@@ -36,7 +36,7 @@ struct outcome_place {
     struct span source_name;
     struct net_addr source;
     struct span peer_name;
-    struct net_addr peer;
+    struct span peer_addr; /* text; empty: no connection was made */
     uint64_t session;
     uint64_t size;
     struct span sender;

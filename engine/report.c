@@ -52,12 +52,9 @@ static void put_response(struct writer *writer, const struct policy_response *re
 
 static void put_place(struct writer *writer, const struct outcome_place *place)
 {
-    char text[NET_ADDR_TEXT_MAX];
-    if (place->peer.family != NET_NONE) {
+    if (place->peer_addr.size > 0) {
         put_key_text(writer, SPAN(",\"peer_address\":{\"name\":"), place->peer_name);
-        struct writer address = writer_of(text, sizeof(text));
-        net_addr_put(&address, &place->peer);
-        put_key_text(writer, SPAN(",\"addr\":"), writer_span(&address));
+        put_key_text(writer, SPAN(",\"addr\":"), place->peer_addr);
         writer_put_byte(writer, '}');
         writer_put(writer, SPAN(",\"session_id\":\""));
         text_put_hex64(writer, place->session);
@@ -65,6 +62,7 @@ static void put_place(struct writer *writer, const struct outcome_place *place)
     }
     put_key_text(writer, SPAN(",\"egress_source\":"), place->source_name);
     if (place->source.family != NET_NONE) {
+        char text[NET_ADDR_TEXT_MAX];
         struct writer address = writer_of(text, sizeof(text));
         net_addr_put(&address, &place->source);
         put_key_text(writer, SPAN(",\"source_address\":{\"address\":"), writer_span(&address));
@@ -82,10 +80,42 @@ static void put_id(struct writer *writer, const struct attempt *attempt)
     writer_put_byte(writer, '"');
 }
 
-void report_put_line(struct writer *writer, const struct engine *engine,
+/* RFC 3339 with milliseconds; date and second are made once a second. */
+static void put_time(struct writer *writer, struct report_cache *cache, struct wall_time at)
+{
+    int64_t second = at.ns / NS_PER_S;
+    if (second != cache->second) {
+        char whole[40];
+        struct writer text = writer_of(whole, sizeof(whole));
+        text_put_rfc3339(&text, at);
+        memcpy(cache->second_text, whole, sizeof(cache->second_text));
+        cache->second = second;
+    }
+    uint32_t ms = (uint32_t)(at.ns / NS_PER_MS % 1000);
+    const char tail[] = {'.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10),
+                         (char)('0' + ms % 10), 'Z'};
+    writer_put(writer, span_of(cache->second_text, 19));
+    writer_put(writer, span_of(tail, sizeof(tail)));
+}
+
+static void put_created(struct writer *writer, struct report_cache *cache,
+                        const struct batch *batch)
+{
+    if (cache->batch != batch || cache->batch_number != batch->number) {
+        struct writer text = writer_of(cache->created_text, sizeof(cache->created_text));
+        text_put_rfc3339(&text, batch->accepted_at);
+        cache->created_size = (uint8_t)writer_size(&text);
+        cache->batch = batch;
+        cache->batch_number = batch->number;
+    }
+    writer_put(writer, span_of(cache->created_text, cache->created_size));
+}
+
+void report_put_line(struct writer *writer, struct worker *worker,
                      const struct attempt *attempt, const struct outcome *outcome,
                      uint32_t attempts_count, bool is_possible_duplicate, struct wall_time at)
 {
+    const struct engine *engine = worker->engine;
     const struct outcome_place *place = &outcome->place;
     put_key_text(writer, SPAN("{\"type\":"), span_of_text(TYPES[outcome->class]));
     put_id(writer, attempt);
@@ -106,9 +136,9 @@ void report_put_line(struct writer *writer, const struct engine *engine,
     writer_put(writer, SPAN(",\"num_attempts\":"));
     writer_put_uint(writer, attempts_count);
     writer_put(writer, SPAN(",\"event_time\":\""));
-    text_put_rfc3339(writer, at);
+    put_time(writer, &worker->report, at);
     writer_put(writer, SPAN("\",\"created_time\":\""));
-    text_put_rfc3339(writer, attempt->batch->accepted_at);
+    put_created(writer, &worker->report, attempt->batch);
     put_key_text(writer, SPAN("\",\"reason\":"), span_of_text(policy_reason_name(outcome->reason)));
     if (is_possible_duplicate || outcome->is_ambiguous) {
         writer_put(writer, SPAN(",\"possible_duplicate\":true"));

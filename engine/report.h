@@ -2,7 +2,7 @@
 /*
  * report: one event as one line of JSON, with KumoMTA's field names plus batch and line (docs/formats/LOG.md).
  *
- * Pure: writes into the caller's buffer. A line that would not fit loses the server's words first, never a field that names the recipient.
+ * Writes into the caller's buffer; of the worker only the cache of texts is changed. A line that would not fit loses the server's words first, never a field that names the recipient.
  */
 #pragma once
 
@@ -12,6 +12,6 @@
 #include "engine/worker.h"
 
 /* Writes the line with its LF. `at`: when the outcome was decided. `attempts_count` includes this one. */
-void report_put_line(struct writer *writer, const struct engine *engine,
+void report_put_line(struct writer *writer, struct worker *worker,
                      const struct attempt *attempt, const struct outcome *outcome,
                      uint32_t attempts_count, bool is_possible_duplicate, struct wall_time at);

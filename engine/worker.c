@@ -21,6 +21,7 @@ enum {
     STEP_DUE = 1024,
     STEP_PENDING = 1024,
     DEAL_CHUNK = 256,
+    RETRY_LOOK_MS = 50,
 };
 
 /* Marks a query whose `user` names a lane; otherwise it names a domain. */
@@ -173,6 +174,10 @@ static struct site *domain_site(struct worker *worker, struct worker_domain *dom
     struct span name = domain_name_xcore(worker->engine->domains, index);
     enum mx_freshness freshness =
         mx_cache_find_xcore(worker->engine->mx_cache, MX_KIND_MAIL, name, now, &answer);
+    if (freshness == MX_MISSING && domain->is_answered) {
+        *ret_is_nowhere = true;
+        return NULL;
+    }
     if (freshness != MX_FRESH && !domain_ask(worker, domain, index)) {
         odd(worker_queries_full);
     }
@@ -278,7 +283,9 @@ static void take_answers(struct worker *worker, struct mono_time now)
         struct worker_domain *domain = &worker->domains[(uint32_t)user];
         if ((domain->generation & 0x7fffffffu) == user >> 32) {
             domain->is_asked = false;
+            domain->is_answered = true; /* an answer that is not in the cache now was not kept: no asking for ever */
             domain_release(worker, domain, now);
+            domain->is_answered = false;
         }
     }
 }
@@ -410,15 +417,23 @@ static bool take_due(struct worker *worker, struct mono_time now)
     return worker->due.count > 0 || worker->sweep_slot != UINT32_MAX;
 }
 
+/* Looking through the wheel costs a microsecond or two: a busy worker does it now and then. What another worker pushes meanwhile that one will
+ * take; what intake pushes after a restart is seen at the next look. */
 static struct mono_time retry_wake(struct worker *worker, struct mono_time now)
 {
+    struct mono_time look_at = mono_add_ms(worker->retry_looked, RETRY_LOOK_MS);
+    if (mono_before(now, look_at)) {
+        return mono_earlier(worker->retry_due, look_at);
+    }
+    worker->retry_looked = now;
+    worker->retry_due = MONO_NEVER;
     struct wall_time wall = clock_wall(worker->engine->clock);
     uint32_t next_s = retry_next_due_xcore(worker->engine->retry, wall_seconds(wall));
-    if (next_s == UINT32_MAX) {
-        return MONO_NEVER;
+    if (next_s != UINT32_MAX) {
+        int64_t in_ns = (int64_t)next_s * NS_PER_S - wall.ns;
+        worker->retry_due = mono_add_ns(now, in_ns > 0 ? in_ns : 0);
     }
-    int64_t in_ns = (int64_t)next_s * NS_PER_S - wall.ns;
-    return mono_add_ns(now, in_ns > 0 ? in_ns : 0);
+    return worker->retry_due;
 }
 
 /* Lanes. */
@@ -499,6 +514,7 @@ static struct mono_time worker_step(struct actor *actor, struct mono_time now)
     is_more |= take_due(worker, now);
     rehouse(worker, now);
     is_more |= dispatch_dirty(worker, now);
+    inbox_push_chain_xcore(&worker->engine->journal->entries, &worker->decided);
     inbox_push_chain_xcore(&worker->engine->intake->recipients, &worker->settled);
     worker_check(worker);
     if (is_more || worker->has_room) {
@@ -586,6 +602,7 @@ static void init_inboxes(struct worker *worker)
     }
     inbox_chain_init(&worker->due);
     inbox_chain_init(&worker->settled);
+    inbox_chain_init(&worker->decided);
 }
 
 int worker_init(struct worker *worker, const struct worker_config *config, bool with_event_fd)
@@ -597,6 +614,8 @@ int worker_init(struct worker *worker, const struct worker_config *config, bool 
     worker->sessions_next = config->index;
     worker->deal_next = config->index;
     worker->sweep_slot = UINT32_MAX;
+    worker->retry_due = MONO_NEVER;
+    worker->retry_looked.ns = INT64_MIN / 2;
     uint32_t share = config->engine->config->sessions_max / config->engine->workers_count;
     worker->sessions_max = share > 0 ? share : 1;
     list_init(&worker->lanes_all);

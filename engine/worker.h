@@ -72,6 +72,7 @@ struct worker_domain {
     struct inbox_node *pending_last;
     uint32_t pending_count;
     bool is_asked;
+    bool is_answered; /* while those who waited for the answer are placed again */
 };
 
 /* One recipient on its way through one attempt. */
@@ -114,6 +115,16 @@ struct worker_report {
     struct worker_report_row rows[WORKER_REPORT_ROWS];
 };
 
+/* Texts that most lines of a worker share (report.h). */
+struct report_cache {
+    int64_t second;           /* of second_text */
+    char second_text[20];     /* 2026-12-01T08:00:00 */
+    const struct batch *batch;
+    uint32_t batch_number;
+    char created_text[32];
+    uint8_t created_size;
+};
+
 struct worker {
     struct actor actor; /* first */
     struct engine *engine;
@@ -144,6 +155,7 @@ struct worker {
     struct list lanes_dirty;
     struct list lanes_starved; /* wait for a session, attempt, load or buf of this worker */
     struct lane *nowhere;      /* recipients whose domain has no hosts: settled, or routed when that changes */
+    struct inbox_chain decided; /* records for the journal, pushed at the end of the step */
     struct inbox_chain settled; /* durable, on their way back to intake at the end of the step */
     struct inbox_chain due;    /* taken from the retry wheel, not yet placed */
     uint32_t sweep_slot;       /* next slot of the wheel to search for cancelled recipients; UINT32_MAX = no sweep */
@@ -153,7 +165,9 @@ struct worker {
     bool has_room;             /* something of a slab came back in this step: starved lanes may go on */
     uint64_t sessions_next;    /* number of the next session, for the log */
     uint32_t deal_next;        /* worker who gets the next chunk of due recipients */
-    int64_t retry_seen_s;      /* wall second up to which the wheel was emptied */
+    struct mono_time retry_looked; /* when the wheel was last asked for its next due time ... */
+    struct mono_time retry_due;    /* ... and what it said */
+    struct report_cache report;
 
     struct worker_stats stats;
 };

@@ -5,6 +5,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#if defined(__has_feature) && !defined(__SANITIZE_ADDRESS__) /* clang's way to say it */
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #define SLOT_POISON(at, size) __asan_poison_memory_region(at, size)

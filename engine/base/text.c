@@ -195,34 +195,37 @@ static int64_t days_of_civil(struct civil civil)
     return era * DAYS_PER_ERA + day_of_era - DAYS_0000_TO_1970;
 }
 
+/* Overwrites `count` characters of a template with decimal digits. */
+static void digits_set(char *at, unsigned value, size_t count)
+{
+    for (size_t i = count; i-- > 0; value /= 10) {
+        at[i] = (char)('0' + value % 10);
+    }
+    ensure(value == 0);
+}
+
+static void clock_set(char *at, unsigned second_of_day)
+{
+    ensure(second_of_day < SECONDS_PER_DAY);
+    digits_set(at, second_of_day / 3600, 2);
+    digits_set(at + 3, second_of_day / 60 % 60, 2);
+    digits_set(at + 6, second_of_day % 60, 2);
+}
+
 /* Signed 64-bit nanoseconds end in 2262, so the year has four digits and the text a known size. */
 void text_put_rfc3339(struct writer *writer, struct wall_time at)
 {
     int64_t seconds = divide_down(at.ns, NS_PER_S);
-    int64_t milliseconds = (at.ns - seconds * NS_PER_S) / NS_PER_MS;
     int64_t days = divide_down(seconds, SECONDS_PER_DAY);
-    uint64_t second_of_day = (uint64_t)(seconds - days * SECONDS_PER_DAY);
     struct civil civil = civil_of_days(days);
 
-    char text[sizeof("2026-12-01T08:00:00.123Z") - 1];
-    struct writer line = writer_of(text, sizeof(text));
-    writer_put_uint_padded(&line, (uint64_t)civil.year, 4);
-    writer_put_byte(&line, '-');
-    writer_put_uint_padded(&line, civil.month, 2);
-    writer_put_byte(&line, '-');
-    writer_put_uint_padded(&line, civil.day, 2);
-    writer_put_byte(&line, 'T');
-    writer_put_uint_padded(&line, second_of_day / 3600, 2);
-    writer_put_byte(&line, ':');
-    writer_put_uint_padded(&line, second_of_day / 60 % 60, 2);
-    writer_put_byte(&line, ':');
-    writer_put_uint_padded(&line, second_of_day % 60, 2);
-    writer_put_byte(&line, '.');
-    writer_put_uint_padded(&line, (uint64_t)milliseconds, 3);
-    writer_put_byte(&line, 'Z');
-    ensure(!line.is_full);
-    ensure(writer_size(&line) == sizeof(text));
-    writer_put(writer, writer_span(&line));
+    char text[] = "yyyy-mm-ddThh:mm:ss.000Z";
+    digits_set(text, (unsigned)civil.year, 4);
+    digits_set(text + 5, civil.month, 2);
+    digits_set(text + 8, civil.day, 2);
+    clock_set(text + 11, (unsigned)(seconds - days * SECONDS_PER_DAY));
+    digits_set(text + 20, (unsigned)((at.ns - seconds * NS_PER_S) / NS_PER_MS), 3);
+    writer_put(writer, span_of(text, sizeof(text) - 1));
 }
 
 void text_put_rfc5322(struct writer *writer, struct wall_time at)
@@ -231,29 +234,16 @@ void text_put_rfc5322(struct writer *writer, struct wall_time at)
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     int64_t seconds = divide_down(at.ns, NS_PER_S);
     int64_t days = divide_down(seconds, SECONDS_PER_DAY);
-    uint64_t second_of_day = (uint64_t)(seconds - days * SECONDS_PER_DAY);
     size_t week_day = (size_t)(days - divide_down(days, 7) * 7);
     struct civil civil = civil_of_days(days);
 
-    char text[sizeof("Tue, 01 Dec 2026 08:00:00 +0000") - 1];
-    struct writer line = writer_of(text, sizeof(text));
-    writer_put(&line, span_of(week_days + 3 * week_day, 3));
-    writer_put(&line, SPAN(", "));
-    writer_put_uint_padded(&line, civil.day, 2);
-    writer_put_byte(&line, ' ');
-    writer_put(&line, span_of(months + 3 * (civil.month - 1), 3));
-    writer_put_byte(&line, ' ');
-    writer_put_uint_padded(&line, (uint64_t)civil.year, 4);
-    writer_put_byte(&line, ' ');
-    writer_put_uint_padded(&line, second_of_day / 3600, 2);
-    writer_put_byte(&line, ':');
-    writer_put_uint_padded(&line, second_of_day / 60 % 60, 2);
-    writer_put_byte(&line, ':');
-    writer_put_uint_padded(&line, second_of_day % 60, 2);
-    writer_put(&line, SPAN(" +0000"));
-    ensure(!line.is_full);
-    ensure(writer_size(&line) == sizeof(text));
-    writer_put(writer, writer_span(&line));
+    char text[] = "www, dd mmm yyyy hh:mm:ss +0000";
+    memcpy(text, week_days + 3 * week_day, 3);
+    digits_set(text + 5, civil.day, 2);
+    memcpy(text + 8, months + 3 * (civil.month - 1), 3);
+    digits_set(text + 12, (unsigned)civil.year, 4);
+    clock_set(text + 17, (unsigned)(seconds - days * SECONDS_PER_DAY));
+    writer_put(writer, span_of(text, sizeof(text) - 1));
 }
 
 void text_put_hex64(struct writer *writer, uint64_t value)

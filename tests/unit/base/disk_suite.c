@@ -15,7 +15,7 @@ static int make_file(struct disk_suite *suite, const char *path, const char *con
     int fd = disk_open(suite->disk, suite->dir, path, DISK_READWRITE | DISK_CREATE | DISK_EMPTY);
     CU_ASSERT_FATAL(fd >= 0);
     size_t size = strlen(content);
-    CU_ASSERT_EQUAL(disk_write(suite->disk, fd, content, size, 0), size);
+    CU_ASSERT_EQUAL(disk_write(suite->disk, fd, content, size, 0), (int64_t)size);
     return fd;
 }
 

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/harness.h"
@@ -186,6 +187,23 @@ static void test_destroy_waits(void)
     CU_ASSERT_EQUAL(close(ends[1]), 0);
 }
 
-SUITE(disk_uring, test_suite, test_wait, test_owner_is_another_thread,
+/* No descriptor is to be had: the disk says so and leaves nothing behind. */
+static void test_refused(void)
+{
+    struct rlimit before;
+    CU_ASSERT_EQUAL_FATAL(getrlimit(RLIMIT_NOFILE, &before), 0);
+    struct rlimit none = {.rlim_cur = 0, .rlim_max = before.rlim_max};
+    CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int error = 0;
+    struct disk *disk = disk_uring_create(NULL, &error);
+    struct waker waker;
+    int waker_error = waker_init(&waker, true);
+    CU_ASSERT_EQUAL(setrlimit(RLIMIT_NOFILE, &before), 0);
+    CU_ASSERT_PTR_NULL(disk);
+    CU_ASSERT_EQUAL(error, -EMFILE);
+    CU_ASSERT_EQUAL(waker_error, -EMFILE);
+}
+
+SUITE(disk_uring, test_refused, test_suite, test_wait, test_owner_is_another_thread,
       test_short_reads_are_continued, test_short_writes_are_continued, test_nonblock_is_read,
       test_disk_full, test_destroy_waits)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum section { NODE, SPOOL, LOG, CONTROL, DNS, LIMITS, SOURCE, ROUTE };
@@ -124,31 +125,22 @@ static const struct unit *units_of(enum kind kind)
     return NULL;
 }
 
-static const char *example_of(enum kind kind)
-{
-    switch (kind) {
-    case SECONDS:
-        return "30s, 5m, 4h, 5d";
-    case MILLISECONDS:
-        return "200ms, 30s, 5m";
-    case SIZE:
-        return "512K, 64M, 1G";
-    case RATE:
-        return "100/s, 5000/m, 400000/h or 0";
-    case SWITCH:
-        return "yes or no";
-    case ADDRESS:
-        return "192.0.2.1, [2001:db8::1], with :port where one is wanted";
-    case PERCENT:
-        return "20";
-    case COUNT:
-        return "20";
-    case TEXT:
-        return "a text";
-    }
-    ensure(false);
-    return "";
-}
+/* What to write, and in what unit the bounds are told. */
+static const struct {
+    const char *example;
+    const char *unit;
+} KINDS[] = {
+    [COUNT] = {"a number", ""},
+    [SECONDS] = {"30s, 5m, 4h, 5d", " seconds"},
+    [MILLISECONDS] = {"200ms, 30s, 5m", " milliseconds"},
+    [SIZE] = {"512K, 64M, 1G", " bytes"},
+    [RATE] = {"100/s, 5000/m, 400000/h or 0", " an hour"},
+    [SWITCH] = {"yes or no", ""},
+    [TEXT] = {"a text of one line", ""},
+    [ADDRESS] = {"192.0.2.1 or [2001:db8::1], with :port where one is wanted", ""},
+    [PERCENT] = {"a number", " percent"},
+};
+_Static_assert(COUNT_OF(KINDS) == PERCENT + 1, "a row for each kind");
 
 /* A number with a unit of its kind, within the key's bounds. */
 static bool take_number(const struct key *key, struct span text, uint64_t *ret_value)
@@ -259,13 +251,17 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt)
     const struct key *key = key_find(cfg->name, opt->name);
     const char *text = cfg_opt_getnstr(opt, 0);
     ensure(key != NULL);
-    if (text != NULL && !value_set(key, text, NULL)) {
-        put_error(cfg->filename, cfg->line, "%s: \"%s\" is not a value for it; write %s", opt->name,
-                  text, example_of(key->kind));
-        if (key->max > 0 && key->kind != TEXT) {
-            put_error(cfg->filename, cfg->line, "%s: lies between %llu and %llu (%s)", opt->name,
-                      (unsigned long long)key->min, (unsigned long long)key->max, key->help);
-        }
+    if (text == NULL || value_set(key, text, NULL)) {
+        return 0;
+    }
+    if (key->max > 0) {
+        put_error(cfg->filename, cfg->line,
+                  "%s: \"%s\" cannot be used: write %s; from %llu to %llu%s (%s)", opt->name, text,
+                  KINDS[key->kind].example, (unsigned long long)key->min,
+                  (unsigned long long)key->max, KINDS[key->kind].unit, key->help);
+    } else {
+        put_error(cfg->filename, cfg->line, "%s: \"%s\" cannot be used: write %s (%s)", opt->name,
+                  text, KINDS[key->kind].example, key->help);
     }
     return 0;
 }
@@ -497,7 +493,9 @@ static void set_defaults_of_system(struct config *config)
         (void)gethostname(name, sizeof(name) - 1);
         config->hostname = strdup(name);
     }
-    if (config->control_socket == NULL) {
+    if (config->spool == NULL) {
+        put_error(NULL, 0, "path: the spool needs a directory, such as /var/spool/ramjet");
+    } else if (config->control_socket == NULL) {
         size_t size = strlen(config->spool) + sizeof("/control.sock");
         config->control_socket = malloc(size);
         (void)snprintf(config->control_socket, size, "%s/control.sock", config->spool);
@@ -521,7 +519,13 @@ static int is_conf(const struct dirent *entry)
 
 static void parse_file(cfg_t *cfg, const char *path)
 {
+    struct stat stat_of_file;
     parse_path = path;
+    /* The library ends the process when it cannot read what it has opened. */
+    if (stat(path, &stat_of_file) == 0 && !S_ISREG(stat_of_file.st_mode)) {
+        put_error(path, 0, "cannot be read: not a regular file");
+        return;
+    }
     if (cfg_parse(cfg, path) == CFG_FILE_ERROR) {
         put_error(path, 0, "cannot be read: %s", strerror(errno));
     }

@@ -97,15 +97,20 @@ static void leave(struct intake_core *core)
     }
 }
 
+/* The lists are in the order in which their batches are due, since one that was written goes to the end. */
 static void write_progress(struct intake_core *core, struct mono_time now)
 {
     struct list *const lists[] = {&core->scanning, &core->active};
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
-        for (struct list *node = lists[i]->next; node != lists[i]; node = node->next) {
+        for (uint32_t j = 0; j < INTAKE_PROGRESS_STEP_MAX && !list_is_empty(lists[i]); j++) {
+            struct list *node = lists[i]->next;
             struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
-            if (!mono_before(now, ib->progress_at)) {
-                intake_write_progress(core, ib, now);
+            if (mono_before(now, ib->progress_at)) {
+                break;
             }
+            intake_write_progress(core, ib, now);
+            list_remove(node);
+            list_add_last(lists[i], node);
         }
     }
 }
@@ -193,13 +198,18 @@ static int core_init(struct intake_core *core, const struct intake_config *confi
     core->orders = malloc(sizeof(*core->orders));
     core->batches = calloc(batches, sizeof(*core->batches));
     core->free_slots = calloc(batches, sizeof(*core->free_slots));
+    core->by_id_mask = 1;
+    while (core->by_id_mask < batches) {
+        core->by_id_mask = core->by_id_mask << 1 | 1;
+    }
+    core->by_id = calloc(core->by_id_mask + 1u, sizeof(*core->by_id));
     core->parser = scan_parser_create();
     core->record = malloc(sizeof(*core->record));
     core->message = malloc(sizeof(*core->message));
     core->worker_orders = calloc(config->engine->workers_count + 1u, sizeof(*core->worker_orders));
     core->reason_text = malloc(INTAKE_REASON_MAX);
     bool is_whole = core->names != NULL && core->orders != NULL && core->batches != NULL &&
-                    core->free_slots != NULL && core->parser != NULL && core->record != NULL &&
+                    core->free_slots != NULL && core->by_id != NULL && core->parser != NULL && core->record != NULL &&
                     core->message != NULL && core->worker_orders != NULL &&
                     core->reason_text != NULL;
     if (!is_whole) {
@@ -324,6 +334,7 @@ void intake_deinit(struct intake *intake)
     free(core->orders);
     free(core->batches);
     free(core->free_slots);
+    free(core->by_id);
     free(core->record);
     free(core->message);
     free(core->worker_orders);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <xxhash.h>
 
 #include "engine/intake_priv.h"
 
@@ -99,17 +100,41 @@ static bool fail_problem(struct intake_core *core, struct intake_batch *ib,
     return false;
 }
 
-static bool is_id_active(struct intake_core *core, const struct intake_batch *ib)
+static uint32_t *id_bucket(struct intake_core *core, const char *id)
 {
-    uint32_t batches_max = core->engine->config->batches_max;
-    for (uint32_t i = 0; i < batches_max; i++) {
-        const struct intake_batch *other = &core->batches[i];
-        if (other != ib && other->stage != INTAKE_FREE && other->batch->manifest != NULL &&
-            strcmp(other->batch->manifest->id, ib->batch->manifest->id) == 0) {
-            return true;
+    return &core->by_id[XXH3_64bits_withSeed(id, strlen(id), core->engine->secret) &
+                        core->by_id_mask];
+}
+
+static struct intake_batch *id_find(struct intake_core *core, const char *id)
+{
+    for (uint32_t slot = *id_bucket(core, id); slot != 0;) {
+        struct intake_batch *ib = &core->batches[slot - 1];
+        if (strcmp(ib->batch->manifest->id, id) == 0) {
+            return ib;
         }
+        slot = ib->next_by_id;
     }
-    return false;
+    return NULL;
+}
+
+static void id_add(struct intake_core *core, struct intake_batch *ib)
+{
+    uint32_t *bucket = id_bucket(core, ib->batch->manifest->id);
+    ib->next_by_id = *bucket;
+    *bucket = ib->batch->index + 1;
+    ib->has_id = true;
+}
+
+static void id_remove(struct intake_core *core, struct intake_batch *ib)
+{
+    uint32_t *slot = id_bucket(core, ib->batch->manifest->id);
+    while (*slot != ib->batch->index + 1) {
+        ensure(*slot != 0);
+        slot = &core->batches[*slot - 1].next_by_id;
+    }
+    *slot = ib->next_by_id;
+    ib->has_id = false;
 }
 
 static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
@@ -137,10 +162,11 @@ static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
         intake_fail(core, ib, core->reason_text);
         return false;
     }
-    if (is_id_active(core, ib)) {
+    if (id_find(core, batch->manifest->id) != NULL) {
         intake_fail(core, ib, "a batch with the same id is under way: give each batch an id of its own");
         return false;
     }
+    id_add(core, ib);
     return true;
 }
 
@@ -208,11 +234,17 @@ void intake_open(struct intake_core *core, struct intake_batch *ib)
         return;
     }
     struct spool_problem problem;
-    if (spool_stream_open(&core->spool, ib->fd, ib->batch->manifest, &ib->stream, &problem) != 0) {
+    ib->stream = calloc(1, sizeof(*ib->stream));
+    if (ib->stream == NULL) {
+        intake_fail(core, ib, "out of memory");
+        return;
+    }
+    if (spool_stream_open(&core->spool, ib->fd, ib->batch->manifest, ib->stream, &problem) != 0) {
+        free(ib->stream);
+        ib->stream = NULL;
         intake_fail(core, ib, problem.text);
         return;
     }
-    ib->has_stream = true;
     enum spool_verb kept;
     if (spool_order_kept(&core->spool, ib->fd, &kept) == 0 && kept != SPOOL_RESUME) {
         stat_set(&ib->batch->orders, kept == SPOOL_CANCEL ? BATCH_CANCELLED : BATCH_PAUSED);
@@ -433,9 +465,21 @@ void intake_write_progress(struct intake_core *core, struct intake_batch *ib, st
     }
 }
 
-static void content_free(struct intake_batch *ib)
+static void stream_close(struct intake_core *core, struct intake_batch *ib)
+{
+    if (ib->stream != NULL) {
+        spool_stream_close(&core->spool, ib->stream);
+        free(ib->stream);
+        ib->stream = NULL;
+    }
+}
+
+static void content_free(struct intake_core *core, struct intake_batch *ib)
 {
     struct batch *batch = ib->batch;
+    if (ib->has_id) {
+        id_remove(core, ib);
+    }
     if (ib->has_reason) {
         free((void *)(uintptr_t)ib->reason.at);
     }
@@ -451,7 +495,7 @@ static void content_free(struct intake_batch *ib)
 
 static void batch_free(struct intake_core *core, struct intake_batch *ib)
 {
-    content_free(ib);
+    content_free(core, ib);
     intake_enter(core, ib, INTAKE_FREE);
     core->free_slots[core->free_count++] = ib->batch->index;
 }
@@ -459,13 +503,11 @@ static void batch_free(struct intake_core *core, struct intake_batch *ib)
 void intake_abandon(struct intake_core *core, struct intake_batch *ib)
 {
     intake_scan_end(core, ib);
-    if (ib->has_stream) {
-        spool_stream_close(&core->spool, &ib->stream);
-    }
+    stream_close(core, ib);
     if (ib->fd >= 0) {
         disk_close(core->disk, ib->fd);
     }
-    content_free(ib);
+    content_free(core, ib);
 }
 
 void intake_leave(struct intake_core *core, struct intake_batch *ib)
@@ -475,10 +517,7 @@ void intake_leave(struct intake_core *core, struct intake_batch *ib)
     if (!is_failed && ib->live_count > 0) {
         return; /* entries are on their way back */
     }
-    if (ib->has_stream) {
-        spool_stream_close(&core->spool, &ib->stream);
-        ib->has_stream = false;
-    }
+    stream_close(core, ib);
     struct spool_progress summary =
         progress_of(core, ib, is_failed ? "failed" : "done");
     int result = spool_finish(&core->spool, ib->batch->directory, ib->leaving_to,
@@ -509,18 +548,6 @@ void intake_on_ended(struct intake_core *core, struct intake_batch *ib)
 }
 
 /* Orders of people: files in in/ctl. */
-
-static struct intake_batch *find_id(struct intake_core *core, const char *id)
-{
-    for (uint32_t i = 0; i < core->engine->config->batches_max; i++) {
-        struct intake_batch *ib = &core->batches[i];
-        if (ib->stage != INTAKE_FREE && ib->batch->manifest != NULL &&
-            strcmp(ib->batch->manifest->id, id) == 0) {
-            return ib;
-        }
-    }
-    return NULL;
-}
 
 static void order_obey(struct intake_core *core, const struct spool_order *order,
                        struct intake_batch *ib)
@@ -561,7 +588,7 @@ void intake_take_orders(struct intake_core *core)
     }
     for (uint32_t i = 0; i < core->orders->count && core->orders_left == 0; i++) {
         const struct spool_order *order = &core->orders->orders[i];
-        struct intake_batch *ib = find_id(core, order->id);
+        struct intake_batch *ib = id_find(core, order->id);
         if (ib != NULL && ib->fd >= 0 && ib->stage != INTAKE_LEAVING) {
             order_obey(core, order, ib);
         }

@@ -61,7 +61,7 @@ static void plan_runs(struct intake_core *core, const struct intake_batch *ib,
             load->records[i] = load->records[i - 1];
             continue;
         }
-        const struct spool_stream_file *here = spool_stream_find(&ib->stream, start);
+        const struct spool_stream_file *here = spool_stream_find(ib->stream, start);
         bool is_neighbour = op != NULL && here == file && start >= end &&
                             start - end <= INTAKE_GAP_MAX;
         if (is_neighbour) {
@@ -117,8 +117,8 @@ static void load_done(struct intake_core *core, struct intake_read *read)
 /* The files must be those that were scanned: their owners may still hold them open (conformance 4). */
 static int check_files(struct intake_core *core, struct intake_batch *ib)
 {
-    for (uint32_t i = 0; i < ib->stream.files_count; i++) {
-        if (spool_file_check(&core->spool, &ib->stream.files[i].file) != 0) {
+    for (uint32_t i = 0; i < ib->stream->files_count; i++) {
+        if (spool_file_check(&core->spool, &ib->stream->files[i].file) != 0) {
             return -ESTALE;
         }
     }

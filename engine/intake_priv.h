@@ -32,7 +32,7 @@ enum {
     INTAKE_REASON_MAX = 4096,
     INTAKE_SCANS_MAX = 8,            /* batches scanned in turn */
     INTAKE_GAP_MAX = 4096,           /* bytes between two records that are read along rather than around */
-    INTAKE_FIRST_UID_COUNT = 2,
+    INTAKE_PROGRESS_STEP_MAX = 64,   /* progress.json files */
 };
 
 enum intake_stage {
@@ -69,8 +69,8 @@ struct intake_batch {
     struct batch *batch;
     enum intake_stage stage;
     int fd; /* of active/DIRECTORY; -1 */
-    struct spool_stream stream;
-    bool has_stream;
+    struct spool_stream *stream; /* NULL: not open */
+    uint32_t next_by_id;         /* slot + 1 of the next batch in the same bucket */
     struct intake_scan *scan;
     struct journal_known_batch *known; /* recovered from the journal; NULL otherwise */
     struct inbox_chain recipients;     /* accepted, waiting for the accept record */
@@ -85,6 +85,7 @@ struct intake_batch {
     enum spool_end leaving_to;
     struct span reason;    /* why it failed; owned when has_reason */
     bool has_reason;
+    bool has_id;           /* it is in core->by_id */
     bool is_accepted;      /* its accept record is durable: the journal knows it */
 };
 
@@ -107,6 +108,8 @@ struct intake_core {
     struct spool_orders *orders;
     struct slab recipients;
     struct intake_batch *batches; /* beside engine->batches */
+    uint32_t *by_id;              /* hash of the ids under way: slot + 1; by_id_mask + 1 buckets */
+    uint32_t by_id_mask;
     uint32_t *free_slots;
     uint32_t free_count;
     struct list scanning; /* OPENING and SCANNING, in turn */

@@ -62,7 +62,7 @@ void intake_scan_end(struct intake_core *core, struct intake_batch *ib)
 static int window_fill(struct intake_core *core, struct intake_batch *ib)
 {
     struct intake_scan *scan = ib->scan;
-    const struct spool_stream_file *file = &ib->stream.files[scan->file_index];
+    const struct spool_stream_file *file = &ib->stream->files[scan->file_index];
     size_t left = scan->filled - scan->taken;
     memmove(scan->window, scan->window + scan->taken, left);
     scan->file_offset += scan->taken;
@@ -105,7 +105,7 @@ static void reject(struct intake_core *core, struct intake_batch *ib, uint64_t l
         return;
     }
     const struct spool_reject row = {
-        .file = span_of_text(ib->stream.files[scan->file_index].name),
+        .file = span_of_text(ib->stream->files[scan->file_index].name),
         .line = line,
         .reason = span_of_text(reason),
         .remedy = span_of_text(remedy),
@@ -394,7 +394,7 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
         .reply_to = &core->intake->accepts,
         .batch = batch,
         .content_hash = hash,
-        .content_size = ib->stream.size,
+        .content_size = ib->stream->size,
         .is_recovered = ib->known != NULL,
         .settled = ib->known != NULL ? ib->known->settled : NULL,
     };
@@ -406,7 +406,7 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
 static void next_file(struct intake_core *core, struct intake_batch *ib)
 {
     struct intake_scan *scan = ib->scan;
-    if (++scan->file_index == ib->stream.files_count) {
+    if (++scan->file_index == ib->stream->files_count) {
         judge(core, ib);
         return;
     }
@@ -422,7 +422,7 @@ static void fail_at(struct intake_core *core, struct intake_batch *ib, uint64_t 
 {
     char words[512];
     (void)snprintf(words, sizeof(words), "%s:%llu: %s",
-                   ib->stream.files[ib->scan->file_index].name, (unsigned long long)line, reason);
+                   ib->stream->files[ib->scan->file_index].name, (unsigned long long)line, reason);
     intake_fail(core, ib, words);
 }
 
@@ -438,7 +438,7 @@ static bool scan_one(struct intake_core *core, struct intake_batch *ib)
     struct where where;
     enum scan_split split = scan_split_next(&scan->splitter, bytes, scan->is_file_end, &skip, &size,
                                             &where.line, &problem);
-    where.offset = ib->stream.files[scan->file_index].start + scan->file_offset + scan->taken + skip;
+    where.offset = ib->stream->files[scan->file_index].start + scan->file_offset + scan->taken + skip;
     where.record = span_of(bytes.at + skip, size);
     enum taken taken = TAKEN;
     int result;

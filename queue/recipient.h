@@ -18,7 +18,9 @@
 enum recipient_flags {
     RECIPIENT_AMBIGUOUS =
         1u << 0, /* an earlier attempt ended after end of data without an answer (LAW 6) */
-    RECIPIENT_EXPIRED = 1u << 1,
+    RECIPIENT_8BIT = 1u << 1,      /* BSMTP: its message holds bytes above 127 */
+    RECIPIENT_ADD_DATE = 1u << 2,  /* BSMTP: its message lacks the field: added when it is sent */
+    RECIPIENT_ADD_MESSAGE_ID = 1u << 3,
 };
 
 enum { RECIPIENT_SIZE_BITS = 26, RECIPIENT_OFFSET_BITS = 38 };

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "engine/base/ensure.h"
+#include "queue/journal_priv.h"
+
+/*
+ * Lines are appended at an offset of our own, and a write that fails does not move it: the next
+ * lines are written over what there is of the lost ones, so the file always is whole lines but for
+ * its end.
+ */
+static const char NAME[] = "events.ndjson";
+
+enum { NAME_SIZE = 64, NAMES_OF_ONE_SECOND_MAX = 100 };
+
+static void log_close(struct journal_core *core)
+{
+    if (core->log.fd >= 0) {
+        disk_close(core->disk, core->log.fd);
+        core->log.fd = -1;
+    }
+}
+
+/* A line that a crash has cut short is ended, so that the next one stands alone. */
+static int log_end_line(struct journal_core *core)
+{
+    struct journal_log *log = &core->log;
+    char last = '\n';
+    int64_t result = 0;
+    if (log->offset > 0) {
+        result = disk_read(core->disk, log->fd, &last, 1, log->offset - 1);
+    }
+    if (result >= 0 && last != '\n') {
+        result = disk_write(core->disk, log->fd, "\n", 1, log->offset);
+        log->offset++;
+    }
+    return result < 0 ? (int)result : 0;
+}
+
+static int log_open(struct journal_core *core)
+{
+    struct journal_log *log = &core->log;
+    struct disk_stat stat;
+    int fd = disk_open(core->disk, log->dir, NAME, DISK_READWRITE | DISK_CREATE);
+    if (fd < 0) {
+        return fd;
+    }
+    log->fd = fd;
+    int error = disk_stat_fd(core->disk, fd, &stat);
+    if (error == 0 && stat.kind != DISK_KIND_FILE) {
+        error = -EINVAL;
+    }
+    if (error == 0) {
+        log->offset = stat.size;
+        error = log_end_line(core);
+    }
+    if (error != 0) {
+        log_close(core);
+    }
+    return error;
+}
+
+int journal_log_init(struct journal_core *core, const struct journal_config *config)
+{
+    core->log.size_max = config->log_size_max;
+    if (config->log_directory == NULL) {
+        return 0;
+    }
+    core->log.dir =
+        disk_open(core->disk, DISK_ROOT, config->log_directory, DISK_READONLY | DISK_DIRECTORY);
+    return core->log.dir < 0 ? core->log.dir : log_open(core);
+}
+
+void journal_log_deinit(struct journal_core *core)
+{
+    log_close(core);
+    if (core->log.dir >= 0) {
+        disk_close(core->disk, core->log.dir);
+    }
+}
+
+/* events-<seconds>.ndjson, or events-<seconds>-<n>.ndjson when that second had one already. */
+static void log_rotate(struct journal_core *core)
+{
+    struct journal_log *log = &core->log;
+    uint32_t second = wall_seconds(clock_wall(core->clock));
+    for (unsigned i = 0; i < NAMES_OF_ONE_SECOND_MAX; i++) {
+        char name[NAME_SIZE];
+        struct disk_stat stat;
+        struct writer writer = writer_of(name, sizeof(name));
+        writer_put(&writer, SPAN("events-"));
+        writer_put_uint(&writer, second);
+        if (i > 0) {
+            writer_put_byte(&writer, '-');
+            writer_put_uint(&writer, i);
+        }
+        writer_put(&writer, SPAN(".ndjson"));
+        writer_put_byte(&writer, '\0');
+        ensure(!writer.is_full);
+        if (disk_stat_at(core->disk, log->dir, name, &stat) != 0) {
+            if (disk_rename(core->disk, log->dir, NAME, log->dir, name) == 0) {
+                log_close(core);
+            }
+            break;
+        }
+    }
+    if (log->fd >= 0) {
+        stat_add(&core->journal->stats.log_failures, 1); /* it grows on under its name */
+    }
+}
+
+bool journal_log_write(struct journal_core *core, struct journal_group *group)
+{
+    struct journal_log *log = &core->log;
+    if (log->dir < 0 || group->log_size == 0) {
+        return false;
+    }
+    if (log->fd >= 0 && log->offset > 0 && log->offset + group->log_size > log->size_max) {
+        log_rotate(core);
+    }
+    if (log->fd < 0 && log_open(core) != 0) {
+        stat_add(&core->journal->stats.log_failures, 1);
+        return false;
+    }
+    stat_add(&core->journal->stats.log_lines, group->log_lines);
+    log->io.op = (struct disk_op){.verb = DISK_WRITE,
+                                  .fd = log->fd,
+                                  .at = group->log,
+                                  .size = group->log_size,
+                                  .offset = log->offset};
+    journal_submit(core, &log->io, JOURNAL_IO_LOG);
+    return true;
+}
+
+void journal_log_on_io(struct journal_core *core, const struct journal_io *io)
+{
+    if (io->op.result < 0) {
+        stat_add(&core->journal->stats.log_failures, 1);
+    } else {
+        core->log.offset += io->op.size;
+    }
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * journal_replay: what the journal says after a restart, per batch that has not ended. Runs at
+ * start, single-threaded, before journal_init.
+ *
+ * Reads the newest whole checkpoint and the segments behind it, record by record, checksums
+ * checked. A torn tail (the end of the last segment that was written) is cut off silently; a broken
+ * record before valid ones is corruption: `corrupt_records` counts, the record's batch (when
+ * readable) is marked. Result: for each live batch its accept record, a bitmap of settled ordinals,
+ * counts by outcome, and for deferred ordinals the attempts so far, the due time and the flags.
+ * Memory: 1 bit a recipient and 12 bytes a deferred recipient, while intake recovers.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "engine/base/disk.h"
+#include "queue/journal.h"
+
+struct journal_deferral {
+    uint32_t ordinal;
+    uint32_t due_s;
+    uint16_t attempts_count;
+    uint16_t is_ambiguous; /* this attempt or an earlier one ended so (LAW 6) */
+};
+
+struct journal_known_batch {
+    uint32_t number;
+    bool is_damaged; /* records of it were lost to corruption: some may be sent again */
+    char directory[MANIFEST_ID_MAX + 32];
+    uint64_t recipients_count;
+    uint64_t records_count;
+    uint64_t rejected_count;
+    uint64_t content_hash;
+    uint64_t content_size;
+    struct wall_time accepted_at;
+    uint64_t counts[BATCH_COUNTS_COUNT];
+    uint64_t *settled;                  /* bitmap over ordinals 0..records_count-1 */
+    struct journal_deferral *deferrals; /* the latest of each unsettled ordinal, ascending */
+    uint32_t deferrals_count;
+};
+
+struct journal_known {
+    struct journal_known_batch *batches; /* ascending by directory */
+    uint32_t batches_count;
+    uint32_t next_number;     /* first batch number never used; numbers begin with 1 */
+    uint64_t records_count;   /* that were read */
+    uint64_t corrupt_records; /* ever found in this journal */
+    uint32_t next_segment;
+};
+
+/* 0 or -errno; -EPROTONOSUPPORT: written by another version. Writes nothing but the last group over
+ * itself: what is believed must be on stable storage. */
+int journal_replay(struct disk *disk, const char *directory, struct journal_known *ret_known)
+    __attribute__((warn_unused_result));
+/* Good as long as `batches` is not reordered. */
+struct journal_known_batch *journal_known_find(struct journal_known *known, const char *directory);
+void journal_known_free(struct journal_known *known); /* NULL-safe */

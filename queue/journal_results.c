@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "engine/base/ensure.h"
+#include "queue/journal_priv.h"
+
+/*
+ * Lines gather in buffers, one being filled for each batch that has any; a buffer is written when
+ * it is full, a second after its first line, when its batch is finished, or when no buffer is free
+ * and it is the oldest. Each batch has at most one op in flight, so its lines stay in order.
+ *
+ *     buffer:  free -> batch.filling (in results.filling, oldest first) -> batch.full -> free
+ *     batch:   in results.wanting while it has full buffers, or a sync to do, and no op in flight
+ *
+ * Files stay open until RESULT_FILES_MAX are, then the least recently used is closed.
+ */
+enum { FLUSH_MS = 1000, PATH_SIZE = JOURNAL_DIRECTORY_MAX + 32 };
+
+int journal_results_init(struct journal_core *core, const char *active)
+{
+    struct journal_results *results = &core->results;
+    list_init(&results->filling);
+    list_init(&results->wanting);
+    list_init(&results->open);
+    if (active == NULL) {
+        return 0;
+    }
+    int error = slab_init(&results->buffers, "result_buffers", sizeof(struct result_buffer),
+                          JOURNAL_RESULT_BUFFERS);
+    if (error != 0) {
+        return error;
+    }
+    results->active = disk_open(core->disk, DISK_ROOT, active, DISK_READONLY | DISK_DIRECTORY);
+    return results->active < 0 ? results->active : 0;
+}
+
+static void file_close(struct journal_core *core, struct journal_batch *batch)
+{
+    if (batch->fd >= 0) {
+        ensure(!batch->io.is_busy);
+        disk_close(core->disk, batch->fd);
+        batch->fd = -1;
+        list_remove(&batch->open);
+        core->results.open_count--;
+    }
+}
+
+/* Only after a failure is anything left to drop here. */
+void journal_results_deinit(struct journal_core *core)
+{
+    struct journal_results *results = &core->results;
+    struct list *link;
+    for (uint32_t i = 0; i < core->batches_room; i++) {
+        struct journal_batch *batch = core->batches[i];
+        while (batch != NULL && (link = list_take_first(&batch->full)) != NULL) {
+            slab_give(&results->buffers, CONTAINER_OF(link, struct result_buffer, link));
+        }
+        if (batch != NULL) {
+            file_close(core, batch);
+        }
+    }
+    while (results->filling.next != NULL && (link = list_take_first(&results->filling)) != NULL) {
+        slab_give(&results->buffers, CONTAINER_OF(link, struct result_buffer, link));
+    }
+    if (results->active >= 0) {
+        disk_close(core->disk, results->active);
+    }
+    slab_deinit(&results->buffers);
+}
+
+static void batch_wants(struct journal_core *core, struct journal_batch *batch)
+{
+    if (!batch->io.is_busy && !list_is_linked(&batch->wants)) {
+        list_add_last(&core->results.wanting, &batch->wants);
+    }
+}
+
+/* The buffer being filled is filled no more. */
+static void filling_end(struct journal_core *core, struct journal_batch *batch)
+{
+    struct result_buffer *buffer = batch->filling;
+    if (buffer != NULL) {
+        batch->filling = NULL;
+        list_remove(&buffer->link);
+        list_add_last(&batch->full, &buffer->link);
+        batch_wants(core, batch);
+    }
+}
+
+static bool filling_begin(struct journal_core *core, struct journal_batch *batch)
+{
+    struct journal_results *results = &core->results;
+    struct result_buffer *buffer = slab_take(&results->buffers);
+    if (buffer == NULL) {
+        if (!list_is_empty(&results->filling)) {
+            filling_end(core,
+                        CONTAINER_OF(results->filling.next, struct result_buffer, link)->batch);
+        }
+        return false;
+    }
+    list_init(&buffer->link);
+    buffer->batch = batch;
+    buffer->size = 0;
+    buffer->since = core->now;
+    batch->filling = buffer;
+    list_add_last(&results->filling, &buffer->link);
+    return true;
+}
+
+bool journal_results_add(struct journal_core *core, struct journal_batch *batch, struct span line)
+{
+    if (core->results.active < 0) {
+        return true;
+    }
+    if (batch->filling != NULL && batch->filling->size + line.size > JOURNAL_RESULT_BUFFER_SIZE) {
+        filling_end(core, batch);
+    }
+    if (batch->filling == NULL && !filling_begin(core, batch)) {
+        return false;
+    }
+    struct result_buffer *buffer = batch->filling;
+    memcpy(buffer->bytes + buffer->size, line.at, line.size);
+    buffer->size += (uint32_t)line.size;
+    return true;
+}
+
+/* On the first opening: where to go on, and behind a whole line. */
+static int file_measure(struct journal_core *core, struct journal_batch *batch)
+{
+    struct disk_stat stat;
+    char last = '\n';
+    int64_t result = disk_stat_fd(core->disk, batch->fd, &stat);
+    if (result == 0 && stat.kind != DISK_KIND_FILE) {
+        result = -EINVAL;
+    }
+    if (result == 0 && stat.size > 0) {
+        result = disk_read(core->disk, batch->fd, &last, 1, stat.size - 1);
+    }
+    if (result >= 0 && last != '\n') {
+        result = disk_write(core->disk, batch->fd, "\n", 1, stat.size);
+        stat.size++;
+    }
+    if (result < 0) {
+        return (int)result;
+    }
+    batch->offset = stat.size;
+    batch->has_results = true;
+    return 0;
+}
+
+/* Those with an op in flight are fewer than may be open. */
+static void files_make_room(struct journal_core *core)
+{
+    struct list *open = &core->results.open;
+    for (struct list *at = open->next; core->results.open_count >= JOURNAL_RESULT_FILES_MAX;) {
+        ensure(at != open);
+        struct journal_batch *batch = CONTAINER_OF(at, struct journal_batch, open);
+        at = at->next;
+        if (!batch->io.is_busy) {
+            file_close(core, batch);
+        }
+    }
+}
+
+static int file_open(struct journal_core *core, struct journal_batch *batch)
+{
+    if (batch->fd >= 0) {
+        list_remove(&batch->open);
+        list_add_last(&core->results.open, &batch->open);
+        return 0;
+    }
+    char path[PATH_SIZE];
+    struct writer writer = writer_of(path, sizeof(path));
+    writer_put(&writer, span_of_text(batch->batch->directory));
+    writer_put(&writer, SPAN("/results.ndjson"));
+    writer_put_byte(&writer, '\0');
+    ensure(!writer.is_full);
+    files_make_room(core);
+    int fd = disk_open(core->disk, core->results.active, path, DISK_READWRITE | DISK_CREATE);
+    if (fd < 0) {
+        return fd;
+    }
+    batch->fd = fd;
+    list_add_last(&core->results.open, &batch->open);
+    core->results.open_count++;
+    int error = batch->has_results ? 0 : file_measure(core, batch);
+    if (error != 0) {
+        file_close(core, batch);
+    }
+    return error;
+}
+
+static void full_drop(struct journal_core *core, struct journal_batch *batch)
+{
+    struct list *link = list_take_first(&batch->full);
+    slab_give(&core->results.buffers, CONTAINER_OF(link, struct result_buffer, link));
+}
+
+static void batch_end(struct journal_core *core, struct journal_batch *batch)
+{
+    file_close(core, batch);
+    ensure(core->results.unfinished_count > 0);
+    core->results.unfinished_count--;
+    journal_batch_finished(core, batch);
+}
+
+static void op_submit(struct journal_core *core, struct journal_batch *batch)
+{
+    core->results.writes_count++;
+    batch->io.batch = batch;
+    journal_submit(core, &batch->io, JOURNAL_IO_RESULTS);
+}
+
+/* The batch's next op; without a file its lines are lost, which is counted. */
+static void batch_go_on(struct journal_core *core, struct journal_batch *batch)
+{
+    bool has_lines = !list_is_empty(&batch->full);
+    int error = has_lines || batch->has_results ? file_open(core, batch) : 0;
+    if (error != 0) {
+        stat_add(&core->journal->stats.log_failures, 1);
+        while (!list_is_empty(&batch->full)) {
+            full_drop(core, batch);
+        }
+        has_lines = false;
+    }
+    if (has_lines) {
+        struct result_buffer *buffer = CONTAINER_OF(batch->full.next, struct result_buffer, link);
+        batch->io.op = (struct disk_op){.verb = DISK_WRITE,
+                                        .fd = batch->fd,
+                                        .at = buffer->bytes,
+                                        .size = buffer->size,
+                                        .offset = batch->offset};
+        op_submit(core, batch);
+    } else if (batch->is_finishing && batch->fd >= 0) {
+        batch->io.op = (struct disk_op){.verb = DISK_DATASYNC, .fd = batch->fd};
+        op_submit(core, batch);
+    } else if (batch->is_finishing) {
+        batch_end(core, batch);
+    }
+}
+
+void journal_results_on_io(struct journal_core *core, struct journal_io *io)
+{
+    struct journal_batch *batch = io->batch;
+    core->results.writes_count--;
+    if (io->op.result < 0) {
+        stat_add(&core->journal->stats.log_failures, 1);
+    }
+    if (io->op.verb == DISK_DATASYNC) {
+        batch_end(core, batch);
+        return;
+    }
+    batch->offset += io->op.result < 0 ? 0 : io->op.size;
+    full_drop(core, batch);
+    if (!list_is_empty(&batch->full) || batch->is_finishing) {
+        batch_wants(core, batch);
+    }
+}
+
+void journal_results_finish(struct journal_core *core, struct journal_batch *batch)
+{
+    core->results.unfinished_count++;
+    filling_end(core, batch);
+    if (!batch->io.is_busy && list_is_empty(&batch->full) && !batch->has_results) {
+        batch_end(core, batch);
+    } else {
+        batch_wants(core, batch);
+    }
+}
+
+void journal_results_step(struct journal_core *core, bool is_all)
+{
+    struct journal_results *results = &core->results;
+    while (!list_is_empty(&results->filling)) {
+        struct result_buffer *buffer =
+            CONTAINER_OF(results->filling.next, struct result_buffer, link);
+        if (!is_all && mono_before(core->now, mono_add_ms(buffer->since, FLUSH_MS))) {
+            break;
+        }
+        filling_end(core, buffer->batch);
+    }
+    while (results->writes_count < JOURNAL_RESULT_WRITES_MAX) {
+        struct list *link = list_take_first(&results->wanting);
+        if (link == NULL) {
+            break;
+        }
+        batch_go_on(core, CONTAINER_OF(link, struct journal_batch, wants));
+    }
+}
+
+struct mono_time journal_results_deadline(const struct journal_core *core)
+{
+    const struct list *filling = &core->results.filling;
+    if (list_is_empty(filling)) {
+        return MONO_NEVER;
+    }
+    const struct result_buffer *buffer = CONTAINER_OF(filling->next, struct result_buffer, link);
+    return mono_add_ms(buffer->since, FLUSH_MS);
+}

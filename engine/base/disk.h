@@ -147,8 +147,7 @@ static inline struct disk_op *disk_reap(struct disk *disk)
     return disk->ops->reap(disk);
 }
 
-/* NULL-safe. Waits for the ops in flight, which stay the caller's; by the owner's thread when there
- * are any. */
+/* NULL-safe. Waits for the ops in flight, which stay the caller's. Not before the owner is done. */
 void disk_destroy(struct disk *disk);
 
 /* Shorthands over disk_run; each returns the op's result. */

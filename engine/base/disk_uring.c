@@ -5,8 +5,6 @@
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/disk_priv.h"
@@ -20,9 +18,8 @@
  * the bytes done until it is complete, and a short read or write goes into the ring again for the
  * rest.
  *
- * The ring has one issuer, the thread of the owning actor. It is made where the disk is made, so
- * that a refusal shows at the start, but disabled; the first use by the owner enables it and
- * thereby binds it to that thread.
+ * One thread at a time uses the ring: boot makes the disk, so that a refusal shows at the start,
+ * the actor's thread owns it, and who takes the engine down flushes and closes what is left.
  *
  * To sleep, the ring polls the waker's eventfd and the watch's inotify descriptor, each once per
  * arming: armed again they tell at once what is still there, so no edge can be missed.
@@ -288,7 +285,7 @@ static void uring_destroy(struct disk *disk)
 {
     struct disk_uring *uring = uring_of(disk);
     while (uring->ring_count > 0) {
-            ensure_entered(io_uring_submit_and_wait(&uring->ring, 1));
+        ensure_entered(io_uring_submit_and_wait(&uring->ring, 1));
         uring_drain(uring);
     }
     io_uring_queue_exit(&uring->ring);
@@ -296,8 +293,8 @@ static void uring_destroy(struct disk *disk)
     free(uring);
 }
 
-/* Not bound to one thread (IORING_SETUP_SINGLE_ISSUER): at the stop the actor's thread is gone, and
- * the thread that takes the engine down flushes and closes what is left. */
+/* Not bound to one thread (IORING_SETUP_SINGLE_ISSUER), see above; completions run when the owner
+ * enters the kernel anyway (5.19), else whenever they like. */
 static int uring_make(struct io_uring *ring)
 {
     static const unsigned flags[] = {

@@ -54,6 +54,44 @@ static void test_owner_is_another_thread(void)
     real_disk_end(&real);
 }
 
+/* At a stop the owner's thread ends first: what it polled for is cancelled, what it had not flushed
+ * yet goes out with the next call, and the disk serves the one who is left. */
+struct ended_owner {
+    struct disk *disk;
+    int dir;
+    struct disk_op op;
+};
+
+static void *own_and_end(void *context)
+{
+    struct ended_owner *owner = context;
+    struct disk *disk = owner->disk;
+    CU_ASSERT_EQUAL(disk->ops->watch(disk, owner->dir), 0);
+    disk->ops->wait(disk, 0);
+    owner->op = (struct disk_op){.verb = DISK_SYNC, .fd = owner->dir};
+    CU_ASSERT_EQUAL(disk_submit(disk, &owner->op), 0);
+    return NULL;
+}
+
+static void test_owner_has_ended(void)
+{
+    struct real_disk real;
+    pthread_t thread;
+    begin_or_skip(&real);
+    struct disk *disk = real.suite.disk;
+    struct ended_owner owner = {.disk = disk, .dir = real.suite.dir};
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, own_and_end, &owner), 0);
+    CU_ASSERT_EQUAL(pthread_join(thread, NULL), 0);
+    struct disk_op *op;
+    while ((op = disk_reap(disk)) == NULL) {
+        disk->ops->wait(disk, -1);
+    }
+    CU_ASSERT_PTR_EQUAL(op, &owner.op);
+    CU_ASSERT_EQUAL(op->result, 0);
+    real_disk_check_wait(&real);
+    real_disk_end(&real);
+}
+
 static struct disk_op *wait_one(struct disk *disk)
 {
     struct disk_op *op;
@@ -205,5 +243,5 @@ static void test_refused(void)
 }
 
 SUITE(disk_uring, test_refused, test_suite, test_wait, test_owner_is_another_thread,
-      test_short_reads_are_continued, test_short_writes_are_continued, test_nonblock_is_read,
-      test_disk_full, test_destroy_waits)
+      test_owner_has_ended, test_short_reads_are_continued, test_short_writes_are_continued,
+      test_nonblock_is_read, test_disk_full, test_destroy_waits)

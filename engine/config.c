@@ -225,7 +225,7 @@ static bool value_set(const struct key *key, const char *text, void *owner)
         }
         return true;
     case TEXT:
-        if (span_find_break(span_of_text(text)) != strlen(text)) {
+        if (strlen(text) < key->min || span_find_break(span_of_text(text)) != strlen(text)) {
             return false;
         }
         if (field != NULL) {
@@ -493,9 +493,7 @@ static void set_defaults_of_system(struct config *config)
         (void)gethostname(name, sizeof(name) - 1);
         config->hostname = strdup(name);
     }
-    if (config->spool == NULL) {
-        put_error(NULL, 0, "path: the spool needs a directory, such as /var/spool/ramjet");
-    } else if (config->control_socket == NULL) {
+    if (config->control_socket == NULL) {
         size_t size = strlen(config->spool) + sizeof("/control.sock");
         config->control_socket = malloc(size);
         (void)snprintf(config->control_socket, size, "%s/control.sock", config->spool);

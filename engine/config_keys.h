@@ -3,7 +3,7 @@
  * config_keys: every key of the configuration once: CONFIG_KEY(section, name, kind, field, default, min, max, help).
  *
  * Parser, `ramjet check --defaults` and the manual page come from here. Kinds: COUNT (u32), SECONDS and MILLISECONDS (u32; 30s, 5m, 4h, 5d, 200ms), SIZE (u64; 512K, 64M, 1G), RATE (u64 per hour; 100/s,
- * 5000/m, 400000/h, 0 = none), SWITCH (bool: yes, no), TEXT (char *), ADDRESS (struct net_addr), PERCENT (u32). min and max are in the field's unit.
+ * 5000/m, 400000/h, 0 = none), SWITCH (bool: yes, no), TEXT (char *), ADDRESS (struct net_addr), PERCENT (u32). min and max are in the field's unit; a TEXT of min 1 may not be empty.
  */
 /* Not guarded: included where the table is wanted, with CONFIG_KEY defined. */
 
@@ -12,7 +12,7 @@ CONFIG_KEY(NODE, "hostname", TEXT, hostname, "", 0, 0, "name of this machine in 
 CONFIG_KEY(NODE, "workers", COUNT, workers_count, "0", 0, CONFIG_WORKERS_MAX, "worker threads; 0 = one a core")
 CONFIG_KEY(NODE, "drain-timeout", MILLISECONDS, drain_timeout_ms, "60s", 0, 3600000, "how long SIGTERM waits for messages whose end was sent")
 
-CONFIG_KEY(SPOOL, "path", TEXT, spool, "/var/spool/ramjet", 0, 0, "the spool directory, on one file system")
+CONFIG_KEY(SPOOL, "path", TEXT, spool, "/var/spool/ramjet", 1, 0, "the spool directory, on one file system")
 CONFIG_KEY(SPOOL, "free-space-min", SIZE, free_space_min, "256M", 0, INT64_MAX, "nothing new is claimed when less is free")
 CONFIG_KEY(SPOOL, "journal-segment", SIZE, journal_segment_size, "64M", 65536, 1ull << 32, "size of one journal file")
 CONFIG_KEY(SPOOL, "journal-segments", COUNT, journal_segments_max, "16", 2, 100000, "so many are kept before a checkpoint is written")

@@ -51,5 +51,3 @@ void builder_cancel(struct builder *builder, uint32_t group);
  * line. */
 int builder_text(struct builder *builder, struct span text, struct builder_style style)
     __attribute__((warn_unused_result));
-/* The last step: what render and check want to know about each segment. */
-int builder_finish(struct builder *builder) __attribute__((warn_unused_result));

@@ -34,43 +34,76 @@ void encode_qp_end(struct encode_qp *state, struct writer *writer)
     }
 }
 
-static bool qp_is_literal(const struct encode_qp *state, struct span text, size_t i)
+/* RFC 2045 6.7 (2) and (3): what stands for itself, line ends aside. */
+static bool qp_is_literal(unsigned char byte)
 {
-    unsigned char byte = (unsigned char)text.at[i];
-    if (byte == ' ' || byte == '\t') {
-        return i + 1 == text.size || text.at[i + 1] != '\r';
+    return (byte >= ' ' && byte < 127 && byte != '=') || byte == '\t';
+}
+
+static bool is_blank(char byte)
+{
+    return byte == ' ' || byte == '\t';
+}
+
+/* How many bytes from `at` on can stand as they are on the current line, with one octet kept for
+ * the "=" of a soft break. */
+static size_t qp_literal_run(const struct encode_qp *state, struct span text, size_t at)
+{
+    size_t room = state->column < ENCODE_WIDTH ? ENCODE_WIDTH - 1 - state->column : 0;
+    size_t left = text.size - at;
+    size_t size_max = left < room ? left : room;
+    const char *from = text.at + at;
+    size_t size = 0;
+    while (size < size_max && qp_is_literal((unsigned char)from[size])) {
+        if (from[size] == '-' && state->column + size <= 1) {
+            break;
+        }
+        size++;
     }
-    if (byte == '-') {
-        return state->column > 1;
+    if (size > 0 && is_blank(from[size - 1]) && size < left && from[size] == '\r') {
+        size--;
     }
-    return byte > 32 && byte < 127 && byte != '=';
+    return size;
+}
+
+static void qp_put_escape(struct encode_qp *state, struct writer *writer, unsigned char byte)
+{
+    char escape[3] = {'=', HEX[byte >> 4], HEX[byte & 15]};
+    writer_put(writer, span_of(escape, sizeof(escape)));
+    state->column += sizeof(escape);
+    state->is_blank = false;
+}
+
+/* Whether the byte, which ended a run of literals, did so for want of room only. */
+static bool qp_is_full(const struct encode_qp *state, unsigned char byte)
+{
+    bool is_literal = qp_is_literal(byte) && state->column + 2 > ENCODE_WIDTH;
+    return is_literal || state->column + 4 > ENCODE_WIDTH;
 }
 
 void encode_qp_put(struct encode_qp *state, struct writer *writer, struct span text)
 {
-    for (size_t i = 0; i < text.size; i++) {
-        unsigned char byte = (unsigned char)text.at[i];
-        if (byte == '\r' && i + 1 < text.size && text.at[i + 1] == '\n') {
+    size_t at = 0;
+    while (at < text.size) {
+        size_t run = qp_literal_run(state, text, at);
+        if (run > 0) {
+            writer_put(writer, span_of(text.at + at, run));
+            state->column += run;
+            at += run;
+            state->is_blank = is_blank(text.at[at - 1]);
+            continue;
+        }
+        unsigned char byte = (unsigned char)text.at[at];
+        if (byte == '\r' && at + 1 < text.size && text.at[at + 1] == '\n') {
             encode_qp_end(state, writer);
             writer_put(writer, SPAN("\r\n"));
             *state = (struct encode_qp){0};
-            i++;
-            continue;
-        }
-        /* One octet is kept for the "=" of a soft break. */
-        if (state->column + 2 > ENCODE_WIDTH ||
-            (state->column + 4 > ENCODE_WIDTH && !qp_is_literal(state, text, i))) {
+            at += 2;
+        } else if (qp_is_full(state, byte)) {
             qp_soft_break(state, writer);
-        }
-        if (qp_is_literal(state, text, i)) {
-            writer_put_byte(writer, (char)byte);
-            state->column += 1;
-            state->is_blank = byte == ' ' || byte == '\t';
         } else {
-            char escape[3] = {'=', HEX[byte >> 4], HEX[byte & 15]};
-            writer_put(writer, span_of(escape, sizeof(escape)));
-            state->column += 3;
-            state->is_blank = false;
+            qp_put_escape(state, writer, byte);
+            at++;
         }
     }
 }
@@ -337,7 +370,8 @@ int encode_header(struct writer *writer, size_t column, struct span text, bool m
 
 bool encode_phrase_is_atoms(struct span text, unsigned classes)
 {
-    unsigned not_atoms = VALUE_SPECIAL | VALUE_HIGH | VALUE_CONTROL | VALUE_BREAK | VALUE_NUL;
+    unsigned not_atoms =
+        VALUE_SPECIAL | VALUE_DOT | VALUE_AT | VALUE_HIGH | VALUE_CONTROL | VALUE_BREAK | VALUE_NUL;
     if ((classes & not_atoms) != 0 || text.size > ENCODE_PHRASE_MAX) {
         return false;
     }

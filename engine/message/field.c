@@ -322,8 +322,8 @@ static void put_dot_atom(struct writer *writer, struct span text)
         unsigned classes = VALUE_CLASSES[(unsigned char)text.at[i]];
         bool is_inner_dot =
             text.at[i] == '.' && i > 0 && i + 1 < text.size && text.at[i - 1] != '.';
-        unsigned wrong =
-            VALUE_HIGH | VALUE_BREAK | VALUE_NUL | VALUE_CONTROL | VALUE_BLANK | VALUE_SPECIAL;
+        unsigned wrong = VALUE_HIGH | VALUE_BREAK | VALUE_NUL | VALUE_CONTROL | VALUE_BLANK |
+                         VALUE_SPECIAL | VALUE_DOT | VALUE_AT;
         writer_put_byte(writer, is_inner_dot || (classes & wrong) == 0 ? text.at[i] : '-');
     }
 }

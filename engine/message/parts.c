@@ -87,17 +87,16 @@ static int plan_text(struct builder *builder, const struct mime_part *part, stru
 static enum segment_encoding plan_encoding(const struct mime_part *part,
                                            const struct parts_plan *plan)
 {
-    bool is_ascii = text_is_ascii(plan->text);
     switch (part->encoding) {
     case MIME_ENCODING_NONE:
     case MIME_ENCODING_7BIT:
-        if (is_ascii) {
-            return SEGMENT_7BIT;
+        if (plan->is_recoded) {
+            return SEGMENT_QP;
         }
-        return plan->is_recoded ? SEGMENT_QP : SEGMENT_8BIT;
+        return text_is_ascii(plan->text) ? SEGMENT_7BIT : SEGMENT_8BIT;
     case MIME_ENCODING_8BIT:
     case MIME_ENCODING_BINARY:
-        return plan->is_recoded && !is_ascii ? SEGMENT_QP : SEGMENT_8BIT;
+        return plan->is_recoded ? SEGMENT_QP : SEGMENT_8BIT;
     case MIME_ENCODING_QP:
         return SEGMENT_QP;
     case MIME_ENCODING_BASE64:

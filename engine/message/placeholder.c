@@ -76,7 +76,8 @@ static size_t text_find(struct span text, size_t from, struct span needle)
 struct placeholder placeholder_find(struct span text, size_t from)
 {
     ensure(from <= text.size);
-    struct placeholder found = {.at = text_find(text, from, SPAN("{{"))};
+    struct placeholder found = {
+        .at = text_find(text, from, SPAN("{{")), .name = SPAN_NONE, .fallback = SPAN_NONE};
     struct span rest = span_of(text.at + found.at, text.size - found.at);
     found.end = text.size;
     if (rest.size == 0) {

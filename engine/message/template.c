@@ -7,6 +7,7 @@
 #include "engine/message/builder.h"
 #include "engine/message/encode.h"
 #include "engine/message/field.h"
+#include "engine/message/layout.h"
 #include "engine/message/parts.h"
 #include "engine/message/template_priv.h"
 
@@ -131,7 +132,7 @@ static int compile(struct builder *builder, struct span eml)
         return error;
     }
     settle_ordinal(builder->template);
-    return builder_finish(builder);
+    return layout_finish(builder);
 }
 
 static struct template *create(struct template_problem *problem)
@@ -174,7 +175,7 @@ static int compile_line(struct builder *builder, struct span line)
         builder->problem->line = 1;
         return -EINVAL;
     }
-    return builder_finish(builder);
+    return layout_finish(builder);
 }
 
 struct template *template_compile_line(struct span line, struct template_problem *ret_problem)

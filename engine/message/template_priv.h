@@ -42,9 +42,12 @@ struct segment {
     bool is_multipart;              /* part: it stands between delimiters */
     bool has_break;                 /* constant: there is a CRLF in it */
     bool is_blank;                  /* constant: the last octet is a blank */
-    uint8_t classes;                /* constant */
+    uint16_t classes;               /* constant */
     uint32_t index;
     uint32_t extent;
+    uint32_t
+        column; /* header: octets of its name and what belongs to it, which end the text but for */
+    uint32_t lead; /* the octets of its content that the text ends in */
     uint32_t head; /* constant: octets before the first CRLF, */
     uint32_t tail; /* and behind the last */
     struct span text;
@@ -99,9 +102,28 @@ struct template_value {
 };
 
 /* 0, or -EINVAL with the problem filled in: missing, or not fit for where it stands. */
-int template_value_take(const struct template *template, const struct segment *segment,
-                        const struct render_input *input, struct template_value *ret_value,
-                        struct template_problem *ret_problem) __attribute__((warn_unused_result));
+int template_value_judge(const struct template *template, const struct segment *segment,
+                         const struct render_input *input, struct template_value *ret_value,
+                         struct template_problem *ret_problem) __attribute__((warn_unused_result));
+
+/* The same; decides at once on plain ASCII where plain ASCII is always fit. */
+__attribute__((warn_unused_result)) static inline int
+template_value_take(const struct template *template, const struct segment *segment,
+                    const struct render_input *input, struct template_value *ret_value,
+                    struct template_problem *ret_problem)
+{
+    struct span text = input->values[segment->index];
+    bool is_strict = segment->context >= VALUE_ADDRESS && segment->context != VALUE_LINE;
+    if (text.at != NULL && text.size > 0 && !is_strict) {
+        unsigned classes = value_classes(text);
+        if ((classes & (VALUE_HIGH | VALUE_BREAK | VALUE_NUL | VALUE_CONTROL)) == 0) {
+            *ret_value = (struct template_value){.text = text, .classes = classes};
+            return 0;
+        }
+    }
+    return template_value_judge(template, segment, input, ret_value, ret_problem);
+}
+
 /* One header group without variables, at compile time. 0, -EINVAL, -ENOSPC. */
 int template_render_header(const struct template *template, const struct segment *header,
                            struct writer *writer, struct template_problem *ret_problem)

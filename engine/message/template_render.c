@@ -92,9 +92,9 @@ __attribute__((noinline)) static int value_missing(const struct template *templa
     return -EINVAL;
 }
 
-int template_value_take(const struct template *template, const struct segment *segment,
-                        const struct render_input *input, struct template_value *ret_value,
-                        struct template_problem *ret_problem)
+int template_value_judge(const struct template *template, const struct segment *segment,
+                         const struct render_input *input, struct template_value *ret_value,
+                         struct template_problem *ret_problem)
 {
     struct span text = input->values[segment->index];
     if (text.at == NULL || text.size == 0) {
@@ -109,13 +109,9 @@ int template_value_take(const struct template *template, const struct segment *s
         }
     }
     unsigned classes = value_classes(text);
-    const unsigned harmless = VALUE_MARKUP | VALUE_BLANK | VALUE_SPECIAL | VALUE_QUESTION;
-    bool is_strict = segment->context >= VALUE_ADDRESS && segment->context != VALUE_LINE;
-    if (is_strict || (classes & ~harmless) != 0) {
-        const char *reason = value_check(segment->context, segment->is_raw, text, classes);
-        if (reason != NULL) {
-            return fail_value(template, segment, ret_problem, reason);
-        }
+    const char *reason = value_check(segment->context, segment->is_raw, text, classes);
+    if (reason != NULL) {
+        return fail_value(template, segment, ret_problem, reason);
     }
     *ret_value = (struct template_value){.text = text, .classes = classes};
     return 0;
@@ -157,17 +153,22 @@ static void close_run(struct render *render)
     render->run = render->writer->at;
 }
 
-static void put_constant(struct render *render, const struct segment *segment)
+__attribute__((noinline)) static void put_borrowed(struct render *render, struct span text)
 {
-    if (!segment->is_borrowed) {
-        writer_put(render->writer, segment->text);
-        return;
-    }
     close_run(render);
     struct render_output *output = render->output;
     ensure(output->pieces_count < TEMPLATE_PIECES_MAX);
-    output->pieces[output->pieces_count++] = segment->text;
-    render->size += segment->text.size;
+    output->pieces[output->pieces_count++] = text;
+    render->size += text.size;
+}
+
+static inline void put_constant(struct render *render, const struct segment *segment)
+{
+    if (segment->is_borrowed) {
+        put_borrowed(render, segment->text);
+    } else {
+        writer_put(render->writer, segment->text);
+    }
 }
 
 /* Moves what was written behind `end` down to `start`. */
@@ -253,7 +254,7 @@ static int put_header_text(struct render *render, const struct segment *header,
             return error;
         }
     }
-    *ret_classes = classes;
+    *ret_classes |= classes;
     return 0;
 }
 
@@ -264,7 +265,7 @@ __attribute__((noinline)) static int rewrite_header(struct render *render,
     struct writer *writer = render->writer;
     char *end = writer->at;
     struct span text = span_of(start, (size_t)(end - start));
-    int error = encode_header(writer, header->text.size, text, header->may_encode);
+    int error = encode_header(writer, header->column, text, header->may_encode);
     if (writer->is_full) {
         return -ENOSPC;
     }
@@ -279,8 +280,11 @@ static int put_header(struct render *render, const struct segment *header)
 {
     struct writer *writer = render->writer;
     writer_put(writer, header->text);
-    char *start = writer->at;
-    unsigned classes = 0;
+    if (writer->is_full) {
+        return -ENOSPC;
+    }
+    char *start = writer->at - header->lead;
+    unsigned classes = header->classes;
     int error = put_header_text(render, header, &classes);
     if (error != 0) {
         return error;
@@ -292,7 +296,7 @@ static int put_header(struct render *render, const struct segment *header)
     const unsigned wild = VALUE_HIGH | VALUE_CONTROL | VALUE_BREAK | VALUE_NUL;
     bool is_wild =
         (classes & wild) != 0 || ((classes & VALUE_QUESTION) != 0 && value_has_encoded_word(text));
-    if ((header->may_encode && is_wild) || header->text.size + text.size > ENCODE_WIDTH) {
+    if ((header->may_encode && is_wild) || header->column + text.size > ENCODE_WIDTH) {
         error = rewrite_header(render, header, start);
         if (error != 0) {
             return error;
@@ -458,6 +462,22 @@ static enum body_mode body_mode_of(const struct render *render, const struct seg
     return BODY_PLAIN;
 }
 
+static void body_end(struct render *render, struct body *body)
+{
+    switch (body->mode) {
+    case BODY_PLAIN:
+        return;
+    case BODY_QP:
+    case BODY_QP_ALL:
+        encode_qp_end(&body->qp, render->writer);
+        break;
+    case BODY_BASE64:
+        encode_base64_end(&body->base64, render->writer);
+        break;
+    }
+    writer_put(render->writer, body->part->text);
+}
+
 static int put_part(struct render *render, const struct segment *part)
 {
     struct body body = {.part = part, .mode = body_mode_of(render, part)};
@@ -482,12 +502,7 @@ static int put_part(struct render *render, const struct segment *part)
     if (error != 0) {
         return error;
     }
-    if (body.mode == BODY_BASE64) {
-        encode_base64_end(&body.base64, render->writer);
-    } else {
-        encode_qp_end(&body.qp, render->writer);
-    }
-    writer_put(render->writer, part->text);
+    body_end(render, &body);
     return 0;
 }
 
@@ -517,23 +532,36 @@ static int put_segment(struct render *render, const struct segment *segment)
     return -EINVAL;
 }
 
+static int put_range(struct render *render, uint32_t from, uint32_t to)
+{
+    const struct segment *end = render->template->segments + to;
+    const struct segment *segment = render->template->segments + from;
+    while (segment < end) {
+        int error = put_segment(render, segment);
+        if (error != 0) {
+            return error;
+        }
+        segment += 1 + segment->extent;
+    }
+    return 0;
+}
+
 /* 0, -EINVAL, -ENOSPC; -EAGAIN: one more part was switched. */
 static int put_message(struct render *render)
 {
     const struct template *template = render->template;
     render->is_8bit = template->is_8bit_fixed || template->is_utf8_fixed;
     render->is_utf8 = template->is_utf8_fixed;
-    for (uint32_t i = 0; i < template->segments_count; i++) {
-        if (i == template->headers_count &&
-            render->size + (size_t)(render->writer->at - render->run) > TEMPLATE_HEADERS_SIZE_MAX) {
-            return fail(render->problem, "the header is longer than 1 MB");
-        }
-        const struct segment *segment = &template->segments[i];
-        int error = put_segment(render, segment);
-        if (error != 0) {
-            return error;
-        }
-        i += segment->extent;
+    int error = put_range(render, 0, template->headers_count);
+    if (error != 0) {
+        return error;
+    }
+    if (render->size + (size_t)(render->writer->at - render->run) > TEMPLATE_HEADERS_SIZE_MAX) {
+        return fail(render->problem, "the header is longer than 1 MB");
+    }
+    error = put_range(render, template->headers_count, template->segments_count);
+    if (error != 0) {
+        return error;
     }
     close_run(render);
     render->is_8bit |= render->is_utf8;
@@ -602,6 +630,7 @@ int template_render_line(const struct template *template, const struct render_in
         const struct segment *segment = &template->segments[i];
         struct template_value value = {.text = segment->text};
         if (segment->kind == SEGMENT_ORDINAL) {
+            writer_put(writer, segment->text);
             value.text = ordinal_text(digits, input->ordinal);
         } else if (segment->kind == SEGMENT_VALUE &&
                    template_value_take(template, segment, input, &value, ret_problem) != 0) {

@@ -11,16 +11,16 @@
     class, class, class, class, class, class, class, class, class, class, class, class, class,     \
         class, class, class
 
-const uint8_t VALUE_CLASSES[256] = {
+const uint16_t VALUE_CLASSES[256] = {
     /* clang-format off */
     VALUE_NUL, C, C, C, C, C, C, C, C, VALUE_BLANK, VALUE_BREAK, C, C, VALUE_BREAK, C, C,
     X16(C),
     /* space ! " # $ % & ' ( ) * + , - . / */
-    VALUE_BLANK, 0, M | S, 0, 0, 0, M, M, S, S, 0, 0, S, 0, S, 0,
+    VALUE_BLANK, 0, M | S, 0, 0, 0, M, M, S, S, 0, 0, S, 0, VALUE_DOT, 0,
     /* 0-9 : ; < = > ? */
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, S, S, M | S, 0, M | S, VALUE_QUESTION,
     /* @ A-O, P-Z [ \ ] ^ _ */
-    S, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    VALUE_AT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, S, S, S, 0, 0,
     /* ` a-o, p-z { | } ~ DEL */
     X16(0),
@@ -53,36 +53,40 @@ static size_t quoted_end(struct span value, size_t at)
     return 0;
 }
 
+static bool has_one_at(struct span value)
+{
+    return memchr(value.at, '@', value.size) == memrchr(value.at, '@', value.size);
+}
+
 /*
  * RFC 5321 4.1.2 Mailbox, loosely: a quoted local part, then no specials but ".", one "@" and an
  * address literal behind it. It keeps a value from growing into a second address, a comment or a
  * route; whether the address exists is for others.
  */
-static bool is_address(struct span value)
+static bool is_address(struct span value, unsigned classes)
 {
-    size_t i = 0;
-    if (value.size > 0 && value.at[0] == '"') {
-        i = quoted_end(value, 0);
-        if (i == 0) {
+    if ((classes & (VALUE_SPECIAL | VALUE_BLANK)) == 0) {
+        return has_one_at(value);
+    }
+    if (value.at[0] == '"') {
+        size_t quoted = quoted_end(value, 0);
+        if (quoted == 0) {
             return false;
         }
+        value = span_of(value.at + quoted, value.size - quoted);
     }
-    bool had_at = false;
-    for (; i < value.size; i++) {
-        unsigned classes = VALUE_CLASSES[(unsigned char)value.at[i]];
-        if ((classes & (VALUE_SPECIAL | VALUE_BLANK)) == 0 || value.at[i] == '.') {
-            continue;
+    size_t literal = span_find(value, '[');
+    if (literal < value.size) {
+        struct span rest = span_of(value.at + literal, value.size - literal);
+        bool is_behind_at = literal > 0 && value.at[literal - 1] == '@';
+        bool is_closed = span_find(rest, ']') == rest.size - 1;
+        bool is_plain = (value_classes(rest) & VALUE_BLANK) == 0 && !has_angle(rest);
+        if (!is_behind_at || !is_closed || !is_plain) {
+            return false;
         }
-        if (value.at[i] == '@' && !had_at) {
-            had_at = true;
-            continue;
-        }
-        struct span rest = span_of(value.at + i, value.size - i);
-        return had_at && value.at[i] == '[' && value.at[i - 1] == '@' &&
-               span_find(rest, ']') == rest.size - 1 && (value_classes(rest) & VALUE_BLANK) == 0 &&
-               !has_angle(rest);
+        value.size = literal;
     }
-    return true;
+    return (value_classes(value) & (VALUE_SPECIAL | VALUE_BLANK)) == 0 && has_one_at(value);
 }
 
 static const char *check_header(enum value_context context, bool is_raw, struct span value,
@@ -101,7 +105,7 @@ static const char *check_header(enum value_context context, bool is_raw, struct 
         if ((classes & VALUE_CONTROL) != 0) {
             return NOT_HERE;
         }
-        return is_raw || is_address(value) ? NULL : "is not an address";
+        return is_raw || is_address(value, classes) ? NULL : "is not an address";
     case VALUE_STRUCTURED:
         return is_plain ? NULL : NOT_HERE;
     case VALUE_ID:

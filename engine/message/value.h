@@ -35,18 +35,26 @@ enum value_class {
     VALUE_CONTROL = 1u << 3,  /* the other controls and DEL, without tab */
     VALUE_MARKUP = 1u << 4,   /* & < > " ' */
     VALUE_BLANK = 1u << 5,    /* space, tab */
-    VALUE_SPECIAL = 1u << 6,  /* RFC 5322 3.2.3 specials: they end an atom */
+    VALUE_SPECIAL = 1u << 6,  /* RFC 5322 3.2.3 specials but "." and "@": they end an atom */
     VALUE_QUESTION = 1u << 7, /* may be part of "=?" */
+    VALUE_DOT = 1u << 8,      /* special everywhere but in an address */
+    VALUE_AT = 1u << 9,
 };
 
-extern const uint8_t VALUE_CLASSES[256];
+extern const uint16_t VALUE_CLASSES[256];
 
-/* The classes of all bytes, ored. */
+/* The classes of all bytes, ored; by fours, because every byte of every value passes here. */
 static inline unsigned value_classes(struct span value)
 {
+    const unsigned char *at = (const unsigned char *)value.at;
+    const unsigned char *end = at + value.size;
     unsigned classes = 0;
-    for (size_t i = 0; i < value.size; i++) {
-        classes |= VALUE_CLASSES[(unsigned char)value.at[i]];
+    for (; end - at >= 4; at += 4) {
+        classes |= (unsigned)(VALUE_CLASSES[at[0]] | VALUE_CLASSES[at[1]] | VALUE_CLASSES[at[2]] |
+                              VALUE_CLASSES[at[3]]);
+    }
+    for (; at < end; at++) {
+        classes |= VALUE_CLASSES[*at];
     }
     return classes;
 }

@@ -146,6 +146,10 @@ static const struct {
     {HEAD "Content-Type: text/plain; charset=windows-1252\n" QP "\n=80 {{name}}\n", ANN, 0,
      HEAD UTF8 QP "\n=E2=82=AC Ann\n"},
 
+    /* What another charset makes of a line end need not be one. */
+    {HEAD "Content-Type: text/plain; charset=ibm037\n\n\xc0\xc0\x95\x81\x94\x85\xd0\xd0\n", ANN,
+     FIXTURE_CRLF, HEAD UTF8 QP "\nAnn=0D=C2=8E=\n"},
+
     /* Base64. */
     {HEAD UTF8 BASE64 "\nSGVsbG8ge3tuYW1lfX0hCg==\n", ANN, 0,
      HEAD UTF8 BASE64 "\nSGVsbG8gQW5uIQo=\n"},

@@ -30,8 +30,11 @@ static bool skip_comment(struct cursor *cursor)
     size_t depth = 0;
     char byte;
     while (cursor_take(cursor, &byte)) {
-        if (byte == '\\' && !cursor_take(cursor, &byte)) {
-            return false;
+        if (byte == '\\') {
+            if (!cursor_take(cursor, &byte)) {
+                return false;
+            }
+            continue;
         }
         depth += byte == '(';
         if (byte == ')' && --depth == 0) {
@@ -84,11 +87,8 @@ static bool take_enclosed(struct cursor *cursor, char open, char close, struct w
     return false;
 }
 
-static bool take_word(struct cursor *cursor, struct writer *writer)
+static bool take_atom(struct cursor *cursor, struct writer *writer)
 {
-    if (cursor_peek(cursor) == '"') {
-        return take_enclosed(cursor, '"', '"', writer);
-    }
     const char *start = cursor->at;
     while (byte_is_atom(cursor_peek(cursor))) {
         cursor->at++;
@@ -102,7 +102,13 @@ static bool take_dotted(struct cursor *cursor, struct writer *writer)
 {
     bool has_any = false;
     for (;;) {
-        has_any |= take_word(cursor, writer);
+        if (cursor_peek(cursor) != '"') {
+            has_any |= take_atom(cursor, writer);
+        } else if (take_enclosed(cursor, '"', '"', writer)) {
+            has_any = true;
+        } else {
+            return false;
+        }
         if (!skip_blanks(cursor)) {
             return false;
         }

@@ -342,13 +342,12 @@ static void remove_making(struct spool *spool, const char *name)
                                         "sources.list", ".sources.list.tmp"};
     int tmp = spool->places[SPOOL_IN_TMP];
     int dir = disk_open(spool->disk, tmp, name, DISK_READONLY | DISK_DIRECTORY);
-    if (dir < 0) {
-        return;
+    if (dir >= 0) {
+        for (size_t i = 0; i < COUNT_OF(files); i++) {
+            (void)disk_unlink(spool->disk, dir, files[i]);
+        }
+        disk_close(spool->disk, dir);
     }
-    for (size_t i = 0; i < COUNT_OF(files); i++) {
-        (void)disk_unlink(spool->disk, dir, files[i]);
-    }
-    disk_close(spool->disk, dir);
     struct disk_op op = {.verb = DISK_RMDIR, .dir = tmp, .path = name};
     (void)disk_run(spool->disk, &op);
 }

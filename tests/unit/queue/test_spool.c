@@ -1,0 +1,614 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "queue/spool.h"
+
+#include <sys/sysmacros.h>
+
+#include "tests/unit/queue/spool_check.h"
+
+enum { NOW = 1796112000 }; /* 2026-12-01T08:00:00Z */
+
+static struct check_disk check;
+static struct spool spool;
+static struct spool_problem problem;
+static struct spool_names names;
+
+static void begin(void)
+{
+    base_begin();
+    check_disk_begin(&check, -1);
+    struct spool_config config = spool_config_of(&check);
+    CU_ASSERT_EQUAL_FATAL(spool_open(&spool, &config, &problem), 0);
+}
+
+static void end(void)
+{
+    spool_close(&spool);
+    check_disk_end(&check);
+    base_end();
+}
+
+static void put_batch(const char *path)
+{
+    char file[256];
+    make_directory(path);
+    (void)snprintf(file, sizeof(file), "%s/batch.json", path);
+    put_text(file, "{\"v\":1,\"kind\":\"bsmtp\"}");
+    (void)snprintf(file, sizeof(file), "%s/messages-0.bsmtp", path);
+    put_text(file, "QUIT\n");
+}
+
+static void test_layout_and_lock(void)
+{
+    begin();
+    static const char *const places[] = {"in/tmp",  "in/new",  "in/ctl", "pickup",
+                                         "badmail", "active",  "hold",   "done",
+                                         "failed",  "journal", "log"};
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
+        CHECK_ROW(i, exists(places[i]));
+    }
+    CU_ASSERT_STRING_EQUAL(text_of("lock"), "4711                \n");
+
+    struct check_disk other_disk;
+    struct spool other;
+    check_disk_begin(&other_disk, -1);
+    struct spool_config config = spool_config_of(&other_disk);
+    CU_ASSERT_EQUAL(spool_open(&other, &config, &problem), -EWOULDBLOCK);
+    CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "(process 4711) works in this spool"));
+    spool_close(&spool);
+    CU_ASSERT_EQUAL(spool_open(&other, &config, &problem), 0);
+    spool_close(&other);
+    spool_close(&other);
+    check_disk_end(&other_disk);
+    end();
+}
+
+/* Stopped after any number of operations, the next start finds or makes what is missing. */
+static void test_open_after_any_stop(void)
+{
+    uint64_t operations = 0;
+    for (int64_t left = 0; left == 0 || (uint64_t)left < operations; left++) {
+        base_begin();
+        check_disk_begin(&check, left);
+        struct spool_config config = spool_config_of(&check);
+        CHECK_ROW((size_t)left, spool_open(&spool, &config, &problem) == -EIO);
+        CHECK_ROW((size_t)left, strstr(problem.text, "the disk failed") != NULL);
+        check.left = -1;
+        check.done = 0;
+        CHECK_ROW((size_t)left, spool_open(&spool, &config, &problem) == 0);
+        operations = check.done > operations ? check.done : operations;
+        CHECK_ROW((size_t)left, exists("log"));
+        end();
+    }
+    CU_ASSERT(operations > 20);
+}
+
+static void test_claim(void)
+{
+    begin();
+    char directory[SPOOL_DIRECTORY_MAX + 1];
+    put_batch("in/new/spring-07.batch");
+    CU_ASSERT_EQUAL(spool_list_new(&spool, wall_s(NOW), &names), 0);
+    CU_ASSERT_EQUAL_FATAL(names.count, 1);
+    CU_ASSERT_STRING_EQUAL(names.names[0], "spring-07.batch");
+    CU_ASSERT_EQUAL(spool_claim(&spool, names.names[0], wall_s(NOW), directory, &problem), 0);
+    CU_ASSERT_STRING_EQUAL(directory, "spring-07.batch");
+    CU_ASSERT(exists("active/spring-07.batch/batch.json"));
+    CU_ASSERT(!exists("in/new/spring-07.batch"));
+
+    /* The same name again, while the first is active. */
+    for (int i = 2; i <= 3; i++) {
+        char want[64];
+        put_batch("in/new/spring-07.batch");
+        CU_ASSERT_EQUAL(spool_claim(&spool, "spring-07.batch", wall_s(NOW), directory, &problem),
+                        0);
+        (void)snprintf(want, sizeof(want), "spring-07~%d.batch", i);
+        CU_ASSERT_STRING_EQUAL(directory, want);
+    }
+    CU_ASSERT_EQUAL(spool_list_active(&spool, "", &names), 0);
+    CU_ASSERT_EQUAL_FATAL(names.count, 3);
+    CU_ASSERT_STRING_EQUAL(names.names[0], "spring-07.batch");
+    CU_ASSERT_STRING_EQUAL(names.names[2], "spring-07~3.batch");
+    CU_ASSERT_EQUAL(spool_list_active(&spool, "spring-07~2.batch", &names), 0);
+    CU_ASSERT_EQUAL(names.count, 1);
+
+    /* Gone between list and claim. */
+    CU_ASSERT_EQUAL(spool_claim(&spool, "gone.batch", wall_s(NOW), directory, &problem), -ENOENT);
+    end();
+}
+
+/* conformance.md 4: what is no batch leaves in/new, with a reason, and nothing of it is followed.
+ */
+static void test_claim_refuses(void)
+{
+    begin();
+    make_directory("outside");
+    static const char *const bad_names[] = {
+        "x",         "x.tmp",           ".x.batch",   "-x.batch",       "a b.batch",
+        "a~2.batch", "new\nline.batch", "\xff.batch", "\xc3\xa9.batch", ".batch",
+    };
+    size_t rows = 0;
+    for (size_t i = 0; i < COUNT_OF(bad_names); i++) {
+        char path[128];
+        (void)snprintf(path, sizeof(path), "in/new/%s", bad_names[i]);
+        put_batch(path);
+    }
+    put_text("in/new/file.batch", "");
+    ensure(symlink(at("outside"), at("in/new/link.batch")) == 0);
+    ensure(mkfifo(at("in/new/fifo.batch"), 0600) == 0);
+    put_batch("in/new/open.batch");
+    ensure(chmod(at("in/new/open.batch"), 0777) == 0);
+    put_batch("in/new/reserved.batch");
+    put_text("in/new/reserved.batch/results.ndjson", "");
+    put_batch("in/new/trap.batch");
+    put_text("in/new/trap.batch/.summary.json.tmp", "");
+
+    CU_ASSERT_EQUAL(spool_list_new(&spool, wall_s(NOW), &names), 0);
+    CU_ASSERT_EQUAL(names.count, COUNT_OF(bad_names) + 6);
+    for (uint32_t i = 0; i < names.count; i++, rows++) {
+        char directory[SPOOL_DIRECTORY_MAX + 1];
+        problem.text[0] = '\0';
+        int result = spool_claim(&spool, names.names[i], wall_s(NOW), directory, &problem);
+        CHECK_ROW(i, result == -EINVAL);
+        CHECK_ROW(i, strncmp(problem.text, "in/new/", 7) == 0);
+        CHECK_ROW(i, strchr(problem.text, '\n') == NULL);
+    }
+    CU_ASSERT_EQUAL(names_count("in/new"), 0);
+    CU_ASSERT_EQUAL(names_count("active"), 0);
+    CU_ASSERT_EQUAL(names_count("badmail"), 2 * rows);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text_of("badmail/link.batch.bad.reason"), "a link"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text_of("badmail/fifo.batch.bad.reason"), "not a directory"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text_of("badmail/open.batch.bad.reason"), "chmod o-w"));
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(text_of("badmail/reserved.batch.bad.reason"), "results.ndjson: a name that"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text_of("badmail/new_line.batch.bad.reason"), "new\\x0aline"));
+    CU_ASSERT(exists("badmail/x.bad"));
+    end();
+}
+
+static void test_owner(void)
+{
+    begin();
+    uint32_t uids[] = {(uint32_t)getuid() + 1, (uint32_t)getuid() + 2};
+    char directory[SPOOL_DIRECTORY_MAX + 1];
+    spool.config.owner_uids = uids;
+    spool.config.owner_uids_count = COUNT_OF(uids);
+    put_batch("in/new/a.batch");
+    CU_ASSERT_EQUAL(spool_claim(&spool, "a.batch", wall_s(NOW), directory, &problem), -EINVAL);
+    CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "who may not submit"));
+    uids[1] = (uint32_t)getuid();
+    put_batch("in/new/a.batch");
+    CU_ASSERT_EQUAL(spool_claim(&spool, "a.batch", wall_s(NOW), directory, &problem), 0);
+    end();
+}
+
+/* What cannot even be moved away is told once, then passed over for a while. */
+static void test_mute(void)
+{
+    begin();
+    char directory[SPOOL_DIRECTORY_MAX + 1];
+    put_batch("in/new/a.batch");
+    put_batch("in/new/a b.batch");
+    check.failing = DISK_RENAME;
+    check.error = -EACCES;
+    CU_ASSERT_EQUAL(spool_claim(&spool, "a.batch", wall_s(NOW), directory, &problem), -EACCES);
+    CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "check group and mode"));
+    CU_ASSERT_EQUAL(spool_claim(&spool, "a b.batch", wall_s(NOW), directory, &problem), -EINVAL);
+    check.failing = -1;
+    CU_ASSERT_EQUAL(spool_list_new(&spool, wall_s(NOW + SPOOL_MUTE_S - 1), &names), 0);
+    CU_ASSERT_EQUAL(names.count, 0);
+    CU_ASSERT_EQUAL(spool_list_new(&spool, wall_s(NOW + SPOOL_MUTE_S), &names), 0);
+    CU_ASSERT_EQUAL(names.count, 2);
+    end();
+}
+
+/* More names than a listing holds: they come in turn, none is lost. */
+static void test_many_names(void)
+{
+    enum { BATCHES = 700 };
+    begin();
+    for (int i = 0; i < BATCHES; i++) {
+        char path[64];
+        (void)snprintf(path, sizeof(path), "in/new/b%d.batch", i);
+        make_directory(path);
+    }
+    uint32_t claimed = 0;
+    do {
+        CU_ASSERT_EQUAL_FATAL(spool_list_new(&spool, wall_s(NOW), &names), 0);
+        CU_ASSERT_EQUAL(names.count + names.left_count, BATCHES - claimed);
+        for (uint32_t i = 0; i < names.count; i++) {
+            char directory[SPOOL_DIRECTORY_MAX + 1];
+            claimed += spool_claim(&spool, names.names[i], wall_s(NOW), directory, &problem) == 0;
+        }
+    } while (names.count > 0);
+    CU_ASSERT_EQUAL(claimed, BATCHES);
+    char after[SPOOL_NAME_MAX + 1] = "";
+    uint32_t seen = 0;
+    for (int result = -E2BIG; result == -E2BIG;) {
+        result = spool_list_active(&spool, after, &names);
+        CU_ASSERT(strcmp(names.names[0], after) > 0);
+        seen += names.count;
+        memcpy(after, names.names[names.count - 1], sizeof(after));
+    }
+    CU_ASSERT_EQUAL(seen, BATCHES);
+    end();
+}
+
+/* Stopped after any number of operations the batch is in one place, whole, and the claim can be
+ * done again. */
+static void test_claim_after_any_stop(void)
+{
+    bool is_done = false;
+    for (int64_t left = 0; !is_done; left++) {
+        begin();
+        char directory[SPOOL_DIRECTORY_MAX + 1];
+        put_batch("in/new/a.batch");
+        check.left = left;
+        is_done = spool_claim(&spool, "a.batch", wall_s(NOW), directory, &problem) == 0;
+        check.left = -1;
+        bool is_new = exists("in/new/a.batch/batch.json");
+        bool is_active = exists("active/a.batch/batch.json");
+        CHECK_ROW((size_t)left, is_new != is_active);
+        CHECK_ROW((size_t)left, !is_done || is_active);
+        CHECK_ROW((size_t)left,
+                  !is_new || spool_claim(&spool, "a.batch", wall_s(NOW), directory, &problem) == 0);
+        CHECK_ROW((size_t)left, exists("active/a.batch/batch.json"));
+        CHECK_ROW((size_t)left, names_count("badmail") == 0);
+        end();
+        ensure(left < 100);
+    }
+}
+
+/* A file of a batch is opened only when it is what it should be (conformance.md 4). */
+static void test_file_checks(void)
+{
+    begin();
+    put_batch("active/a.batch");
+    int batch_fd = spool_batch_open(&spool, "a.batch");
+    CU_ASSERT_FATAL(batch_fd >= 0);
+    struct spool_file file;
+    put_text("active/a.batch/good", "12345");
+    CU_ASSERT_EQUAL(spool_file_open(&spool, batch_fd, "good", 5, &file, &problem), 0);
+    CU_ASSERT_EQUAL(file.stat.size, 5);
+    CU_ASSERT_EQUAL(spool_file_check(&spool, &file), 0);
+    spool_file_close(&spool, &file);
+    spool_file_close(&spool, &file);
+
+    put_text("active/a.batch/open", "");
+    ensure(chmod(at("active/a.batch/open"), 0666) == 0);
+    ensure(link(at("active/a.batch/batch.json"), at("active/a.batch/linked")) == 0);
+    ensure(symlink("good", at("active/a.batch/link")) == 0);
+    ensure(symlink("/etc/passwd", at("active/a.batch/outside")) == 0);
+    ensure(symlink("..", at("active/a.batch/up")) == 0);
+    ensure(mkfifo(at("active/a.batch/fifo"), 0600) == 0);
+    make_directory("active/a.batch/directory");
+    put_text("active/a.batch/sparse", "");
+    ensure(truncate(at("active/a.batch/sparse"), INT64_C(1) << 40) == 0);
+    static const struct {
+        const char *name, *words;
+    } rows[] = {
+        {"missing", "missing: is not there"},
+        {"open", "open: anybody may write to it: chmod o-w"},
+        {"linked", "linked: has 2 links: copy the file"},
+        {"link", "link: is a link"},
+        {"outside", "outside: is a link"},
+        {"up/a.batch/good", "is a link"},
+        {"../../in", "is on another file system"},
+        {"fifo", "fifo: not a regular file"},
+        {"directory", "directory: not a regular file"},
+        {"sparse", "sparse: 1099511627776 bytes, at most 1000000"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        problem.text[0] = '\0';
+        int result = spool_file_open(&spool, batch_fd, rows[i].name, 1000000, &file, &problem);
+        bool is_right = result == -EINVAL && strstr(problem.text, rows[i].words) != NULL;
+        if (!is_right) {
+            printf("row %zu: %d %s\n", i, result, problem.text);
+        }
+        CHECK_ROW(i, is_right);
+    }
+    if (getuid() == 0 && mknod(at("active/a.batch/device"), S_IFCHR | 0600, makedev(1, 3)) == 0) {
+        CU_ASSERT_EQUAL(spool_file_open(&spool, batch_fd, "device", 1, &file, &problem), -EINVAL);
+    }
+    /* The disk's failures are not the input's. */
+    check.failing = DISK_OPEN;
+    check.error = -EMFILE;
+    CU_ASSERT_EQUAL(spool_file_open(&spool, batch_fd, "good", 5, &file, &problem), -EMFILE);
+    check.failing = -1;
+    disk_close(&check.disk, batch_fd);
+    end();
+}
+
+static void test_file_read_and_change(void)
+{
+    begin();
+    put_batch("active/a.batch");
+    put_text("active/a.batch/x", "hello");
+    int batch_fd = spool_batch_open(&spool, "a.batch");
+    char content[16];
+    struct writer writer = writer_of(content, sizeof(content));
+    CU_ASSERT_EQUAL(spool_file_read(&spool, batch_fd, "x", 10, &writer, &problem), 0);
+    CU_ASSERT(span_equal(writer_span(&writer), SPAN("hello")));
+    CU_ASSERT_EQUAL(spool_file_read(&spool, batch_fd, "x", 4, &writer, &problem), -EINVAL);
+
+    /* Its owner still has it open and writes. */
+    struct spool_file file;
+    CU_ASSERT_EQUAL(spool_file_open(&spool, batch_fd, "x", 100, &file, &problem), 0);
+    put_text("active/a.batch/x", "hello, later");
+    CU_ASSERT_EQUAL(spool_file_check(&spool, &file), -ESTALE);
+    spool_file_close(&spool, &file);
+    disk_close(&check.disk, batch_fd);
+    end();
+}
+
+static void test_stream(void)
+{
+    begin();
+    make_directory("active/a.batch");
+    int batch_fd = spool_batch_open(&spool, "a.batch");
+    static struct spool_stream stream;
+    struct manifest bsmtp = {.kind = MANIFEST_BSMTP};
+    char list_name[] = "list.csv";
+    struct manifest merge = {.kind = MANIFEST_MERGE, .recipients = list_name};
+    CU_ASSERT_EQUAL(spool_stream_open(&spool, batch_fd, &bsmtp, &stream, &problem), -EINVAL);
+    CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "no file messages-*.bsmtp"));
+    CU_ASSERT_EQUAL(spool_stream_open(&spool, batch_fd, &merge, &stream, &problem), -EINVAL);
+    CU_ASSERT_STRING_EQUAL(problem.text, "list.csv: is not there");
+
+    put_text("active/a.batch/list.csv", "to\n");
+    CU_ASSERT_EQUAL(spool_stream_open(&spool, batch_fd, &merge, &stream, &problem), 0);
+    CU_ASSERT_EQUAL(stream.size, 3);
+    CU_ASSERT_STRING_EQUAL(spool_stream_find(&stream, 2)->name, "list.csv");
+    spool_stream_close(&spool, &stream);
+
+    /* In the order of their names; an empty file has no byte of the stream. */
+    put_text("active/a.batch/messages-b.bsmtp", "22");
+    put_text("active/a.batch/messages-c.bsmtp", "");
+    put_text("active/a.batch/messages-d.bsmtp", "4");
+    put_text("active/a.batch/messages-a.bsmtp", "111");
+    put_text("active/a.batch/messages-e.txt", "other");
+    CU_ASSERT_EQUAL(spool_stream_open(&spool, batch_fd, &bsmtp, &stream, &problem), 0);
+    CU_ASSERT_EQUAL(stream.size, 6);
+    CU_ASSERT_EQUAL(stream.files_count, 4);
+    static const char want[] = "aaabbd";
+    for (uint64_t offset = 0; offset < stream.size; offset++) {
+        const struct spool_stream_file *file = spool_stream_find(&stream, offset);
+        CHECK_ROW(offset, file->name[sizeof("messages-") - 1] == want[offset]);
+        CHECK_ROW(offset, file->start <= offset);
+    }
+    spool_stream_close(&spool, &stream);
+    for (int i = 0; i < SPOOL_STREAM_FILES_MAX; i++) {
+        char path[64];
+        (void)snprintf(path, sizeof(path), "active/a.batch/messages-%d.bsmtp", i);
+        put_text(path, "x");
+    }
+    CU_ASSERT_EQUAL(spool_stream_open(&spool, batch_fd, &bsmtp, &stream, &problem), -EINVAL);
+    CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "more than 64 files"));
+    disk_close(&check.disk, batch_fd);
+    end();
+}
+
+static void test_rejects(void)
+{
+    static struct spool_rejects rejects;
+    begin();
+    make_directory("active/a.batch");
+    int batch_fd = spool_batch_open(&spool, "a.batch");
+    CU_ASSERT_EQUAL(spool_rejects_open(&spool, batch_fd, &rejects), 0);
+    struct spool_reject reject = {.file = SPAN("recipients.csv"),
+                                  .line = 7,
+                                  .reason = SPAN("no address"),
+                                  .remedy = SPAN(""),
+                                  .record = SPAN("a\"b\xff\n")};
+    spool_rejects_add(&rejects, &reject);
+    CU_ASSERT_EQUAL(spool_rejects_sync(&rejects), 0);
+    CU_ASSERT_STRING_EQUAL(text_of("active/a.batch/rejects.ndjson"),
+                           "{\"file\":\"recipients.csv\",\"line\":7,\"reason\":\"no address\","
+                           "\"record\":\"a\\\"b\xef\xbf\xbd\\n\"}\n");
+    spool_rejects_close(&rejects);
+
+    /* A new scan begins anew; long records are clipped; more than a buffer of lines arrives. */
+    enum { LINES = 1000 };
+    char record[2000];
+    memset(record, '\x01', sizeof(record));
+    CU_ASSERT_EQUAL(spool_rejects_open(&spool, batch_fd, &rejects), 0);
+    reject.remedy = SPAN("write it");
+    reject.record = span_of(record, sizeof(record));
+    for (int i = 0; i < LINES; i++) {
+        spool_rejects_add(&rejects, &reject);
+    }
+    CU_ASSERT_EQUAL(spool_rejects_sync(&rejects), 0);
+    CU_ASSERT_EQUAL(rejects.count, LINES);
+    spool_rejects_close(&rejects);
+    struct stat stat;
+    ensure(lstat(at("active/a.batch/rejects.ndjson"), &stat) == 0);
+    const char *text = text_of("active/a.batch/rejects.ndjson");
+    size_t line_size = strcspn(text, "\n") + 1;
+    CU_ASSERT_EQUAL((size_t)stat.st_size, line_size * LINES);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "\"remedy\":\"write it\""));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "\\u0001\",\"is_clipped\":true}\n"));
+
+    /* A full disk sticks, and is told by sync. */
+    CU_ASSERT_EQUAL(spool_rejects_open(&spool, batch_fd, &rejects), 0);
+    check.failing = DISK_WRITE;
+    check.error = -ENOSPC;
+    for (int i = 0; i < LINES; i++) {
+        spool_rejects_add(&rejects, &reject);
+    }
+    check.failing = -1;
+    CU_ASSERT_EQUAL(spool_rejects_sync(&rejects), -ENOSPC);
+    spool_rejects_close(&rejects);
+    spool_rejects_close(&rejects);
+    disk_close(&check.disk, batch_fd);
+    end();
+}
+
+static const struct spool_progress SUMMARY = {.id = "a",
+                                              .state = "done",
+                                              .at = {.ns = NOW * NS_PER_S},
+                                              .records = 10,
+                                              .accepted = 9,
+                                              .rejected = 1,
+                                              .delivered = 7,
+                                              .bounced = 2,
+                                              .rate_1m = 12.34,
+                                              .eta_s = -1};
+
+static void test_progress(void)
+{
+    begin();
+    make_directory("active/a.batch");
+    int batch_fd = spool_batch_open(&spool, "a.batch");
+    struct spool_progress progress = SUMMARY;
+    progress.state = "active";
+    progress.in_flight = 3;
+    progress.eta_s = 60;
+    progress.extra = SPAN(",\"by_provider\":{}");
+    CU_ASSERT_EQUAL(spool_write_progress(&spool, batch_fd, &progress), 0);
+    CU_ASSERT_STRING_EQUAL(
+        text_of("active/a.batch/progress.json"),
+        "{\"v\":1,\"id\":\"a\",\"state\":\"active\",\"at\":\"2026-12-01T08:00:00.000Z\","
+        "\"total\":10,\"accepted\":9,\"rejected\":1,\"pending\":0,\"in_flight\":3,\"deferred\":0,"
+        "\"delivered\":7,\"bounced\":2,\"expired\":0,\"cancelled\":0,\"possible_duplicates\":0,"
+        "\"rate_1m\":12.3,\"eta_s\":60,\"by_provider\":{}}\n");
+    /* What is too much is left out, the rest stays JSON. */
+    static char much[128 * 1024];
+    memset(much, 'x', sizeof(much));
+    progress.extra = span_of(much, sizeof(much));
+    CU_ASSERT_EQUAL(spool_write_progress(&spool, batch_fd, &progress), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text_of("active/a.batch/progress.json"), "\"eta_s\":60}\n"));
+    disk_close(&check.disk, batch_fd);
+    end();
+}
+
+static void test_finish(void)
+{
+    begin();
+    char path[SPOOL_PATH_MAX];
+    put_batch("active/a.batch");
+    CU_ASSERT_EQUAL(
+        spool_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN(""), wall_s(NOW), path), 0);
+    CU_ASSERT_STRING_EQUAL(path, "done/2026-12-01/a.batch");
+    CU_ASSERT(exists("done/2026-12-01/a.batch/messages-0.bsmtp"));
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(text_of("done/2026-12-01/a.batch/summary.json"), "\"eta_s\":null}"));
+    CU_ASSERT(!exists("done/2026-12-01/a.batch/reason.txt"));
+    CU_ASSERT_EQUAL(
+        spool_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN(""), wall_s(NOW), path),
+        -ENOENT);
+    put_batch("active/a.batch");
+    CU_ASSERT_EQUAL(
+        spool_finish(&spool, "a.batch", SPOOL_END_DONE, NULL, SPAN(""), wall_s(NOW), path), 0);
+    CU_ASSERT_STRING_EQUAL(path, "done/2026-12-01/a~2.batch");
+    put_batch("active/a.batch");
+    CU_ASSERT_EQUAL(spool_finish(&spool, "a.batch", SPOOL_END_FAILED, NULL, SPAN("no sender\n"),
+                                 wall_s(NOW + 86400), path),
+                    0);
+    CU_ASSERT_STRING_EQUAL(path, "failed/2026-12-02/a.batch");
+    CU_ASSERT_STRING_EQUAL(text_of("failed/2026-12-02/a.batch/reason.txt"), "no sender\n");
+    put_batch("active/a.batch");
+    CU_ASSERT_EQUAL(spool_finish(&spool, "a.batch", SPOOL_END_HELD, &SUMMARY,
+                                 SPAN("2 % rejected\n"), wall_s(NOW), NULL),
+                    0);
+    CU_ASSERT(exists("hold/a.batch/reason.txt"));
+    CU_ASSERT_EQUAL(names_count("active"), 0);
+    CHECK_PANICS(
+        CU_ASSERT(spool_finish(&spool, "a", SPOOL_END_DONE, NULL, SPAN(""), wall_s(NOW), NULL)));
+    end();
+}
+
+/* Stopped after any number of operations: the batch is in active/ or in done/, never in both or
+ * nowhere; in done/ it has its summary; and finishing again finishes. */
+static void test_finish_after_any_stop(void)
+{
+    bool is_done = false;
+    for (int64_t left = 0; !is_done; left++) {
+        begin();
+        put_batch("active/a.batch");
+        check.left = left;
+        is_done = spool_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN("x"), wall_s(NOW),
+                               NULL) == 0;
+        check.left = -1;
+        bool is_active = exists("active/a.batch/batch.json");
+        bool is_there = exists("done/2026-12-01/a.batch/batch.json");
+        CHECK_ROW((size_t)left, is_active != is_there);
+        CHECK_ROW((size_t)left, !is_done || is_there);
+        CHECK_ROW((size_t)left, !is_there || exists("done/2026-12-01/a.batch/summary.json"));
+        CHECK_ROW((size_t)left, !is_there || exists("done/2026-12-01/a.batch/reason.txt"));
+        CHECK_ROW((size_t)left,
+                  !is_active || spool_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN("x"),
+                                             wall_s(NOW), NULL) == 0);
+        CHECK_ROW((size_t)left, exists("done/2026-12-01/a.batch/summary.json"));
+        end();
+        ensure(left < 200);
+    }
+}
+
+static void test_orders(void)
+{
+    begin();
+    static struct spool_orders orders;
+    put_text("in/ctl/spring-07.pause", "");
+    put_text("in/ctl/a.b.c.cancel", "ignored text");
+    put_text("in/ctl/.spring-07.resume", "");
+    put_text("in/ctl/spring-07.priority=8", "");
+    put_text("in/ctl/spring-07", "");
+    put_text("in/ctl/new\nline.pause", "");
+    ensure(symlink("/etc/passwd", at("in/ctl/x.pause")) == 0);
+    make_directory("in/ctl/y.pause");
+    CU_ASSERT_EQUAL(spool_list_orders(&spool, wall_s(NOW), &orders), 0);
+    CU_ASSERT_EQUAL_FATAL(orders.count, 2);
+    CU_ASSERT_EQUAL(orders.unknown_count, 5);
+    CU_ASSERT_PTR_NOT_NULL(strstr(orders.unknown.text, "not an order: create an empty file"));
+    CU_ASSERT_EQUAL(names_count("in/ctl"), 3);
+    CU_ASSERT_EQUAL(names_count("badmail"), 10);
+    for (uint32_t i = 0; i < orders.count; i++) {
+        bool is_pause = orders.orders[i].verb == SPOOL_PAUSE;
+        CU_ASSERT_STRING_EQUAL(orders.orders[i].id, is_pause ? "spring-07" : "a.b.c");
+        CU_ASSERT(is_pause || orders.orders[i].verb == SPOOL_CANCEL);
+        CU_ASSERT_EQUAL(spool_order_remove(&spool, &orders.orders[i]), 0);
+        CU_ASSERT_EQUAL(spool_order_remove(&spool, &orders.orders[i]), 0);
+    }
+    CU_ASSERT_EQUAL(names_count("in/ctl"), 1);
+    end();
+}
+
+static void test_orders_are_kept(void)
+{
+    begin();
+    enum spool_verb verb;
+    make_directory("active/a.batch");
+    int batch_fd = spool_batch_open(&spool, "a.batch");
+    static const enum spool_verb verbs[] = {SPOOL_RESUME, SPOOL_PAUSE, SPOOL_CANCEL, SPOOL_PAUSE,
+                                            SPOOL_RESUME};
+    for (size_t i = 0; i < COUNT_OF(verbs); i++) {
+        CU_ASSERT_EQUAL(spool_order_keep(&spool, batch_fd, verbs[i]), 0);
+        CU_ASSERT_EQUAL(spool_order_kept(&spool, batch_fd, &verb), 0);
+        CHECK_ROW(i, verb == verbs[i]);
+    }
+    put_text("active/a.batch/order", "dance");
+    CU_ASSERT_EQUAL(spool_order_kept(&spool, batch_fd, &verb), -EINVAL);
+    disk_close(&check.disk, batch_fd);
+    end();
+}
+
+static void test_sweep_tmp(void)
+{
+    begin();
+    make_directory("in/tmp/fresh");
+    make_directory("in/tmp/stale");
+    put_text("in/tmp/stale/message.eml", "x");
+    struct timespec old[2] = {{.tv_sec = NOW - 100000}, {.tv_sec = NOW - 100000}};
+    struct timespec now[2] = {{.tv_sec = NOW - 10}, {.tv_sec = NOW - 10}};
+    ensure(utimensat(AT_FDCWD, at("in/tmp/stale"), old, 0) == 0);
+    ensure(utimensat(AT_FDCWD, at("in/tmp/fresh"), now, 0) == 0);
+    CU_ASSERT_EQUAL(spool_sweep_tmp(&spool, wall_s(NOW)), 1);
+    CU_ASSERT_EQUAL(spool_sweep_tmp(&spool, wall_s(NOW)), 0);
+    CU_ASSERT(exists("in/tmp/fresh"));
+    CU_ASSERT(exists("badmail/stale.bad/message.eml"));
+    end();
+}
+
+SUITE(spool, test_layout_and_lock, test_open_after_any_stop, test_claim, test_claim_refuses,
+      test_owner, test_mute, test_many_names, test_claim_after_any_stop, test_file_checks,
+      test_file_read_and_change, test_stream, test_rejects, test_progress, test_finish,
+      test_finish_after_any_stop, test_orders, test_orders_are_kept, test_sweep_tmp)

@@ -119,10 +119,10 @@ static enum mime_encoding encoding_of(const struct mime *mime, GMimeObject *obje
 }
 
 /* RFC 2045 5.2: no type, or one that is none, is text/plain. */
-static const char *type_value(GMimeObject *object)
+static bool type_is_named(GMimeObject *object)
 {
     const char *value = g_mime_object_get_header(object, "Content-Type");
-    return value != NULL && strchr(value, '/') != NULL ? value : "text/plain";
+    return value != NULL && strchr(value, '/') != NULL;
 }
 
 static void type_read(GMimeObject *object, struct mime_part *part)
@@ -131,8 +131,7 @@ static void type_read(GMimeObject *object, struct mime_part *part)
     if (type == NULL) {
         return;
     }
-    part->is_text = g_mime_content_type_is_type(type, "text", "*") ||
-                    strcmp(type_value(object), "text/plain") == 0;
+    part->is_text = g_mime_content_type_is_type(type, "text", "*") || !type_is_named(object);
     part->is_html = g_mime_content_type_is_type(type, "text", "html");
     const char *charset = g_mime_content_type_get_parameter(type, "charset");
     for (size_t i = 0; charset != NULL && charset[i] != '\0' && i < MIME_CHARSET_MAX; i++) {
@@ -303,11 +302,27 @@ static char *type_field_wire(struct span value, size_t *ret_size)
     return field;
 }
 
+static GMimeContentType *type_copy(GMimeObject *object)
+{
+    GMimeContentType *own = g_mime_object_get_content_type(object);
+    if (own == NULL || !type_is_named(object)) {
+        return g_mime_content_type_new("text", "plain");
+    }
+    GMimeContentType *copy = g_mime_content_type_new(g_mime_content_type_get_media_type(own),
+                                                     g_mime_content_type_get_media_subtype(own));
+    GMimeParamList *params = g_mime_content_type_get_parameters(own);
+    for (int i = 0; i < g_mime_param_list_length(params); i++) {
+        GMimeParam *param = g_mime_param_list_get_parameter_at(params, i);
+        g_mime_content_type_set_parameter(copy, g_mime_param_get_name(param),
+                                          g_mime_param_get_value(param));
+    }
+    return copy;
+}
+
 char *mime_type_field_utf8(const struct mime *mime, uint32_t index, size_t *ret_size)
 {
     ensure(index < mime->leaves_count);
-    GMimeObject *object = mime->leaves[index].object;
-    GMimeContentType *type = g_mime_content_type_parse(NULL, type_value(object));
+    GMimeContentType *type = type_copy(mime->leaves[index].object);
     g_mime_content_type_set_parameter(type, "charset", "utf-8");
     char *encoded = g_mime_content_type_encode(type, NULL);
     g_object_unref(type);

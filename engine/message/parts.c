@@ -132,8 +132,9 @@ static int edit_type(struct parts *parts, struct builder *builder, const struct 
     if (keep(builder, field, size, &edit->switched) != 0) {
         return -EINVAL;
     }
-    edit->normal =
-        plan->group.encoding == SEGMENT_7BIT ? field_of(builder, part->type_field) : edit->switched;
+    struct span own = field_of(builder, part->type_field);
+    bool is_kept = plan->group.encoding == SEGMENT_7BIT && text_is_ascii(own);
+    edit->normal = is_kept ? own : edit->switched;
     return 0;
 }
 

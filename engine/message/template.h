@@ -4,22 +4,36 @@
  * by all workers.
  *
  * The MIME tree is parsed once (GMime); text parts and header values are decoded, so that a
- * placeholder split by an encoding is found; each is compiled into segments. Segments without
- * placeholders are encoded once, at compile time, in wire form (CRLF).
+ * placeholder split by an encoding is found; each is compiled into segments. What does not depend
+ * on the recipient is written once, at compile time, in wire form (CRLF). All bytes outside of
+ * placeholders stay as they are in the file, but for what follows. A compilation allocates and is
+ * for one actor at a time; check and render may run on any actor, render never allocates.
  *
- * Syntax (merge kind; the full language comes later): {{name}} escaped for where it stands (HTML in
- * text/html, none in text/plain, RFC 2047 in headers when needed), {{{name}}} or {{&name}} raw,
- * {{name|default text}}. Names: [A-Za-z0-9_][A-Za-z0-9_.-]*, at most 64 bytes. Set by the engine:
- * _to, _id, _batch, _vid (token of the recipient for VERP). A literal "{{" is written {{{{.
+ * Syntax: docs/formats/TEMPLATE.md. {{name}} escaped for where it stands (HTML in text/html, none
+ * in other text, RFC 2047 or quotes in headers when needed), {{{name}}} or {{&name}} raw,
+ * {{name|default}}: for a value that is missing or empty, written as it stands, not escaped for
+ * HTML. Names: [A-Za-z0-9_][A-Za-z0-9_.-]*, at most 64 bytes. A literal "{{" is written {{{{.
+ * {{_vid}} is the recipient's ordinal in decimal; it needs no value and is no variable of the list
+ * below. All other names are ordinary here, also _to, _id, _batch.
  *
  * Header safety: a value with CR, LF or NUL never enters a header (render fails for that recipient:
- * bad input, conformance 4). Headers removed: Bcc, Return-Path, Content-Length, X-Sender,
- * X-Receiver, X-Ramjet-*. Added when missing: Date (the batch's accept time), Message-ID
- * (<batch-id.ordinal@domain of From>, so that every repeat carries the same, LAW 6), MIME-Version
- * with MIME content. From must be there, once. Lines over 998 octets, bare CR, NUL, lone LF in a
- * CRLF file: a problem that names the line. A file with LF line ends throughout is fine.
+ * bad input, conformance 4). Headers removed: Bcc, Resent-Bcc, Return-Path, Content-Length,
+ * X-Sender, X-Receiver, X-Ramjet-*. Added when missing, behind the others: Date (the batch's accept
+ * time), Message-ID (<batch-id.ordinal@domain of From>, so that every repeat carries the same, LAW
+ * 6), MIME-Version with MIME content, and the blank line behind the header. From must be there,
+ * once, and so must the other fields that RFC 5322 3.6 allows once be at most. Lines over 998
+ * octets, bare CR, NUL, lone LF in a CRLF file: a problem that names the line. A file with LF line
+ * ends throughout is fine. Raw UTF-8 in a header becomes encoded words where these can stand.
  *
- * Bounds: message size limit by options; TEMPLATE_VARS_MAX names; TEMPLATE_SEGMENTS_MAX.
+ * Bodies: line ends in a value become CRLF. A 7bit or 8bit part is sent as quoted-printable for one
+ * recipient when the values leave no other way: 8-bit text in a 7bit part, a line over 998 octets,
+ * a line that could be a delimiter of the multipart around it. A part with placeholders in another
+ * charset than UTF-8 becomes UTF-8. Attachments, attached messages, signed and encrypted parts have
+ * no placeholders: their bytes stay.
+ *
+ * Bounds: message size by the options (file and rendered message); TEMPLATE_VARS_MAX names;
+ * TEMPLATE_SEGMENTS_MAX; 64 parts with placeholders or 8-bit text; a header of 1 MB. A bug: values
+ * for fewer variables than the template has, render for a line template and the reverse.
  */
 #pragma once
 
@@ -39,7 +53,7 @@ struct template_problem {
 struct template_options {
     struct span batch_id;
     struct wall_time date;
-    uint64_t size_max;
+    uint64_t size_max; /* 0 = none */
 };
 
 struct template;
@@ -51,8 +65,8 @@ struct template *template_compile(struct span eml, const struct template_options
 struct template *template_compile_line(struct span line, struct template_problem *ret_problem);
 void template_destroy(struct template *template); /* NULL-safe */
 
-/* True when every recipient gets the same bytes: no placeholder, and Message-ID given in the file
- * (else one for the batch is set: constant). */
+/* True when every recipient gets the same bytes: there is no placeholder. A Message-ID that the
+ * file lacks is then one for the batch. */
 bool template_is_constant(const struct template *template);
 uint32_t template_vars_count(const struct template *template);
 struct span template_var_name(const struct template *template, uint32_t index);
@@ -68,14 +82,17 @@ struct render_input {
     const struct span *values;
     uint32_t ordinal;
     enum template_missing missing;
-    bool is_7bit; /* for a server without 8BITMIME: 8-bit parts go as quoted-printable, or the
-                     render fails */
+    bool is_7bit; /* for a server without 8BITMIME: 8-bit parts as quoted-printable, else -EINVAL */
 };
 
-/* Pieces in order make the message in wire form before dot-stuffing: CRLF line ends, ends in CRLF.
- * A piece points into the template (valid while it lives) or into the scratch memory. */
+/*
+ * Pieces in order make the message in wire form before dot-stuffing: CRLF line ends, ends in CRLF.
+ * A piece points into the template (valid while it lives) or into the scratch memory. Scratch that
+ * always suffices: four times the file, and eight times the values, each as often as it is used;
+ * usually it takes the size of the header. The other fields are set on success only.
+ */
 struct render_output {
-    struct writer scratch; /* in: memory of the caller */
+    struct writer scratch; /* memory of the caller, used from `at` on */
     struct span pieces[TEMPLATE_PIECES_MAX];
     uint32_t pieces_count; /* too many segments: neighbours are joined in scratch */
     uint64_t size;         /* octets in all */

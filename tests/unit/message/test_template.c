@@ -86,6 +86,9 @@ static const struct {
     {HEAD "Content-Type: text/plain;\n format=flowed; charset=iso-8859-1\n\n{{name}}\n", ANN, 0,
      HEAD "Content-Type: text/plain;\n format=flowed; charset=iso-8859-1\n\nAnn\n"},
 
+    {HEAD "Content-Type: text/plain; name=\"\xc3\xa4\"\n\n{{name}}\n", ANN, FIXTURE_7BIT,
+     HEAD "Content-Type: text/plain; name*=iso-8859-1''%E4; charset=utf-8\n\nAnn\n"},
+
     /* 8bit parts. */
     {HEAD UTF8 BIT8 "\n\xc3\xa4 {{name}}\n", JOERG, 0, HEAD UTF8 BIT8 "\n\xc3\xa4 J\xc3\xb6rg\n"},
     {HEAD PLAIN BIT8 "\nx {{name}}\n", JOERG, 0, HEAD UTF8 BIT8 "\nx J\xc3\xb6rg\n"},
@@ -226,8 +229,7 @@ static const struct {
      {{0}},
      0,
      HEAD "Content-Type: multipart/mixed\n\n--b\n\nx\n"},
-    {HEAD "Content-Type: \xe2\x82\xac\n\n{{name}}\n", ANN, 0,
-     HEAD "Content-Type: \xe2\x82\xac\n\nAnn\n"},
+    {HEAD "Content-Type: \xe2\x82\xac\n\n{{name}}\n", ANN, 0, HEAD UTF8 "\nAnn\n"},
     {HEAD PLAIN "Content-Transfer-Encoding: x-odd\n\n{{name}}\n",
      {{0}},
      0,

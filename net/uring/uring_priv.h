@@ -39,7 +39,7 @@
 enum {
     URING_SQ_ENTRIES = 1024,
     URING_CQ_ENTRIES = 8192,
-    URING_EVENTS_BUDGET = 4096, /* completions told in one run_once */
+    URING_EVENTS_BUDGET = 256, /* completions told in one run_once */
     URING_TIMERS_BUDGET = 1024,
     URING_LISTENERS_MAX = 16, /* further net_listen: -ENOBUFS */
     URING_CONNS_MAX = 1 << 24,
@@ -256,6 +256,8 @@ int uring_listen(struct net_loop *loop, const struct net_addr *local, uint32_t b
 int uring_rx_stop(struct net_loop *loop, struct net_conn_id conn, bool is_stopped);
 /* Arms the receive when it is wanted and not armed. */
 void uring_rx_arm(struct uring *uring, struct uring_conn *conn);
+/* Cancels the receive that is on its way. */
+void uring_rx_cancel(struct uring *uring, struct uring_conn *conn);
 void uring_rx_on_recv(struct uring *uring, struct uring_conn *conn, int result, unsigned flags);
 void uring_rx_tell_held(struct uring *uring, struct uring_conn *conn);
 void uring_rx_drop_held(struct uring *uring, struct uring_conn *conn);

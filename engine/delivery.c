@@ -31,6 +31,9 @@ static void delivery_enter(struct delivery *delivery, enum delivery_stage stage)
     if (delivery->stage == DELIVERY_IDLE) {
         list_remove(&delivery->idle);
     }
+    if (stage == DELIVERY_ENDING && delivery->stage != DELIVERY_ENDING) {
+        lane->ending_count++;
+    }
     delivery->stage = stage;
     if (stage == DELIVERY_IDLE) {
         list_add_first(&lane->idle, &delivery->idle);
@@ -219,13 +222,18 @@ static void on_over(struct delivery *delivery, const struct smtp_event *event,
     delivery_enter(delivery, DELIVERY_ENDING);
 }
 
-static void on_ready(struct delivery *delivery)
+static void on_ready(struct delivery *delivery, struct mono_time now)
 {
     struct lane *lane = delivery->lane;
     if (!delivery->has_reached) {
         delivery->has_reached = true;
         lane->connecting_count--;
         site_reached_xcore(lane->site);
+    }
+    if (dispatch_is_session_spent(lane, delivery, now)) {
+        delivery_enter(delivery, DELIVERY_ENDING);
+        smtp_session_quit(&delivery->smtp, now);
+        return; /* who called pumps */
     }
     delivery_enter(delivery, DELIVERY_IDLE);
     lane_mark_dirty(lane);
@@ -236,7 +244,7 @@ static void on_smtp_event(struct delivery *delivery, const struct smtp_event *ev
 {
     switch (event->kind) {
     case SMTP_EVENT_READY:
-        on_ready(delivery);
+        on_ready(delivery, now);
         return;
     case SMTP_EVENT_BODY:
         delivery->is_body_due = true;
@@ -252,7 +260,7 @@ static void on_smtp_event(struct delivery *delivery, const struct smtp_event *ev
         delivery->is_ready_due = delivery->body_out > 0;
         if (!delivery->is_ready_due) {
             delivery_release_message(delivery);
-            on_ready(delivery);
+            on_ready(delivery, now);
         }
         return;
     case SMTP_EVENT_OVER:
@@ -371,6 +379,9 @@ static void delivery_end(struct delivery *delivery, struct mono_time now)
     if (!delivery->has_reached) {
         lane->connecting_count--;
     }
+    if (delivery->stage == DELIVERY_ENDING) {
+        lane->ending_count--;
+    }
     lane->sessions_count--;
     if (lane->sessions_count == 0) {
         site_hold_xcore(lane->site, worker->index, false);
@@ -417,7 +428,7 @@ static void on_txdone(struct delivery *delivery, size_t size, struct mono_time n
     if (delivery->body_out == 0 && delivery->is_ready_due) {
         delivery->is_ready_due = false;
         delivery_release_message(delivery);
-        on_ready(delivery);
+        on_ready(delivery, now);
     } else if (delivery->smtp.state == SMTP_STATE_BODY) {
         smtp_session_body_progress(&delivery->smtp, now);
     }

@@ -324,39 +324,45 @@ static bool begin_one(struct lane *lane, struct load *load, struct mono_time now
 /* What each lane of the site may hold when all want more; at least one. */
 static uint32_t share_of(const struct lane *lane)
 {
-    uint32_t lanes = atomic_load(&lane->site->lanes_count);
+    uint32_t lanes = site_lanes_xcore(lane->site);
     uint32_t max = lane->site->connections.max;
-    uint32_t share = lanes > 0 ? max / lanes : max;
-    return share > 0 ? share : 1;
+    return lanes > 1 ? (max + lanes - 1) / lanes : max;
 }
 
-/* A session too many while others wait for the same site, or one that is needed no more. */
-static bool is_share_exceeded(const struct lane *lane, const struct delivery *delivery)
+/* Beyond its share a lane takes only what leaves half a share free for one that begins later: they would have to be given up again. */
+static bool may_take_more(const struct lane *lane)
 {
-    struct limit *limit = &lane->site->connections;
-    if (!limit_is_wanted_xcore(limit)) {
-        return false;
-    }
-    if (lane->sessions_count > share_of(lane) || lane_backlog(lane) == 0) {
-        return true;
-    }
-    bool is_crowded = atomic_load(&lane->site->lanes_count) > limit->max;
-    return is_crowded && delivery->transactions_count >= TURN_MESSAGES;
+    uint32_t share = share_of(lane);
+    const struct limit *limit = &lane->site->connections;
+    return lane->sessions_count < share || limit_count_xcore(limit) + share / 2 < limit->max;
 }
 
-static void retire_sessions(struct lane *lane, struct mono_time now)
+/* More sessions than others that wait for the same site leave to this lane; those that end already will make room in a moment. */
+static bool is_share_exceeded(const struct lane *lane)
+{
+    uint32_t staying = lane->sessions_count - lane->ending_count;
+    return limit_is_wanted_xcore(&lane->site->connections) &&
+           (staying > share_of(lane) || lane_backlog(lane) == 0);
+}
+
+bool dispatch_is_session_spent(const struct lane *lane, const struct delivery *delivery,
+                               struct mono_time now)
 {
     const struct config_route *route = lane->site->route;
-    struct list *node = lane->idle.next;
-    while (node != &lane->idle) {
-        struct delivery *delivery = CONTAINER_OF(node, struct delivery, idle);
-        node = node->next;
-        int64_t age_ns = now.ns - delivery->opened.ns;
-        if (delivery->transactions_count >= route->connection_messages_max ||
-            age_ns > (int64_t)route->connection_age_max_s * NS_PER_S || is_draining(lane) ||
-            is_share_exceeded(lane, delivery)) {
-            delivery_quit(delivery, now);
-        }
+    const struct limit *limit = &lane->site->connections;
+    bool is_crowded = site_lanes_xcore(lane->site) > limit->max;
+    return delivery->transactions_count >= route->connection_messages_max ||
+           now.ns - delivery->opened.ns > (int64_t)route->connection_age_max_s * NS_PER_S ||
+           is_draining(lane) || is_share_exceeded(lane) ||
+           (is_crowded && delivery->transactions_count >= TURN_MESSAGES &&
+            limit_is_wanted_xcore(limit));
+}
+
+/* Idle sessions that nobody here needs while others wait; all of them when the engine stops. */
+static void retire_idle(struct lane *lane, struct mono_time now)
+{
+    while (!list_is_empty(&lane->idle) && (is_draining(lane) || is_share_exceeded(lane))) {
+        delivery_quit(CONTAINER_OF(lane->idle.next, struct delivery, idle), now);
     }
 }
 
@@ -447,7 +453,7 @@ static bool connect_one(struct lane *lane, struct mono_time now)
         }
         return false;
     }
-    if (!limits_take_or_wait(lane)) {
+    if (!may_take_more(lane) || !limits_take_or_wait(lane)) {
         return false;
     }
     if (delivery_open(lane, &host, now) != 0) {
@@ -478,6 +484,7 @@ static void connect_more(struct lane *lane, struct mono_time now)
 static void linger(struct lane *lane, struct mono_time now)
 {
     bool is_unused = lane_backlog(lane) == 0 && lane->sessions_count == 0;
+    lane_set_busy(lane, !is_unused);
     if (lane->site != NULL && is_unused && !timer_is_set(&lane->timer)) {
         timer_set(&lane->worker->timers, &lane->timer, mono_add_ms(now, LANE_LINGER_MS));
     }
@@ -486,7 +493,7 @@ static void linger(struct lane *lane, struct mono_time now)
 void dispatch_lane(struct lane *lane, struct mono_time now)
 {
     if (lane->site != NULL) {
-        retire_sessions(lane, now);
+        retire_idle(lane, now);
     }
     if (is_draining(lane)) {
         return;

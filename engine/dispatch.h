@@ -18,7 +18,12 @@
 
 enum { DISPATCH_STEP_MAX = 256, DISPATCH_CONNECTS_STEP_MAX = 64 };
 
+struct delivery;
+
 void dispatch_lane(struct lane *lane, struct mono_time now);
+/* Whether a session that has just become free is to end rather than to be used again: its messages, its age, others who wait. */
+bool dispatch_is_session_spent(const struct lane *lane, const struct delivery *delivery,
+                               struct mono_time now);
 /* A load has come back from intake. */
 void dispatch_on_load(struct worker *worker, struct load *load);
 /* An attempt of the load is over, or one was never made: gives the bytes back with the last one. */

@@ -64,9 +64,6 @@ struct lane *lane_obtain(struct worker *worker, struct site *site, uint32_t sour
     lane->hash_next = *slot;
     *slot = lane;
     list_add_last(&worker->lanes_all, &lane->link);
-    if (site != NULL) {
-        (void)atomic_fetch_add(&site->lanes_count, 1);
-    }
     return lane;
 }
 
@@ -87,9 +84,7 @@ void lane_retire(struct lane *lane)
     list_remove(&lane->dirty);
     timer_cancel(&worker->timers, &lane->timer);
     ready_deinit(&lane->ready);
-    if (lane->site != NULL) {
-        (void)atomic_fetch_sub(&lane->site->lanes_count, 1);
-    }
+    lane_set_busy(lane, false);
     slab_give(&worker->lanes, lane);
 }
 
@@ -110,8 +105,17 @@ uint64_t lane_backlog(const struct lane *lane)
     return lane->ready.count + lane->loading_count + lane->loaded_count;
 }
 
+void lane_set_busy(struct lane *lane, bool is_busy)
+{
+    if (lane->site != NULL && lane->is_busy != is_busy) {
+        lane->is_busy = is_busy;
+        site_count_lane_xcore(lane->site, is_busy);
+    }
+}
+
 void lane_push(struct lane *lane, struct recipient *recipient)
 {
+    lane_set_busy(lane, true);
     ready_push(&lane->ready, recipient, worker_batch(lane->worker, recipient));
     if (!list_is_linked(&lane->dirty)) {
         list_add_last(&lane->worker->lanes_dirty, &lane->dirty);

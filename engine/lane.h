@@ -60,7 +60,9 @@ struct lane {
     struct list sessions;    /* all */
     uint32_t sessions_count;
     uint32_t connecting_count; /* of them, not READY yet */
+    uint32_t ending_count;     /* of them, being closed */
     struct limit_waiter waiter;
+    bool is_busy;    /* it has recipients or sessions, and is counted by its site */
     bool is_waiting; /* the waiter is away */
     bool is_asked;   /* an MX query for `domain` is away */
     struct timer timer; /* rate, suspension, linger */
@@ -102,6 +104,7 @@ void lane_mark_dirty(struct lane *lane);
 /* Puts it on the list of those that wait for something of the worker's own (session, attempt, load). */
 void lane_mark_starved(struct lane *lane);
 void lane_push(struct lane *lane, struct recipient *recipient);
+void lane_set_busy(struct lane *lane, bool is_busy);
 enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct lane_host *ret_host);
 /* The host could not be used: left out for LANE_HOST_REST_MS; the verdict is kept as the lane's failure. */
 void lane_host_failed(struct lane *lane, const struct net_addr *addr,

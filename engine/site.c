@@ -256,3 +256,17 @@ uint32_t site_holder_xcore(const struct site *site, uint32_t worker)
     uint64_t holders = atomic_load(&site->holders) & ~(UINT64_C(1) << (worker % 64));
     return holders == 0 ? UINT32_MAX : (uint32_t)__builtin_ctzll(holders);
 }
+
+void site_count_lane_xcore(struct site *site, bool is_busy)
+{
+    if (is_busy) {
+        (void)atomic_fetch_add(&site->lanes_count, 1);
+    } else {
+        ensure(atomic_fetch_sub(&site->lanes_count, 1) > 0);
+    }
+}
+
+uint32_t site_lanes_xcore(const struct site *site)
+{
+    return atomic_load_explicit(&site->lanes_count, memory_order_relaxed);
+}

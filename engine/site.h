@@ -65,7 +65,7 @@ struct site {
     uint16_t name_size;
     char name[SITE_NAME_MAX + 1];
     struct limit connections;
-    _Atomic uint32_t lanes_count;       /* lanes of this site that have work or sessions, over all workers */
+    _Atomic uint32_t lanes_count; /* that have recipients or sessions, over all workers */
     _Atomic uint64_t holders;           /* bit per worker (modulo 64) that has a connection open */
     _Atomic int64_t arrival_ns;         /* GCRA: theoretical arrival time, monotonic */
     _Atomic int64_t suspended_until_ns; /* monotonic; 0 = not suspended */
@@ -96,5 +96,8 @@ void site_suspend_xcore(struct site *site, struct mono_time now, struct random *
 void site_reached_xcore(struct site *site);
 /* Marks that this worker has (no longer) a connection of the site. */
 void site_hold_xcore(struct site *site, uint32_t worker, bool is_holding);
+/* Counts a lane that gets busy, or is so no more; and tells how many are. */
+void site_count_lane_xcore(struct site *site, bool is_busy);
+uint32_t site_lanes_xcore(const struct site *site);
 /* A worker that has a connection of the site, other than `worker`; UINT32_MAX when none. */
 uint32_t site_holder_xcore(const struct site *site, uint32_t worker);

@@ -59,7 +59,8 @@ static int refuse(struct boot *boot, const char *what, int error)
     return error;
 }
 
-/* One turn after another; RCU is told after each that nothing of it is held, and nothing is held in sleep. */
+/* One turn after another; RCU is told after each that nothing of it is held, and nothing is held in
+ * sleep. */
 static void actor_loop(struct boot *boot, struct actor *actor)
 {
     const struct clock *clock = boot->engine.clock;
@@ -212,9 +213,9 @@ static int make_resolver(struct boot *boot)
 {
     const struct config *config = boot->config;
     int error = 0;
-    struct dns_source *source = dns_ares_create(config->dns_servers, config->dns_timeout_ms,
-                                                config->dns_tries, &boot->resolver.actor.waker,
-                                                &error);
+    struct dns_source *source =
+        dns_ares_create(config->dns_servers, config->dns_timeout_ms, config->dns_tries,
+                        &boot->resolver.actor.waker, &error);
     if (source == NULL) {
         return refuse(boot, "dns: servers cannot be used", error);
     }

@@ -17,7 +17,8 @@ const uint32_t COMPOSE_BUF_SIZES[COMPOSE_BUF_CLASSES] = {
     2 * 1024 * 1024,
 };
 
-/* SMTP form of a message that is copied: at most so many pieces; beyond that it is sent in pieces like a large one. */
+/* SMTP form of a message that is copied: at most so many pieces; beyond that it is sent in pieces
+ * like a large one. */
 enum { WIRE_PIECES_MAX = 128 };
 
 static struct span problem_put(struct writer *problem, const char *words)
@@ -45,7 +46,8 @@ static const struct scan_recipient *record_parse(struct worker *worker, const st
     return worker->record;
 }
 
-/* As written when it is ASCII (A35); a domain in another script goes out as the A-label under which it was counted (F3). */
+/* As written when it is ASCII (A35); a domain in another script goes out as the A-label under which
+ * it was counted (F3). */
 static bool address_put(struct worker *worker, struct span to, const struct recipient *recipient,
                         struct attempt *attempt)
 {
@@ -119,7 +121,8 @@ static bool buf_take(struct delivery *delivery, uint64_t size)
     return false;
 }
 
-/* A small message: stuffed, terminated and copied into one buf. False: it has too many dots for that. */
+/* A small message: stuffed, terminated and copied into one buf. False: it has too many dots for
+ * that. */
 static enum compose_result copy_wire(struct delivery *delivery, const struct render_output *output,
                                      bool *ret_is_copied)
 {

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * compose: from an entry's record to what goes on the wire: address, sender, and the message in SMTP form.
+ * compose: from an entry's record to what goes on the wire: address, sender, and the message in
+ * SMTP form.
  *
- * Actor: worker. Two parts: compose_attempt reads the record of a recipient (address, id), compose_message makes the message of a transaction
- * in the delivery: small ones as one contiguous buf (rendered, dot-stuffed, terminated), large ones as a plan of pieces, BSMTP ones straight from the load.
+ * Actor: worker. Two parts: compose_attempt reads the record of a recipient (address, id),
+ * compose_message makes the message of a transaction in the delivery: small ones as one contiguous
+ * buf (rendered, dot-stuffed, terminated), large ones as a plan of pieces, BSMTP ones straight from
+ * the load.
  */
 #pragma once
 
@@ -28,7 +31,8 @@ enum compose_result {
 /* Fills address and id of the attempt from record `index` of its load. */
 enum compose_result compose_attempt(struct worker *worker, const struct load *load, uint32_t index,
                                     struct attempt *attempt, struct writer *ret_problem);
-/* True when the recipients `a` and `b` of the load get the same bytes from the same sender: one transaction. */
+/* True when the recipients `a` and `b` of the load get the same bytes from the same sender: one
+ * transaction. */
 bool compose_is_same(const struct load *load, uint32_t a, uint32_t b);
 /* Makes sender and message of record `index` in the delivery. */
 enum compose_result compose_message(struct delivery *delivery, const struct load *load,

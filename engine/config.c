@@ -46,11 +46,13 @@ static const struct key KEYS[] = {
 };
 
 /* Keys that are lists, beside the table: the parser and this file know them by name. */
-static const char *const LIST_CORES = "cores";   /* node: core of worker 0, 1, ... */
-static const char *const LIST_HOSTS = "host";    /* route: "name", "name:port", "address", "[v6]:port" */
+static const char *const LIST_CORES = "cores"; /* node: core of worker 0, 1, ... */
+static const char *const LIST_HOSTS =
+    "host"; /* route: "name", "name:port", "address", "[v6]:port" */
 static const char *const LIST_IGNORE = "ignore"; /* route: EHLO keywords */
 
-/* libconfuse's callbacks have no user pointer: of the one parse that is under way (start is single-threaded). */
+/* libconfuse's callbacks have no user pointer: of the one parse that is under way (start is
+ * single-threaded). */
 static struct writer *parse_errors;
 static const char *parse_path;
 
@@ -92,12 +94,12 @@ struct unit {
     uint64_t factor;
 };
 
-static const struct unit SECOND_UNITS[] = {{"", 1},     {"s", 1},      {"m", 60}, {"h", 3600},
+static const struct unit SECOND_UNITS[] = {{"", 1},      {"s", 1},      {"m", 60}, {"h", 3600},
                                            {"d", 86400}, {"w", 604800}, {NULL, 0}};
-static const struct unit MILLISECOND_UNITS[] = {{"ms", 1},      {"s", 1000},      {"m", 60000},
+static const struct unit MILLISECOND_UNITS[] = {{"ms", 1},      {"s", 1000},     {"m", 60000},
                                                 {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
-static const struct unit SIZE_UNITS[] = {{"", 1},          {"K", 1 << 10}, {"M", 1 << 20},
-                                         {"G", 1 << 30},   {"T", UINT64_C(1) << 40}, {NULL, 0}};
+static const struct unit SIZE_UNITS[] = {{"", 1},        {"K", 1 << 10},           {"M", 1 << 20},
+                                         {"G", 1 << 30}, {"T", UINT64_C(1) << 40}, {NULL, 0}};
 static const struct unit RATE_UNITS[] = {{"/s", 3600}, {"/m", 60}, {"/h", 1}, {NULL, 0}};
 static const struct unit COUNT_UNITS[] = {{"", 1}, {NULL, 0}};
 static const struct unit PERCENT_UNITS[] = {{"", 1}, {"%", 1}, {NULL, 0}};
@@ -245,7 +247,8 @@ static bool value_set(const struct key *key, const char *text, void *owner)
     return false;
 }
 
-/* Runs as each value is read, when the line is known; always says "fine" so that the next mistake is found as well. */
+/* Runs as each value is read, when the line is known; always says "fine" so that the next mistake
+ * is found as well. */
 static int on_value(cfg_t *cfg, cfg_opt_t *opt)
 {
     const struct key *key = key_find(cfg->name, opt->name);
@@ -386,8 +389,10 @@ static void set_ignored(cfg_t *section, struct config_route *route)
         const char *keyword;
         uint32_t bit;
     } ROWS[] = {
-        {"PIPELINING", SMTP_CAN_PIPELINE}, {"8BITMIME", SMTP_CAN_8BIT},
-        {"SIZE", SMTP_CAN_SIZE},           {"ENHANCEDSTATUSCODES", SMTP_CAN_ENHANCED},
+        {"PIPELINING", SMTP_CAN_PIPELINE},
+        {"8BITMIME", SMTP_CAN_8BIT},
+        {"SIZE", SMTP_CAN_SIZE},
+        {"ENHANCEDSTATUSCODES", SMTP_CAN_ENHANCED},
     };
     for (unsigned i = 0; i < cfg_size(section, LIST_IGNORE); i++) {
         struct span text = span_of_text(cfg_getnstr(section, LIST_IGNORE, i));
@@ -529,7 +534,8 @@ static void parse_file(cfg_t *cfg, const char *path)
     }
 }
 
-/* conf.d beside the named file, in the order of names: libconfuse's include() takes one file only. */
+/* conf.d beside the named file, in the order of names: libconfuse's include() takes one file only.
+ */
 static void parse_all(cfg_t *cfg, const char *path)
 {
     parse_file(cfg, path);
@@ -650,7 +656,9 @@ void config_put_defaults(struct writer *writer)
         const struct key *key = &KEYS[i];
         if ((int)key->section != section) {
             bool is_titled = key->section == SOURCE || key->section == ROUTE;
-            const char *title = !is_titled ? "" : key->section == SOURCE ? " \"default\"" : " \"*\"";
+            const char *title = !is_titled               ? ""
+                                : key->section == SOURCE ? " \"default\""
+                                                         : " \"*\"";
             writer_put_format(writer, "%s%s%s {\n", section < 0 ? "" : "}\n\n",
                               SECTION_NAMES[key->section], title);
             section = (int)key->section;

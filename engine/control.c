@@ -38,8 +38,8 @@ struct control_core {
 
 /* What is asked over HTTP. */
 
-static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status,
-                              const char *type, struct span body)
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type,
+                              struct span body)
 {
     struct MHD_Response *response = MHD_create_response_from_buffer(
         body.size, (void *)(uintptr_t)body.at, MHD_RESPMEM_MUST_COPY);
@@ -52,9 +52,9 @@ static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status
     return result;
 }
 
-static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
-                                  const char *url, const char *method, const char *version,
-                                  const char *upload, size_t *upload_size, void **request)
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *upload,
+                                  size_t *upload_size, void **request)
 {
     (void)version;
     (void)upload;
@@ -225,8 +225,9 @@ static void watch_failure(struct control *control)
     bool has_failed = stat_read_xcore(&engine->journal->stats.has_failed) != 0;
     if ((has_failed || stat_read_xcore(&engine->must_stop) != 0) &&
         control->phase != CONTROL_STOPPED) {
-        (void)fprintf(stderr, "ramjet: %s: stopping; what is not settled is taken up again at the "
-                              "next start\n",
+        (void)fprintf(stderr,
+                      "ramjet: %s: stopping; what is not settled is taken up again at the "
+                      "next start\n",
                       has_failed ? "the journal cannot be written (disk full or broken?)"
                                  : "the engine cannot go on");
         control->exit_status = 1;

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * control: the control actor: signals, the admin socket (HTTP), metrics, systemd, and the orderly stop.
+ * control: the control actor: signals, the admin socket (HTTP), metrics, systemd, and the orderly
+ * stop.
  *
- * Runs in the process's first thread. Reads every actor's counters (one writer each, read from here); asks the workers for their top lanes by a
- * struct worker_report a second, which travels there and back.
+ * Runs in the process's first thread. Reads every actor's counters (one writer each, read from
+ * here); asks the workers for their top lanes by a struct worker_report a second, which travels
+ * there and back.
  *
- * HTTP on the UNIX socket config->control_socket (mode 0660), and GET /metrics also on config->metrics_listen (loopback unless the operator says otherwise):
- *   GET /v1/status   JSON: totals, rates (1 s, 1 min), top sites with backlog, sessions, last errors, batches in progress
+ * HTTP on the UNIX socket config->control_socket (mode 0660), and GET /metrics also on
+ * config->metrics_listen (loopback unless the operator says otherwise): GET /v1/status   JSON:
+ * totals, rates (1 s, 1 min), top sites with backlog, sessions, last errors, batches in progress
  *   GET /metrics     Prometheus text
  *   GET /healthz     200 while the engine runs, 503 while it stops
  *
- * Stopping (SIGTERM, SIGINT): is_draining is set, intake claims no more, workers begin no transaction and end their sessions; what is past the end of
- * data is waited for, at most drain_timeout_ms; then everything stops and the journal is flushed. A second signal ends the wait. The journal's has_failed or
- * engine->must_stop stops at once with exit status 1.
- * SIGHUP: told in the log that a restart is needed (reload comes later). SIGUSR1: the event log is rotated.
+ * Stopping (SIGTERM, SIGINT): is_draining is set, intake claims no more, workers begin no
+ * transaction and end their sessions; what is past the end of data is waited for, at most
+ * drain_timeout_ms; then everything stops and the journal is flushed. A second signal ends the
+ * wait. The journal's has_failed or engine->must_stop stops at once with exit status 1. SIGHUP:
+ * told in the log that a restart is needed (reload comes later). SIGUSR1: the event log is rotated.
  *
  * Bounds: HTTP connections CONTROL_CONNECTIONS_MAX, requests are small and answered at once.
  */
@@ -41,8 +45,9 @@ struct control {
     struct control_core *core; /* its own */
 };
 
-/* Signals are blocked in all threads by boot.c before; they come here through a signalfd. `with_sockets` false in the simulator: no sockets, no signals, no
- * systemd. 0 or -errno with the reason in ret_errors. */
+/* Signals are blocked in all threads by boot.c before; they come here through a signalfd.
+ * `with_sockets` false in the simulator: no sockets, no signals, no systemd. 0 or -errno with the
+ * reason in ret_errors. */
 int control_init(struct control *control, struct engine *engine, bool with_sockets,
                  struct writer *ret_errors) __attribute__((warn_unused_result));
 void control_deinit(struct control *control); /* NULL-safe, half-built safe */

@@ -139,7 +139,8 @@ static void on_recipient(struct delivery *delivery, const struct smtp_event *eve
     ensure(attempt != NULL);
     *slot = NULL;
     delivery->undecided_count--;
-    /* Some recipient before this one was not refused (A15): refusals at RCPT are told in order, acceptance later. */
+    /* Some recipient before this one was not refused (A15): refusals at RCPT are told in order,
+     * acceptance later. */
     bool is_behind_accepted = event->index > delivery->refused_count;
     struct policy_verdict verdict = policy_of_result(&event->result, is_behind_accepted);
     if (event->result.stage == SMTP_STAGE_RCPT) {
@@ -198,8 +199,7 @@ static bool send_buf_or_record(struct delivery *delivery)
 
 static void send_body(struct delivery *delivery, struct mono_time now)
 {
-    bool is_sent =
-        delivery->plan != NULL ? send_plan(delivery) : send_buf_or_record(delivery);
+    bool is_sent = delivery->plan != NULL ? send_plan(delivery) : send_buf_or_record(delivery);
     if (is_sent) {
         delivery->is_body_due = false;
         stat_add(&delivery->worker->stats.bytes_sent, delivery->transaction.size);
@@ -207,8 +207,7 @@ static void send_body(struct delivery *delivery, struct mono_time now)
     }
 }
 
-static void on_over(struct delivery *delivery, const struct smtp_event *event,
-                    struct mono_time now)
+static void on_over(struct delivery *delivery, const struct smtp_event *event, struct mono_time now)
 {
     struct lane *lane = delivery->lane;
     ensure(delivery->undecided_count == 0);
@@ -256,7 +255,8 @@ static void on_smtp_event(struct delivery *delivery, const struct smtp_event *ev
         ensure(delivery->undecided_count == 0);
         delivery->transactions_count++;
         stat_add(&delivery->worker->stats.transactions, 1);
-        /* A server may answer before the transport is done with our bytes: they must stay until then. */
+        /* A server may answer before the transport is done with our bytes: they must stay until
+         * then. */
         delivery->is_ready_due = delivery->body_out > 0;
         if (!delivery->is_ready_due) {
             delivery_release_message(delivery);
@@ -285,7 +285,8 @@ static void pump(struct delivery *delivery, struct mono_time now)
             .size = (uint32_t)writer_size(&writer),
         };
         if (segment.size > 0) {
-            /* -EAGAIN cannot be: at most the body's segments are queued; -ESTALE: CLOSED is on its way. */
+            /* -EAGAIN cannot be: at most the body's segments are queued; -ESTALE: CLOSED is on its
+             * way. */
             if (net_send(worker->net, delivery->conn, &segment, 1, 0) == 0) {
                 delivery->commands_out = segment.size;
             }
@@ -460,8 +461,7 @@ void delivery_on_event(void *context, const struct net_event *event)
         break;
     case NET_PEER_FIN: {
         struct smtp_event smtp_event;
-        while (!delivery->is_over &&
-               smtp_session_on_closed(&delivery->smtp, now, &smtp_event)) {
+        while (!delivery->is_over && smtp_session_on_closed(&delivery->smtp, now, &smtp_event)) {
             on_smtp_event(delivery, &smtp_event, now);
         }
         break;

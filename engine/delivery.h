@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * delivery: one open session: a transport connection, the SMTP machine that speaks on it, and the transaction it is in.
+ * delivery: one open session: a transport connection, the SMTP machine that speaks on it, and the
+ * transaction it is in.
  *
- * Owner: its worker and lane. Born in delivery_open (dispatch has taken the limits), ends when the transport has told CLOSED, never inside its own callback
- * but there; everything it holds (limits, attempts, bufs) is given back before.
+ * Owner: its worker and lane. Born in delivery_open (dispatch has taken the limits), ends when the
+ * transport has told CLOSED, never inside its own callback but there; everything it holds (limits,
+ * attempts, bufs) is given back before.
  *
- * Stages: CONNECTING -> BUSY (greeting, EHLO) -> IDLE <-> BUSY (transaction) -> ENDING (QUIT sent or connection being closed) -> gone.
+ * Stages: CONNECTING -> BUSY (greeting, EHLO) -> IDLE <-> BUSY (transaction) -> ENDING (QUIT sent
+ * or connection being closed) -> gone.
  */
 #pragma once
 
@@ -34,7 +37,8 @@ struct rcpts_block {
     struct attempt *attempts[SMTP_RCPTS_MAX];
 };
 
-/* A body that is sent piece by piece because it is large: nothing of it is copied but the values. */
+/* A body that is sent piece by piece because it is large: nothing of it is copied but the values.
+ */
 struct plan {
     struct span pieces[DELIVERY_PIECES_MAX];
     uint32_t pieces_count;
@@ -56,10 +60,10 @@ struct delivery {
     struct lane *lane;
     struct net_conn_id conn;
     enum delivery_stage stage;
-    bool is_over;        /* the machine has told OVER */
-    bool is_body_due;    /* BODY was told and not all of it handed to the transport */
-    bool is_ready_due;   /* the transaction is over, but the transport still holds its body */
-    bool has_reached;    /* got as far as READY once */
+    bool is_over;      /* the machine has told OVER */
+    bool is_body_due;  /* BODY was told and not all of it handed to the transport */
+    bool is_ready_due; /* the transaction is over, but the transport still holds its body */
+    bool has_reached;  /* got as far as READY once */
     bool is_close_asked;
     uint64_t number;
     uint32_t transactions_count;
@@ -92,14 +96,15 @@ struct delivery {
     struct span record_body; /* wire form, without the lone dot */
 };
 
-/* Opens a connection of the lane to the host; the caller has taken the limits. 0, or -errno: nothing was opened (the caller gives the limits back). */
+/* Opens a connection of the lane to the host; the caller has taken the limits. 0, or -errno:
+ * nothing was opened (the caller gives the limits back). */
 int delivery_open(struct lane *lane, const struct lane_host *host, struct mono_time now)
     __attribute__((warn_unused_result));
 /* The worker's transport callback. */
 void delivery_on_event(void *context, const struct net_event *event);
 /*
- * Begins a transaction on an IDLE session. The attempts (1..SMTP_RCPTS_MAX, all with the same bytes) are the delivery's from here on; the message
- * was prepared in the delivery by compose.h.
+ * Begins a transaction on an IDLE session. The attempts (1..SMTP_RCPTS_MAX, all with the same
+ * bytes) are the delivery's from here on; the message was prepared in the delivery by compose.h.
  */
 void delivery_begin(struct delivery *delivery, struct attempt *const *attempts, uint32_t count,
                     struct mono_time now);

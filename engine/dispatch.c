@@ -5,7 +5,8 @@
 #include "engine/delivery.h"
 #include "engine/intake.h"
 
-/* A session that has sent so many messages makes room when another lane waits for its site and there are more lanes than connections. */
+/* A session that has sent so many messages makes room when another lane waits for its site and
+ * there are more lanes than connections. */
 enum { TURN_MESSAGES = 20 };
 
 static bool is_cancelled(const struct batch *batch)
@@ -59,8 +60,7 @@ static void load_ask(struct lane *lane)
             slab_give(&worker->loads_free, load);
             return;
         }
-        struct span name =
-            domain_name_xcore(worker->engine->domains, load->recipients[0]->domain);
+        struct span name = domain_name_xcore(worker->engine->domains, load->recipients[0]->domain);
         lane->domain_size = (uint8_t)name.size;
         memcpy(lane->domain, name.at, name.size);
         lane->loads_asked++;
@@ -201,12 +201,12 @@ static void settle_nowhere(struct lane *lane, struct attempt *attempt, struct mo
     enum mx_freshness freshness =
         mx_cache_find_xcore(worker->engine->mx_cache, MX_KIND_MAIL, name, now, &answer);
     enum mx_outcome outcome = freshness == MX_MISSING ? MX_TEMPORARY : answer->outcome;
-    struct policy_verdict verdict =
-        policy_of_mx(outcome == MX_OK ? MX_TEMPORARY : outcome);
+    struct policy_verdict verdict = policy_of_mx(outcome == MX_OK ? MX_TEMPORARY : outcome);
     settle_by(lane, attempt, class_of(verdict.action), &verdict, 0, now);
 }
 
-/* The reasons not to try the lane's next recipient at all; NULL-terminated by falling through: false = it may be tried. */
+/* The reasons not to try the lane's next recipient at all; NULL-terminated by falling through:
+ * false = it may be tried. */
 static bool settle_untried(struct lane *lane, struct load *load, struct mono_time now)
 {
     const struct batch *batch = load->batch;
@@ -329,7 +329,8 @@ static uint32_t share_of(const struct lane *lane)
     return lanes > 1 ? (max + lanes - 1) / lanes : max;
 }
 
-/* Beyond its share a lane takes only what leaves half a share free for one that begins later: they would have to be given up again. */
+/* Beyond its share a lane takes only what leaves half a share free for one that begins later: they
+ * would have to be given up again. */
 static bool may_take_more(const struct lane *lane)
 {
     uint32_t share = share_of(lane);
@@ -337,7 +338,8 @@ static bool may_take_more(const struct lane *lane)
     return lane->sessions_count < share || limit_count_xcore(limit) + share / 2 < limit->max;
 }
 
-/* More sessions than others that wait for the same site leave to this lane; those that end already will make room in a moment. */
+/* More sessions than others that wait for the same site leave to this lane; those that end already
+ * will make room in a moment. */
 static bool is_share_exceeded(const struct lane *lane)
 {
     uint32_t staying = lane->sessions_count - lane->ending_count;
@@ -373,8 +375,7 @@ static void hand_over(struct lane *lane)
 {
     struct worker *worker = lane->worker;
     uint32_t holder = site_holder_xcore(lane->site, worker->index);
-    if (worker->engine->config->sources_count != 1 ||
-        holder >= worker->engine->workers_count) {
+    if (worker->engine->config->sources_count != 1 || holder >= worker->engine->workers_count) {
         return;
     }
     struct inbox_chain chain;
@@ -408,7 +409,8 @@ static bool limits_take_or_wait(struct lane *lane)
     if (limits_take(lane)) {
         return true;
     }
-    /* Only who has less than its share may make others give up theirs: else two would drive each other out for ever. */
+    /* Only who has less than its share may make others give up theirs: else two would drive each
+     * other out for ever. */
     if (lane->is_waiting || lane->sessions_count >= share_of(lane)) {
         return false;
     }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dispatch: pairs what waits in a lane with sessions: the reasons not to send, and the reasons not to connect, as a list.
+ * dispatch: pairs what waits in a lane with sessions: the reasons not to send, and the reasons not
+ * to connect, as a list.
  *
- * Actor: worker. dispatch_lane does a bounded amount of work (DISPATCH_STEP_MAX recipients) and leaves the lane dirty when there is more.
+ * Actor: worker. dispatch_lane does a bounded amount of work (DISPATCH_STEP_MAX recipients) and
+ * leaves the lane dirty when there is more.
  *
  *   1 bytes       ask intake for the bytes of what is ready, a few loads ahead
  *   2 no attempt  cancelled, expired, unreachable: settled at once
@@ -21,7 +23,8 @@ enum { DISPATCH_STEP_MAX = 256, DISPATCH_CONNECTS_STEP_MAX = 64 };
 struct delivery;
 
 void dispatch_lane(struct lane *lane, struct mono_time now);
-/* Whether a session that has just become free is to end rather than to be used again: its messages, its age, others who wait. */
+/* Whether a session that has just become free is to end rather than to be used again: its messages,
+ * its age, others who wait. */
 bool dispatch_is_session_spent(const struct lane *lane, const struct delivery *delivery,
                                struct mono_time now);
 /* A load has come back from intake. */

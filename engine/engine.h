@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine: what all actors of one engine share (DESIGN 2), in one place. Made by boot.c (or the simulator), constant while actors run; what
- * the pointers lead to has the owners that its own header names.
+ * engine: what all actors of one engine share (DESIGN 2), in one place. Made by boot.c (or the
+ * simulator), constant while actors run; what the pointers lead to has the owners that its own
+ * header names.
  */
 #pragma once
 
@@ -41,9 +42,11 @@ struct engine {
     struct journal *journal;
     struct resolver *resolver;
 
-    /* Any actor may set it once: the engine cannot go on (the journal has failed); control stops the process. */
+    /* Any actor may set it once: the engine cannot go on (the journal has failed); control stops
+     * the process. */
     struct stat_counter must_stop;
-    /* Set by control: no new transactions; sessions end; what is past the end of data is waited for. */
+    /* Set by control: no new transactions; sessions end; what is past the end of data is waited
+     * for. */
     struct stat_counter is_draining;
     /* Counted up by control (SIGUSR1): the journal rotates the event log. */
     struct stat_counter log_rotations;

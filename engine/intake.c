@@ -56,7 +56,8 @@ static bool take_recipients(struct intake_core *core)
     return true;
 }
 
-/* Batches are scanned in turn, a part of the step's records each. True: there is more to do at once. */
+/* Batches are scanned in turn, a part of the step's records each. True: there is more to do at
+ * once. */
 static bool scan(struct intake_core *core)
 {
     bool is_more = false;
@@ -64,8 +65,7 @@ static bool scan(struct intake_core *core)
     for (uint32_t i = 0; i < INTAKE_SCANS_MAX && node != &core->scanning; i++) {
         struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
         node = node->next;
-        uint32_t taken =
-            intake_scan_some(core, ib, INTAKE_RECORDS_STEP_MAX / INTAKE_SCANS_MAX);
+        uint32_t taken = intake_scan_some(core, ib, INTAKE_RECORDS_STEP_MAX / INTAKE_SCANS_MAX);
         is_more = is_more || taken > 0 || ib->stage != INTAKE_SCANNING;
     }
     struct list *first = list_is_empty(&core->scanning) ? NULL : core->scanning.next;
@@ -97,7 +97,8 @@ static void leave(struct intake_core *core)
     }
 }
 
-/* The lists are in the order in which their batches are due, since one that was written goes to the end. */
+/* The lists are in the order in which their batches are due, since one that was written goes to the
+ * end. */
 static void write_progress(struct intake_core *core, struct mono_time now)
 {
     struct list *const lists[] = {&core->scanning, &core->active};
@@ -120,8 +121,8 @@ static void collect_pickup(struct intake_core *core, struct mono_time now)
     core->pickup_at = mono_add_ms(now, INTAKE_PICKUP_RESCAN_MS);
     struct spool_collected collected;
     if (core->free_count == 0 || stat_read_xcore(&core->engine->is_draining) != 0 ||
-        spool_pickup_collect(&core->spool, clock_wall(core->engine->clock),
-                             SPOOL_PICKUP_FILES_MAX, &collected) != 0) {
+        spool_pickup_collect(&core->spool, clock_wall(core->engine->clock), SPOOL_PICKUP_FILES_MAX,
+                             &collected) != 0) {
         return;
     }
     if (collected.files_count > 0) {
@@ -132,7 +133,8 @@ static void collect_pickup(struct intake_core *core, struct mono_time now)
     }
 }
 
-/* What people and writers left in the spool: at each change, and once a second whatever the watch says. */
+/* What people and writers left in the spool: at each change, and once a second whatever the watch
+ * says. */
 static void look(struct intake_core *core, struct mono_time now)
 {
     bool has_changed = core->disk->ops->watch_fired(core->disk);
@@ -160,8 +162,9 @@ static struct mono_time intake_step(struct actor *actor, struct mono_time now)
         is_more = is_more || core->is_recovering;
     } else {
         look(core, now);
-        is_more = is_more || (core->has_more_new && !stat_read_xcore(&intake->stats.is_short_of_space) &&
-                              core->free_count > 0 && slab_left(&core->recipients) > 0);
+        is_more =
+            is_more || (core->has_more_new && !stat_read_xcore(&intake->stats.is_short_of_space) &&
+                        core->free_count > 0 && slab_left(&core->recipients) > 0);
         if (!mono_before(now, core->pickup_at)) {
             collect_pickup(core, now);
         }
@@ -209,8 +212,8 @@ static int core_init(struct intake_core *core, const struct intake_config *confi
     core->worker_orders = calloc(config->engine->workers_count + 1u, sizeof(*core->worker_orders));
     core->reason_text = malloc(INTAKE_REASON_MAX);
     bool is_whole = core->names != NULL && core->orders != NULL && core->batches != NULL &&
-                    core->free_slots != NULL && core->by_id != NULL && core->parser != NULL && core->record != NULL &&
-                    core->message != NULL && core->worker_orders != NULL &&
+                    core->free_slots != NULL && core->by_id != NULL && core->parser != NULL &&
+                    core->record != NULL && core->message != NULL && core->worker_orders != NULL &&
                     core->reason_text != NULL;
     if (!is_whole) {
         return -ENOMEM;

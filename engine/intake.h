@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * intake: the intake actor: spool -> claimed -> scanned -> accepted -> recipients with the workers; read-ahead; completion.
+ * intake: the intake actor: spool -> claimed -> scanned -> accepted -> recipients with the workers;
+ * read-ahead; completion.
  *
- * Owns the spool directory, the batch table, the domain table's writing side, the recipients' slab, the read-ahead blocks.
+ * Owns the spool directory, the batch table, the domain table's writing side, the recipients' slab,
+ * the read-ahead blocks.
  *
  * What comes in                                  what goes out
  *   watch of in/new, in/ctl, pickup
- *   accepts     journal_accept back              recipients in chains to the workers' inboxes, dealt out in turn in chunks of INTAKE_CHUNK
- *   settled     batches that are done            journal_accept, journal_end
- *   ends        journal_end back
- *   loads       requests for bytes               the same loads, filled
- *   blocks      bytes given back
- *   recipients  settled recipients given back
+ *   accepts     journal_accept back              recipients in chains to the workers' inboxes,
+ * dealt out in turn in chunks of INTAKE_CHUNK settled     batches that are done journal_accept,
+ * journal_end ends        journal_end back loads       requests for bytes               the same
+ * loads, filled blocks      bytes given back recipients  settled recipients given back
  *
- * Steps are bounded (INTAKE_RECORDS_STEP_MAX records, INTAKE_LOADS_STEP_MAX loads); several batches are scanned in turn, so that a small one does not wait
- * for a huge one. Acceptance of a batch is all or nothing: its recipients go to the workers only after its accept record is durable.
+ * Steps are bounded (INTAKE_RECORDS_STEP_MAX records, INTAKE_LOADS_STEP_MAX loads); several batches
+ * are scanned in turn, so that a small one does not wait for a huge one. Acceptance of a batch is
+ * all or nothing: its recipients go to the workers only after its accept record is durable.
  *
- * When full: no free batch slot, recipient entry or domain: intake pauses that scan (claims nothing more) until some come back; below free_space_min
- * it claims nothing; read-ahead over its budget: loads wait. All told in progress.json and in the counters.
+ * When full: no free batch slot, recipient entry or domain: intake pauses that scan (claims nothing
+ * more) until some come back; below free_space_min it claims nothing; read-ahead over its budget:
+ * loads wait. All told in progress.json and in the counters.
  */
 #pragma once
 
@@ -51,12 +53,15 @@ struct intake_config {
     struct disk *disk; /* its own */
 };
 
-/* Opens and locks the spool. 0; -EWOULDBLOCK when another engine has it; -errno. `ret_errors`: for people. */
+/* Opens and locks the spool. 0; -EWOULDBLOCK when another engine has it; -errno. `ret_errors`: for
+ * people. */
 int intake_init(struct intake *intake, const struct intake_config *config, bool with_event_fd,
                 struct writer *ret_errors) __attribute__((warn_unused_result));
 /*
- * What the journal knows of earlier starts (after journal_replay, before the first step): the batches in active/ are taken up again from it in the first steps: those
- * with an accept record go on where they were, those without one are scanned anew. The tables of `known` go to intake; the caller's struct is left empty.
+ * What the journal knows of earlier starts (after journal_replay, before the first step): the
+ * batches in active/ are taken up again from it in the first steps: those with an accept record go
+ * on where they were, those without one are scanned anew. The tables of `known` go to intake; the
+ * caller's struct is left empty.
  */
 void intake_recover(struct intake *intake, struct journal_known *known);
 void intake_deinit(struct intake *intake); /* NULL-safe, half-built safe */

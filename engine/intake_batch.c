@@ -41,10 +41,10 @@ static struct list *list_of(struct intake_core *core, enum intake_stage stage)
 void intake_enter(struct intake_core *core, struct intake_batch *ib, enum intake_stage stage)
 {
     static const enum batch_state STATES[INTAKE_STAGES_COUNT] = {
-        [INTAKE_FREE] = BATCH_FAILED,        [INTAKE_OPENING] = BATCH_SCANNING,
-        [INTAKE_SCANNING] = BATCH_SCANNING,  [INTAKE_ACCEPTING] = BATCH_ACCEPTING,
-        [INTAKE_DEALING] = BATCH_ACTIVE,     [INTAKE_ACTIVE] = BATCH_ACTIVE,
-        [INTAKE_LEAVING] = BATCH_SETTLED,    [INTAKE_ENDING] = BATCH_SETTLED,
+        [INTAKE_FREE] = BATCH_FAILED,       [INTAKE_OPENING] = BATCH_SCANNING,
+        [INTAKE_SCANNING] = BATCH_SCANNING, [INTAKE_ACCEPTING] = BATCH_ACCEPTING,
+        [INTAKE_DEALING] = BATCH_ACTIVE,    [INTAKE_ACTIVE] = BATCH_ACTIVE,
+        [INTAKE_LEAVING] = BATCH_SETTLED,   [INTAKE_ENDING] = BATCH_SETTLED,
     };
     ensure((ALLOWED[ib->stage] >> stage & 1) != 0);
     list_remove(&ib->link);
@@ -143,8 +143,8 @@ static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
     struct spool_problem problem;
     char *json = malloc(MANIFEST_SIZE_MAX);
     struct writer content = writer_of(json, json == NULL ? 0 : MANIFEST_SIZE_MAX);
-    int result = spool_file_read(&core->spool, ib->fd, "batch.json", MANIFEST_SIZE_MAX, &content,
-                                 &problem);
+    int result =
+        spool_file_read(&core->spool, ib->fd, "batch.json", MANIFEST_SIZE_MAX, &content, &problem);
     if (result != 0) {
         free(json);
         return fail_problem(core, ib, &problem);
@@ -163,7 +163,8 @@ static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
         return false;
     }
     if (id_find(core, batch->manifest->id) != NULL) {
-        intake_fail(core, ib, "a batch with the same id is under way: give each batch an id of its own");
+        intake_fail(core, ib,
+                    "a batch with the same id is under way: give each batch an id of its own");
         return false;
     }
     id_add(core, ib);
@@ -175,8 +176,8 @@ static bool fail_template(struct intake_core *core, struct intake_batch *ib, con
 {
     char words[512];
     if (problem->line > 0) {
-        (void)snprintf(words, sizeof(words), "%s:%llu: %s", file,
-                       (unsigned long long)problem->line, problem->text);
+        (void)snprintf(words, sizeof(words), "%s:%llu: %s", file, (unsigned long long)problem->line,
+                       problem->text);
     } else {
         (void)snprintf(words, sizeof(words), "%s: %s", file, problem->text);
     }
@@ -199,8 +200,8 @@ static bool open_content(struct intake_core *core, struct intake_batch *ib)
     uint64_t size_max = core->engine->config->message_size_max;
     struct spool_file file;
     struct spool_problem spool_problem;
-    if (spool_file_open(&core->spool, ib->fd, manifest->message, size_max, &file,
-                        &spool_problem) != 0) {
+    if (spool_file_open(&core->spool, ib->fd, manifest->message, size_max, &file, &spool_problem) !=
+        0) {
         return fail_problem(core, ib, &spool_problem);
     }
     uint64_t room = file.stat.size + 1;
@@ -289,8 +290,8 @@ void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *
 static bool may_claim(struct intake_core *core)
 {
     struct disk_op op = {.verb = DISK_FREE_SPACE, .fd = core->spool.root};
-    bool is_short = disk_run(core->disk, &op) == 0 &&
-                    op.stat.size < core->engine->config->free_space_min;
+    bool is_short =
+        disk_run(core->disk, &op) == 0 && op.stat.size < core->engine->config->free_space_min;
     stat_set(&core->intake->stats.is_short_of_space, is_short);
     return !is_short && stat_read_xcore(&core->engine->is_draining) == 0 && core->free_count > 0 &&
            slab_left(&core->recipients) > 0;
@@ -309,8 +310,8 @@ void intake_claim_new(struct intake_core *core, struct mono_time now)
         return;
     }
     uint32_t count = core->names->count;
-    uint32_t most = core->free_count < INTAKE_CLAIMS_STEP_MAX ? core->free_count
-                                                              : INTAKE_CLAIMS_STEP_MAX;
+    uint32_t most =
+        core->free_count < INTAKE_CLAIMS_STEP_MAX ? core->free_count : INTAKE_CLAIMS_STEP_MAX;
     core->has_more_new = core->names->left_count > 0 || count > most;
     for (uint32_t i = 0; i < count && i < most; i++) {
         char directory[SPOOL_DIRECTORY_MAX + 1];
@@ -354,7 +355,8 @@ void intake_on_accepted(struct intake_core *core, struct intake_batch *ib)
 {
     struct intake_stats *stats = &core->intake->stats;
     if (ib->accept.result != 0) {
-        return; /* the journal has failed: control stops the engine, recovery takes the batch up again */
+        return; /* the journal has failed: control stops the engine, recovery takes the batch up
+                   again */
     }
     stat_add(&stats->batches_accepted, 1);
     stat_add(&stats->recipients_accepted, ib->batch->recipients_count);
@@ -384,7 +386,8 @@ void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_
         inbox_push_chain_xcore(&engine->workers[worker]->recipients, &chain);
     }
     if (ib->recipients.count == 0) {
-        /* Workers sleep by the wheel's next due time as they last saw it: recovered deferrals are new to them. */
+        /* Workers sleep by the wheel's next due time as they last saw it: recovered deferrals are
+         * new to them. */
         if (ib->known != NULL) {
             for (uint32_t i = 0; i < engine->workers_count; i++) {
                 waker_signal_xcore(&engine->workers[i]->actor.waker);
@@ -518,8 +521,7 @@ void intake_leave(struct intake_core *core, struct intake_batch *ib)
         return; /* entries are on their way back */
     }
     stream_close(core, ib);
-    struct spool_progress summary =
-        progress_of(core, ib, is_failed ? "failed" : "done");
+    struct spool_progress summary = progress_of(core, ib, is_failed ? "failed" : "done");
     int result = spool_finish(&core->spool, ib->batch->directory, ib->leaving_to,
                               ib->fd >= 0 ? &summary : NULL, ib->reason,
                               clock_wall(core->engine->clock), NULL);

@@ -5,8 +5,8 @@
 #include "engine/intake_priv.h"
 
 /*
- * A load's records are read with as few operations as their places allow: neighbours (with small gaps) in one piece. The block is one piece of
- * memory; each run of neighbours has its place in it.
+ * A load's records are read with as few operations as their places allow: neighbours (with small
+ * gaps) in one piece. The block is one piece of memory; each run of neighbours has its place in it.
  */
 
 /* LF becomes CRLF for the wire: room for a record of nothing but line ends. */
@@ -38,8 +38,7 @@ static void add_op(struct intake_core *core, struct intake_read *read, struct di
                    int fd, char *at, uint64_t offset)
 {
     struct disk_op *op = &read->ops[read->ops_left++];
-    *op = (struct disk_op){
-        .verb = DISK_READ, .fd = fd, .at = at, .offset = offset, .user = read};
+    *op = (struct disk_op){.verb = DISK_READ, .fd = fd, .at = at, .offset = offset, .user = read};
     core->ops_away++;
     *ret_op = op;
 }
@@ -62,8 +61,8 @@ static void plan_runs(struct intake_core *core, const struct intake_batch *ib,
             continue;
         }
         const struct spool_stream_file *here = spool_stream_find(ib->stream, start);
-        bool is_neighbour = op != NULL && here == file && start >= end &&
-                            start - end <= INTAKE_GAP_MAX;
+        bool is_neighbour =
+            op != NULL && here == file && start >= end && start - end <= INTAKE_GAP_MAX;
         if (is_neighbour) {
             op->size += stop - end;
             at += start - end;
@@ -114,7 +113,8 @@ static void load_done(struct intake_core *core, struct intake_read *read)
     inbox_push_xcore(load->reply_to, &load->node);
 }
 
-/* The files must be those that were scanned: their owners may still hold them open (conformance 4). */
+/* The files must be those that were scanned: their owners may still hold them open (conformance 4).
+ */
 static int check_files(struct intake_core *core, struct intake_batch *ib)
 {
     for (uint32_t i = 0; i < ib->stream->files_count; i++) {
@@ -155,7 +155,8 @@ static bool load_start(struct intake_core *core, struct load *load)
         return true;
     }
     plan_runs(core, ib, read);
-    /* The count may reach nought while ops are still being handed in: one more keeps the read open. */
+    /* The count may reach nought while ops are still being handed in: one more keeps the read open.
+     */
     uint32_t ops_count = read->ops_left++;
     for (uint32_t i = 0; i < ops_count; i++) {
         ensure(disk_submit(core->disk, &read->ops[i]) == 0);

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * intake_priv: what the parts of intake share: intake.c (the actor), intake_batch.c (a batch's life), intake_scan.c (its records), intake_load.c (read-ahead).
+ * intake_priv: what the parts of intake share: intake.c (the actor), intake_batch.c (a batch's
+ * life), intake_scan.c (its records), intake_load.c (read-ahead).
  *
  * A batch's stages (struct intake_batch, one a slot of the batch table):
  *
  *   FREE -> OPENING     claimed, or found in active/ at a start
  *   OPENING -> SCANNING manifest, message and stream are open and legal
- *   SCANNING -> ACCEPTING  every record was checked; rejects are on stable storage; the accept record is with the journal
- *   ACCEPTING -> DEALING   the accept record is durable: the batch is accepted (LAW 1)
- *   DEALING -> ACTIVE      all recipients are with the workers, or in the retry wheel (recovered ones)
- *   ACTIVE -> LEAVING      the journal says: all settled durably (LAW 4); or the batch was cancelled before any was dealt
- *   OPENING, SCANNING, ACCEPTING -> LEAVING   the batch cannot run: failed/
- *   LEAVING -> ENDING      its folder has left active/, all recipients have come back; the journal is told
- *   ENDING -> FREE         the journal has let go of it
+ *   SCANNING -> ACCEPTING  every record was checked; rejects are on stable storage; the accept
+ * record is with the journal ACCEPTING -> DEALING   the accept record is durable: the batch is
+ * accepted (LAW 1) DEALING -> ACTIVE      all recipients are with the workers, or in the retry
+ * wheel (recovered ones) ACTIVE -> LEAVING      the journal says: all settled durably (LAW 4); or
+ * the batch was cancelled before any was dealt OPENING, SCANNING, ACCEPTING -> LEAVING   the batch
+ * cannot run: failed/ LEAVING -> ENDING      its folder has left active/, all recipients have come
+ * back; the journal is told ENDING -> FREE         the journal has let go of it
  */
 #pragma once
 
@@ -23,16 +24,16 @@
 #include "queue/spool.h"
 
 enum {
-    INTAKE_BLOCK_SIZE = 1 << 20,     /* of the stream, read at a time */
+    INTAKE_BLOCK_SIZE = 1 << 20, /* of the stream, read at a time */
     INTAKE_CLAIMS_STEP_MAX = 16,
-    INTAKE_DEALS_STEP_MAX = 256,     /* chunks */
-    INTAKE_READS_MAX = 192,          /* disk operations of read-ahead under way */
+    INTAKE_DEALS_STEP_MAX = 256, /* chunks */
+    INTAKE_READS_MAX = 192,      /* disk operations of read-ahead under way */
     INTAKE_RESCAN_MS = 1000,
     INTAKE_PICKUP_RESCAN_MS = 1000,
     INTAKE_REASON_MAX = 4096,
-    INTAKE_SCANS_MAX = 8,            /* batches scanned in turn */
-    INTAKE_GAP_MAX = 4096,           /* bytes between two records that are read along rather than around */
-    INTAKE_PROGRESS_STEP_MAX = 64,   /* progress.json files */
+    INTAKE_SCANS_MAX = 8,  /* batches scanned in turn */
+    INTAKE_GAP_MAX = 4096, /* bytes between two records that are read along rather than around */
+    INTAKE_PROGRESS_STEP_MAX = 64, /* progress.json files */
 };
 
 enum intake_stage {
@@ -51,16 +52,16 @@ enum { INTAKE_STAGES_COUNT = INTAKE_ENDING + 1 };
 struct intake_scan {
     struct scan_splitter splitter;
     uint32_t file_index;
-    uint64_t file_offset;  /* of window[0] in that file */
-    char *window;          /* INTAKE_BLOCK_SIZE + what a record may need */
-    size_t window_size;    /* room */
+    uint64_t file_offset; /* of window[0] in that file */
+    char *window;         /* INTAKE_BLOCK_SIZE + what a record may need */
+    size_t window_size;   /* room */
     size_t filled;
-    size_t taken;          /* bytes of the window that are behind us */
-    bool is_file_end;      /* the window reaches the end of the file */
-    bool has_header;       /* CSV: the header record was taken */
+    size_t taken;     /* bytes of the window that are behind us */
+    bool is_file_end; /* the window reaches the end of the file */
+    bool has_header;  /* CSV: the header record was taken */
     struct XXH3_state_s *hash;
     struct spool_rejects rejects;
-    uint32_t ordinal;      /* of the next recipient or record */
+    uint32_t ordinal; /* of the next recipient or record */
     uint32_t next_deferral;
     bool is_done;
 };
@@ -68,7 +69,7 @@ struct intake_scan {
 struct intake_batch {
     struct batch *batch;
     enum intake_stage stage;
-    int fd; /* of active/DIRECTORY; -1 */
+    int fd;                      /* of active/DIRECTORY; -1 */
     struct spool_stream *stream; /* NULL: not open */
     uint32_t next_by_id;         /* slot + 1 of the next batch in the same bucket */
     struct intake_scan *scan;
@@ -76,17 +77,17 @@ struct intake_batch {
     struct inbox_chain recipients;     /* accepted, waiting for the accept record */
     struct journal_accept accept;
     struct journal_end end;
-    bool is_settled;       /* the journal has said so */
-    bool is_bsmtp_lf;      /* stream with LF line ends: turned into CRLF when loaded */
-    uint64_t live_count;   /* recipient entries that have not come back */
-    struct list link;      /* in one of the core's lists by stage */
+    bool is_settled;     /* the journal has said so */
+    bool is_bsmtp_lf;    /* stream with LF line ends: turned into CRLF when loaded */
+    uint64_t live_count; /* recipient entries that have not come back */
+    struct list link;    /* in one of the core's lists by stage */
     struct mono_time progress_at;
     uint64_t progress_sum; /* of the counts last written: unchanged = not written again */
     enum spool_end leaving_to;
-    struct span reason;    /* why it failed; owned when has_reason */
+    struct span reason; /* why it failed; owned when has_reason */
     bool has_reason;
-    bool has_id;           /* it is in core->by_id */
-    bool is_accepted;      /* its accept record is durable: the journal knows it */
+    bool has_id;      /* it is in core->by_id */
+    bool is_accepted; /* its accept record is durable: the journal knows it */
 };
 
 /* One load being read. */
@@ -114,25 +115,25 @@ struct intake_core {
     uint32_t free_count;
     struct list scanning; /* OPENING and SCANNING, in turn */
     struct list dealing;
-    struct list active;   /* ACTIVE: progress.json */
+    struct list active; /* ACTIVE: progress.json */
     struct list leaving;
     uint32_t next_number;
     struct journal_known known;
-    bool is_recovering;   /* active/ is still being read */
+    bool is_recovering; /* active/ is still being read */
     char recover_after[SPOOL_NAME_MAX + 1];
-    uint32_t deal_next;   /* worker */
+    uint32_t deal_next; /* worker */
     struct scan_parser *parser;
     struct scan_recipient *record;
     struct scan_message *message;
     uint8_t hints[TEMPLATE_VARS_MAX];
     struct slab reads;
     struct inbox_chain loads_waiting; /* no read slot or no budget */
-    struct load *load_held; /* found no room: the next to be read */
+    struct load *load_held;           /* found no room: the next to be read */
     uint32_t ops_away;
     uint64_t block_bytes; /* lent or being filled */
     struct mono_time rescan_at;
     struct mono_time pickup_at;
-    bool has_more_new;    /* in/new held more than one listing, or claiming was held back */
+    bool has_more_new; /* in/new held more than one listing, or claiming was held back */
     struct worker_order *worker_orders; /* one a worker ... */
     struct inbox orders_back;
     uint32_t orders_left; /* ... of the order under way */
@@ -162,7 +163,8 @@ struct intake_batch *intake_batch_of(struct intake_core *core, uint32_t index);
 
 /* intake_scan.c */
 int intake_scan_begin(struct intake_core *core, struct intake_batch *ib);
-/* Up to `records_max` records; returns how many were taken, 0 when it has to wait for room. Ends in ACCEPTING or LEAVING. */
+/* Up to `records_max` records; returns how many were taken, 0 when it has to wait for room. Ends in
+ * ACCEPTING or LEAVING. */
 uint32_t intake_scan_some(struct intake_core *core, struct intake_batch *ib, uint32_t records_max);
 void intake_scan_end(struct intake_core *core, struct intake_batch *ib);
 

@@ -9,7 +9,8 @@
 #include "engine/smtp/smtp_address.h"
 #include "engine/values.h"
 
-/* One record may become this many recipients: so many entries must be free before it is looked at. */
+/* One record may become this many recipients: so many entries must be free before it is looked at.
+ */
 static uint32_t room_wanted(const struct intake_batch *ib)
 {
     return ib->batch->manifest->kind == MANIFEST_BSMTP ? SCAN_RCPTS_MAX : 1;
@@ -17,9 +18,8 @@ static uint32_t room_wanted(const struct intake_batch *ib)
 
 static uint64_t record_size_max(const struct intake_core *core, const struct intake_batch *ib)
 {
-    return ib->batch->manifest->kind == MANIFEST_BSMTP
-               ? core->engine->config->message_size_max
-               : SCAN_LINE_MAX;
+    return ib->batch->manifest->kind == MANIFEST_BSMTP ? core->engine->config->message_size_max
+                                                       : SCAN_LINE_MAX;
 }
 
 int intake_scan_begin(struct intake_core *core, struct intake_batch *ib)
@@ -114,7 +114,8 @@ static void reject(struct intake_core *core, struct intake_batch *ib, uint64_t l
     spool_rejects_add(&scan->rejects, &row);
 }
 
-/* The domain's number; DOMAIN_NONE with *ret_reason NULL: no room now; with a reason: not a legal domain. */
+/* The domain's number; DOMAIN_NONE with *ret_reason NULL: no room now; with a reason: not a legal
+ * domain. */
 static uint32_t domain_of(struct intake_core *core, const struct smtp_address *address,
                           bool is_utf8, const char **ret_reason)
 {
@@ -207,7 +208,8 @@ static void accept(struct intake_core *core, struct intake_batch *ib, const stru
 
 enum taken { TAKEN, TAKEN_WAIT };
 
-/* A mailbox as written: its domain's number, or rejected. TAKEN_WAIT: no room for another domain. */
+/* A mailbox as written: its domain's number, or rejected. TAKEN_WAIT: no room for another domain.
+ */
 static enum taken take_address(struct intake_core *core, struct intake_batch *ib,
                                const struct where *where, struct span text, uint32_t *ret_domain)
 {
@@ -324,9 +326,8 @@ static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
         reject(core, ib, where->line + problem.line_offset, problem.text, "", where->record);
         return TAKEN;
     }
-    enum smtp_address_reason reason = message->sender.size == 0
-                                          ? SMTP_ADDRESS_OK
-                                          : smtp_address_parse(message->sender, &sender);
+    enum smtp_address_reason reason =
+        message->sender.size == 0 ? SMTP_ADDRESS_OK : smtp_address_parse(message->sender, &sender);
     if (reason != SMTP_ADDRESS_OK) {
         scan->ordinal += message->rcpts_count;
         reject(core, ib, where->line, smtp_address_reason_text(reason),
@@ -364,9 +365,9 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
     uint64_t most = manifest->max_reject > by_share ? manifest->max_reject : by_share;
     batch->records_count = scan->ordinal;
     uint64_t hash = XXH3_64bits_digest(scan->hash);
-    if (ib->known != NULL &&
-        (ib->known->content_hash != hash || ib->known->recipients_count != batch->recipients_count ||
-         ib->known->records_count != batch->records_count)) {
+    if (ib->known != NULL && (ib->known->content_hash != hash ||
+                              ib->known->recipients_count != batch->recipients_count ||
+                              ib->known->records_count != batch->records_count)) {
         writer_put_format(&writer, "the recipients' file is not the one that was accepted: it was "
                                    "changed in active/; submit the rest anew");
     } else if (manifest->count != 0 && manifest->count != all) {
@@ -379,7 +380,8 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
                           (unsigned long long)batch->rejected_count, (unsigned long long)all);
     } else if (batch->recipients_count == 0) {
         writer_put_format(&writer, "no recipient in it%s",
-                          batch->rejected_count > 0 ? ": all were rejected, see rejects.ndjson" : "");
+                          batch->rejected_count > 0 ? ": all were rejected, see rejects.ndjson"
+                                                    : "");
     }
     if (writer_size(&writer) > 0) {
         *writer.at = '\0';
@@ -438,7 +440,8 @@ static bool scan_one(struct intake_core *core, struct intake_batch *ib)
     struct where where;
     enum scan_split split = scan_split_next(&scan->splitter, bytes, scan->is_file_end, &skip, &size,
                                             &where.line, &problem);
-    where.offset = ib->stream->files[scan->file_index].start + scan->file_offset + scan->taken + skip;
+    where.offset =
+        ib->stream->files[scan->file_index].start + scan->file_offset + scan->taken + skip;
     where.record = span_of(bytes.at + skip, size);
     enum taken taken = TAKEN;
     int result;
@@ -447,8 +450,9 @@ static bool scan_one(struct intake_core *core, struct intake_batch *ib)
         scan->taken += skip;
         result = window_fill(core, ib);
         if (result != 0) {
-            intake_fail(core, ib, result == -ESTALE ? "a file changed while it was read"
-                                                    : "a file cannot be read");
+            intake_fail(core, ib,
+                        result == -ESTALE ? "a file changed while it was read"
+                                          : "a file cannot be read");
         }
         return result == 0;
     case SCAN_SPLIT_RECORD:

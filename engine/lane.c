@@ -174,7 +174,8 @@ void lane_note_error(struct lane *lane, const struct policy_response *response)
     lane->error_size = (uint16_t)writer_size(&writer);
 }
 
-/* One candidate out of those of the best preference that have not failed lately, by chance (reservoir of one). */
+/* One candidate out of those of the best preference that have not failed lately, by chance
+ * (reservoir of one). */
 struct choice {
     bool has_one;
     uint16_t preference;
@@ -240,8 +241,7 @@ static bool find_answer(struct lane *lane, enum mx_kind kind, struct span name,
 }
 
 static void choose_from_answer(struct lane *lane, struct choice *choice,
-                               const struct mx_answer *answer, uint16_t port,
-                               struct mono_time now)
+                               const struct mx_answer *answer, uint16_t port, struct mono_time now)
 {
     if (answer->outcome != MX_OK) {
         struct policy_verdict verdict = policy_of_mx(answer->outcome);

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lane: one site through one source, on one worker: the recipients that wait for it and the sessions that are open to it.
+ * lane: one site through one source, on one worker: the recipients that wait for it and the
+ * sessions that are open to it.
  *
- * Owner: its worker. Born when the first recipient of its site and source comes, ends LANE_LINGER_MS after the last one has gone and the last session
- * is closed. Bound: lanes_max of the worker; when none is left recipients stay on their domain.
+ * Owner: its worker. Born when the first recipient of its site and source comes, ends
+ * LANE_LINGER_MS after the last one has gone and the last session is closed. Bound: lanes_max of
+ * the worker; when none is left recipients stay on their domain.
  *
  * A recipient's way: ready -> load on its way to intake -> loaded -> dispatch (dispatch.h).
  *
- * Hosts: lane_pick_host chooses where the next connection goes: by preference, equal preference by chance (B4; the hosts of a route are equals), hosts that failed lately are
- * left out. When all have failed, the site is suspended and what waits is deferred with the last failure (A33).
+ * Hosts: lane_pick_host chooses where the next connection goes: by preference, equal preference by
+ * chance (B4; the hosts of a route are equals), hosts that failed lately are left out. When all
+ * have failed, the site is suspended and what waits is deferred with the last failure (A33).
  */
 #pragma once
 
@@ -51,20 +54,20 @@ struct lane {
     const struct config_source *source;
     struct limit *source_limit;
     struct ready ready;
-    struct list loads;       /* filled, in the order of their return */
-    uint32_t loads_asked;    /* with intake ... */
-    uint32_t loading_count;  /* ... and their recipients */
-    uint32_t loads_filled;   /* in `loads` */
-    uint32_t loaded_count;   /* recipients in `loads` not yet dispatched */
-    struct list idle;        /* sessions that wait for work */
-    struct list sessions;    /* all */
+    struct list loads;      /* filled, in the order of their return */
+    uint32_t loads_asked;   /* with intake ... */
+    uint32_t loading_count; /* ... and their recipients */
+    uint32_t loads_filled;  /* in `loads` */
+    uint32_t loaded_count;  /* recipients in `loads` not yet dispatched */
+    struct list idle;       /* sessions that wait for work */
+    struct list sessions;   /* all */
     uint32_t sessions_count;
     uint32_t connecting_count; /* of them, not READY yet */
     uint32_t ending_count;     /* of them, being closed */
     struct limit_waiter waiter;
-    bool is_busy;    /* it has recipients or sessions, and is counted by its site */
-    bool is_waiting; /* the waiter is away */
-    bool is_asked;   /* an MX query for `domain` is away */
+    bool is_busy;       /* it has recipients or sessions, and is counted by its site */
+    bool is_waiting;    /* the waiter is away */
+    bool is_asked;      /* an MX query for `domain` is away */
     struct timer timer; /* rate, suspension, linger */
     struct lane_bad_host bad_hosts[LANE_BAD_HOSTS_MAX];
     uint32_t bad_hosts_next;
@@ -101,12 +104,14 @@ void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint
 void lane_retire(struct lane *lane);
 /* Puts the lane on the worker's list of lanes to be dispatched. Idempotent. */
 void lane_mark_dirty(struct lane *lane);
-/* Puts it on the list of those that wait for something of the worker's own (session, attempt, load). */
+/* Puts it on the list of those that wait for something of the worker's own (session, attempt,
+ * load). */
 void lane_mark_starved(struct lane *lane);
 void lane_push(struct lane *lane, struct recipient *recipient);
 void lane_set_busy(struct lane *lane, bool is_busy);
 enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct lane_host *ret_host);
-/* The host could not be used: left out for LANE_HOST_REST_MS; the verdict is kept as the lane's failure. */
+/* The host could not be used: left out for LANE_HOST_REST_MS; the verdict is kept as the lane's
+ * failure. */
 void lane_host_failed(struct lane *lane, const struct net_addr *addr,
                       const struct policy_verdict *verdict, struct mono_time now);
 /* Recipients of all kinds that are here and not in flight. */

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * load: read-ahead. A worker asks intake for the bytes of the recipients it is about to try; intake reads them and lends them.
+ * load: read-ahead. A worker asks intake for the bytes of the recipients it is about to try; intake
+ * reads them and lends them.
  *
- * Born in the worker's slab; owner: the worker, between push to intake's `loads` and return to the worker's `loads` inbox: intake. All recipients of a
- * load are of one batch. The block that holds the bytes belongs to intake: the worker pushes it back (`blocks` inbox) when the last attempt of
+ * Born in the worker's slab; owner: the worker, between push to intake's `loads` and return to the
+ * worker's `loads` inbox: intake. All recipients of a load are of one batch. The block that holds
+ * the bytes belongs to intake: the worker pushes it back (`blocks` inbox) when the last attempt of
  * the load is over.
- * Bounds: LOAD_RECIPIENTS_MAX recipients; about LOAD_SIZE_MAX bytes (one larger record may come alone); blocks within readahead_bytes_max: intake lets loads wait.
+ * Bounds: LOAD_RECIPIENTS_MAX recipients; about LOAD_SIZE_MAX bytes (one larger record may come
+ * alone); blocks within readahead_bytes_max: intake lets loads wait.
  */
 #pragma once
 
@@ -34,12 +37,13 @@ struct load {
     uint32_t count;
     int result; /* 0, or -errno: the bytes could not be read or have changed (`problem` says so) */
     struct recipient *recipients[LOAD_RECIPIENTS_MAX];
-    /* Filled by intake: the record of each recipient. BSMTP records are in wire form already (CRLF, dot-stuffed). */
+    /* Filled by intake: the record of each recipient. BSMTP records are in wire form already (CRLF,
+     * dot-stuffed). */
     struct span records[LOAD_RECIPIENTS_MAX];
     struct load_block *block;
     /* The worker's own. */
     struct lane *lane;
     struct list link; /* in the lane, while some of it is not dispatched */
-    uint32_t next;  /* first recipient not yet dispatched */
-    uint32_t holds; /* attempts that still use the bytes */
+    uint32_t next;    /* first recipient not yet dispatched */
+    uint32_t holds;   /* attempts that still use the bytes */
 };

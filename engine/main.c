@@ -18,7 +18,8 @@ static const struct {
     const char *help;
 } VERBS[] = {
     {"run", verb_run, "run [-c FILE]                 the engine, until SIGTERM"},
-    {"submit", verb_submit, "submit [-c FILE] ...          write a batch into the spool (submit --help)"},
+    {"submit", verb_submit,
+     "submit [-c FILE] ...          write a batch into the spool (submit --help)"},
     {"status", verb_status, "status [-c FILE] [--json]     what a running engine is doing"},
     {"check", verb_check, "check [-c FILE] [BATCH ...]   validate the configuration, or batches"},
     {"version", verb_version, "version                       of this program"},

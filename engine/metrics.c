@@ -49,8 +49,7 @@ static struct sums sum(const struct engine *engine)
 void metrics_sample(struct metrics_state *state, const struct engine *engine, struct mono_time now)
 {
     struct sums sums = sum(engine);
-    struct metrics_sample *sample =
-        &state->samples[state->samples_count++ % METRICS_SAMPLES_MAX];
+    struct metrics_sample *sample = &state->samples[state->samples_count++ % METRICS_SAMPLES_MAX];
     *sample = (struct metrics_sample){
         .at = now,
         .delivered = sums.classes[OUTCOME_DELIVERED],
@@ -60,7 +59,8 @@ void metrics_sample(struct metrics_state *state, const struct engine *engine, st
     };
 }
 
-/* The newest sample, and the one `back` before it (or the oldest there is); false before the second one. */
+/* The newest sample, and the one `back` before it (or the oldest there is); false before the second
+ * one. */
 static bool samples_of(const struct metrics_state *state, uint32_t back,
                        const struct metrics_sample **ret_old, const struct metrics_sample **ret_new)
 {

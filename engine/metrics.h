@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * metrics: sums the actors' counters into what people and machines read: /v1/status, /metrics, one line for systemd.
+ * metrics: sums the actors' counters into what people and machines read: /v1/status, /metrics, one
+ * line for systemd.
  *
- * Owner: control. Reads only counters made for it (stat.h, one writer each) and the workers' reports that have come back. Rates come from samples a second
- * apart; the last METRICS_SAMPLES_MAX are kept.
+ * Owner: control. Reads only counters made for it (stat.h, one writer each) and the workers'
+ * reports that have come back. Rates come from samples a second apart; the last METRICS_SAMPLES_MAX
+ * are kept.
  */
 #pragma once
 

@@ -23,8 +23,7 @@ static const unsigned RESULTS[] = {
 
 uint64_t outcome_expiry_s(const struct batch *batch, const struct config_route *route)
 {
-    uint64_t by_schedule_s =
-        (uint64_t)wall_seconds(batch->accepted_at) + route->schedule.expire_s;
+    uint64_t by_schedule_s = (uint64_t)wall_seconds(batch->accepted_at) + route->schedule.expire_s;
     uint64_t by_batch_s = wall_seconds(batch->manifest->expires);
     return by_batch_s != 0 && by_batch_s < by_schedule_s ? by_batch_s : by_schedule_s;
 }
@@ -48,11 +47,11 @@ static uint32_t delay_s(struct worker *worker, const struct recipient *recipient
     }
     uint32_t accepted_s = wall_seconds(batch->accepted_at);
     uint32_t age_s = now_s > accepted_s ? now_s - accepted_s : 0;
-    uint32_t delay = outcome->is_ambiguous
-                         ? backoff_delay_ambiguous_s(&route->schedule, recipient->attempts_count,
-                                                     age_s)
-                         : backoff_delay_s(&route->schedule, recipient->attempts_count, age_s,
-                                           random_u32(&worker->random));
+    uint32_t delay =
+        outcome->is_ambiguous
+            ? backoff_delay_ambiguous_s(&route->schedule, recipient->attempts_count, age_s)
+            : backoff_delay_s(&route->schedule, recipient->attempts_count, age_s,
+                              random_u32(&worker->random));
     uint64_t left_s = expiry_s - now_s;
     if (delay != 0 && delay < outcome->delay_min_s) {
         delay = outcome->delay_min_s;

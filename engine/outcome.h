@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * outcome: what became of one attempt, as data; and the only place where a recipient is settled (LAW 2).
+ * outcome: what became of one attempt, as data; and the only place where a recipient is settled
+ * (LAW 2).
  *
- * Actor: worker. outcome_settle turns (attempt, outcome) into one journal record with its event line and pushes it to the journal; the recipient
- * stays with that record until it is durable, then outcome_on_durable gives a settled recipient back to intake, and a deferred one to the retry
+ * Actor: worker. outcome_settle turns (attempt, outcome) into one journal record with its event
+ * line and pushes it to the journal; the recipient stays with that record until it is durable, then
+ * outcome_on_durable gives a settled recipient back to intake, and a deferred one to the retry
  * wheel. In between it counts as settled or deferred, never as pending: it cannot be sent again.
  *
- * Bound: journal entries are taken from the worker's slab, which has one for each attempt that can exist: a settle never waits.
+ * Bound: journal entries are taken from the worker's slab, which has one for each attempt that can
+ * exist: a settle never waits.
  */
 #pragma once
 
@@ -46,12 +49,13 @@ struct outcome {
     enum outcome_class class;
     enum policy_reason reason;
     struct policy_response response;
-    bool is_ambiguous;     /* end of data was sent, no answer was read */
-    uint32_t delay_min_s;  /* of a deferral: not before this many seconds */
+    bool is_ambiguous;    /* end of data was sent, no answer was read */
+    uint32_t delay_min_s; /* of a deferral: not before this many seconds */
     struct outcome_place place;
 };
 
-/* Takes the attempt: it may not be used afterwards. A deferral that would pass the recipient's expiry becomes EXPIRED here. */
+/* Takes the attempt: it may not be used afterwards. A deferral that would pass the recipient's
+ * expiry becomes EXPIRED here. */
 void outcome_settle(struct worker *worker, struct attempt *attempt, const struct outcome *outcome,
                     struct mono_time now);
 /* The record is durable. Takes the entry. */

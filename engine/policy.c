@@ -14,25 +14,49 @@ static const struct reason_row REASONS[] = {
     [REASON_DELIVERED] = {"DELIVERED", POLICY_DELIVERED, 250, {2, 0, 0}, "delivered"},
     [TEMP_REPLY] = {"TEMP_REPLY", POLICY_DEFER, 450, {4, 0, 0}, "the server asks to try later"},
     [PERM_REPLY] = {"PERM_REPLY", POLICY_BOUNCE, 550, {5, 0, 0}, "the server refuses"},
-    [TEMP_TOO_MANY_RCPTS] = {"TEMP_TOO_MANY_RCPTS", POLICY_AGAIN, 452, {4, 5, 3}, "too many recipients"},
-    [TEMP_NO_CONNECT] = {"TEMP_NO_CONNECT", POLICY_DEFER, 451, {4, 4, 1}, "no host could be connected"},
-    [TEMP_GREETING] = {"TEMP_GREETING", POLICY_DEFER, 451, {4, 3, 2}, "all hosts refuse the session"},
-    [TEMP_CONNECTION_LOST] = {"TEMP_CONNECTION_LOST", POLICY_DEFER, 451, {4, 4, 2}, "connection lost"},
+    [TEMP_TOO_MANY_RCPTS] =
+        {"TEMP_TOO_MANY_RCPTS", POLICY_AGAIN, 452, {4, 5, 3}, "too many recipients"},
+    [TEMP_NO_CONNECT] =
+        {"TEMP_NO_CONNECT", POLICY_DEFER, 451, {4, 4, 1}, "no host could be connected"},
+    [TEMP_GREETING] =
+        {"TEMP_GREETING", POLICY_DEFER, 451, {4, 3, 2}, "all hosts refuse the session"},
+    [TEMP_CONNECTION_LOST] =
+        {"TEMP_CONNECTION_LOST", POLICY_DEFER, 451, {4, 4, 2}, "connection lost"},
     [TEMP_TIMEOUT] = {"TEMP_TIMEOUT", POLICY_DEFER, 451, {4, 4, 2}, "timeout"},
-    [TEMP_PROTOCOL] = {"TEMP_PROTOCOL", POLICY_DEFER, 451, {4, 5, 0}, "the server broke the protocol"},
-    [TEMP_AMBIGUOUS] = {"TEMP_AMBIGUOUS", POLICY_DEFER, 451, {4, 4, 2}, "no answer after the end of data"},
+    [TEMP_PROTOCOL] =
+        {"TEMP_PROTOCOL", POLICY_DEFER, 451, {4, 5, 0}, "the server broke the protocol"},
+    [TEMP_AMBIGUOUS] =
+        {"TEMP_AMBIGUOUS", POLICY_DEFER, 451, {4, 4, 2}, "no answer after the end of data"},
     [PERM_SIZE] = {"PERM_SIZE", POLICY_BOUNCE, 552, {5, 3, 4}, "larger than the server takes"},
-    [PERM_8BIT] = {"PERM_8BIT", POLICY_BOUNCE, 554, {5, 6, 3}, "8-bit text, and the server has no 8BITMIME"},
-    [TEMP_LOOP] = {"TEMP_LOOP", POLICY_DEFER, 451, {4, 4, 6}, "the server greets with our own name"},
+    [PERM_8BIT] =
+        {"PERM_8BIT", POLICY_BOUNCE, 554, {5, 6, 3}, "8-bit text, and the server has no 8BITMIME"},
+    [TEMP_LOOP] =
+        {"TEMP_LOOP", POLICY_DEFER, 451, {4, 4, 6}, "the server greets with our own name"},
     [TEMP_DNS] = {"TEMP_DNS", POLICY_DEFER, 451, {4, 4, 3}, "name servers do not answer"},
-    [PERM_NO_DOMAIN] = {"PERM_NO_DOMAIN", POLICY_BOUNCE, 550, {5, 1, 2}, "the domain does not exist"},
-    [PERM_NULL_MX] = {"PERM_NULL_MX", POLICY_BOUNCE, 556, {5, 1, 10}, "the domain takes no mail (null MX)"},
-    [TEMP_NO_HOST] = {"TEMP_NO_HOST", POLICY_DEFER, 451, {4, 4, 4}, "none of the domain's MX hosts can be used"},
-    [PERM_NO_ADDRESS] = {"PERM_NO_ADDRESS", POLICY_BOUNCE, 550, {5, 1, 2}, "the domain has no mail host and no address"},
-    [PERM_DNS_LOOP] = {"PERM_DNS_LOOP", POLICY_BOUNCE, 550, {5, 4, 6}, "the domain's names or mail hosts lead in a circle"},
+    [PERM_NO_DOMAIN] =
+        {"PERM_NO_DOMAIN", POLICY_BOUNCE, 550, {5, 1, 2}, "the domain does not exist"},
+    [PERM_NULL_MX] =
+        {"PERM_NULL_MX", POLICY_BOUNCE, 556, {5, 1, 10}, "the domain takes no mail (null MX)"},
+    [TEMP_NO_HOST] =
+        {"TEMP_NO_HOST", POLICY_DEFER, 451, {4, 4, 4}, "none of the domain's MX hosts can be used"},
+    [PERM_NO_ADDRESS] = {"PERM_NO_ADDRESS",
+                         POLICY_BOUNCE,
+                         550,
+                         {5, 1, 2},
+                         "the domain has no mail host and no address"},
+    [PERM_DNS_LOOP] = {"PERM_DNS_LOOP",
+                       POLICY_BOUNCE,
+                       550,
+                       {5, 4, 6},
+                       "the domain's names or mail hosts lead in a circle"},
     [PERM_BAD_NAME] = {"PERM_BAD_NAME", POLICY_BOUNCE, 550, {5, 1, 2}, "not a legal domain name"},
-    [PERM_CONTENT] = {"PERM_CONTENT", POLICY_BOUNCE, 554, {5, 6, 0}, "the message cannot be made for this recipient"},
-    [TEMP_CONTENT] = {"TEMP_CONTENT", POLICY_DEFER, 451, {4, 3, 0}, "the batch's files cannot be read"},
+    [PERM_CONTENT] = {"PERM_CONTENT",
+                      POLICY_BOUNCE,
+                      554,
+                      {5, 6, 0},
+                      "the message cannot be made for this recipient"},
+    [TEMP_CONTENT] =
+        {"TEMP_CONTENT", POLICY_DEFER, 451, {4, 3, 0}, "the batch's files cannot be read"},
     [PERM_EXPIRED] = {"PERM_EXPIRED", POLICY_BOUNCE, 551, {5, 4, 7}, "expired in the queue"},
     [PERM_CANCELLED] = {"PERM_CANCELLED", POLICY_BOUNCE, 550, {5, 7, 0}, "cancelled"},
 };
@@ -58,7 +82,8 @@ struct policy_verdict policy_of_reason(enum policy_reason reason)
     };
 }
 
-/* 5.1.1 and the like name a mailbox; 4.5.3, 5.5.3 and a bare 452 or 552 say "too many" (A15, A16). */
+/* 5.1.1 and the like name a mailbox; 4.5.3, 5.5.3 and a bare 452 or 552 say "too many" (A15, A16).
+ */
 static bool is_too_many(const struct smtp_reply *reply)
 {
     if (reply->code != 452 && reply->code != 552) {
@@ -81,7 +106,8 @@ static enum policy_reason reason_of_reply(const struct smtp_result *result, bool
     if (result->stage == SMTP_STAGE_RCPT && is_behind_accepted && is_too_many(reply)) {
         return TEMP_TOO_MANY_RCPTS;
     }
-    /* What refuses us rather than this recipient is no verdict on the address: try again later (A29, 3.1). */
+    /* What refuses us rather than this recipient is no verdict on the address: try again later
+     * (A29, 3.1). */
     if (result->stage == SMTP_STAGE_GREETING || result->stage == SMTP_STAGE_EHLO) {
         return TEMP_GREETING;
     }
@@ -117,8 +143,7 @@ static enum policy_reason reason_of_result(const struct smtp_result *result,
 
 struct policy_verdict policy_of_result(const struct smtp_result *result, bool is_behind_accepted)
 {
-    struct policy_verdict verdict =
-        policy_of_reason(reason_of_result(result, is_behind_accepted));
+    struct policy_verdict verdict = policy_of_reason(reason_of_result(result, is_behind_accepted));
     verdict.response.command = smtp_stage_name(result->stage);
     if (result->reply != NULL && result->reply->code != 0) {
         verdict.response.code = result->reply->code;

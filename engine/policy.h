@@ -2,8 +2,8 @@
 /*
  * policy: what a result of SMTP, DNS or connecting means. One table, pure functions, any actor.
  *
- * (stage, cause, reply) -> action x scope, with a reason that has a name in code and log. Sources: RFC 5321 4.2, 4.5.3.1.10; RFC 7504, 7505; conformance.md 1.A,
- * 1.B, 3 (numbers in the code).
+ * (stage, cause, reply) -> action x scope, with a reason that has a name in code and log. Sources:
+ * RFC 5321 4.2, 4.5.3.1.10; RFC 7504, 7505; conformance.md 1.A, 1.B, 3 (numbers in the code).
  */
 #pragma once
 
@@ -30,11 +30,11 @@ enum policy_reason {
     TEMP_GREETING,       /* refused at greeting or EHLO by all hosts */
     TEMP_CONNECTION_LOST,
     TEMP_TIMEOUT,
-    TEMP_PROTOCOL,       /* the server broke the protocol */
-    TEMP_AMBIGUOUS,      /* end of data was sent, no answer (LAW 6) */
-    PERM_SIZE,           /* larger than the server takes */
-    PERM_8BIT,           /* needs 8BITMIME */
-    TEMP_LOOP,           /* the server greets with our name */
+    TEMP_PROTOCOL,  /* the server broke the protocol */
+    TEMP_AMBIGUOUS, /* end of data was sent, no answer (LAW 6) */
+    PERM_SIZE,      /* larger than the server takes */
+    PERM_8BIT,      /* needs 8BITMIME */
+    TEMP_LOOP,      /* the server greets with our name */
     TEMP_DNS,
     PERM_NO_DOMAIN,
     PERM_NULL_MX,
@@ -42,8 +42,8 @@ enum policy_reason {
     PERM_NO_ADDRESS,
     PERM_DNS_LOOP,
     PERM_BAD_NAME,
-    PERM_CONTENT,        /* this recipient's message cannot be rendered */
-    TEMP_CONTENT,        /* its bytes cannot be read now */
+    PERM_CONTENT, /* this recipient's message cannot be rendered */
+    TEMP_CONTENT, /* its bytes cannot be read now */
     PERM_EXPIRED,
     PERM_CANCELLED,
 };
@@ -65,7 +65,8 @@ struct policy_verdict {
 
 const char *policy_reason_name(enum policy_reason reason);
 
-/* Of a recipient's result in a transaction. `is_behind_accepted`: another RCPT of the same transaction had been accepted before. */
+/* Of a recipient's result in a transaction. `is_behind_accepted`: another RCPT of the same
+ * transaction had been accepted before. */
 struct policy_verdict policy_of_result(const struct smtp_result *result, bool is_behind_accepted);
 /* Of a domain that has no usable hosts; not for MX_OK. */
 struct policy_verdict policy_of_mx(enum mx_outcome outcome);
@@ -74,6 +75,6 @@ struct policy_verdict policy_of_connect(enum net_error error);
 /* Of a reason of our own, with its standard words. */
 struct policy_verdict policy_of_reason(enum policy_reason reason);
 
-/* What a session that ended before its first transaction says about its host: true = the host is to be left alone for a while (NEXT), false = an
- * accident of this connection only. A29, N2. */
+/* What a session that ended before its first transaction says about its host: true = the host is to
+ * be left alone for a while (NEXT), false = an accident of this connection only. A29, N2. */
 bool policy_is_host_bad(const struct smtp_result *result);

@@ -3,12 +3,13 @@
 
 #include "engine/base/text.h"
 
-/* More than all keys and numbers of a line together: what foreign words must leave free, so that a line always ends well. */
+/* More than all keys and numbers of a line together: what foreign words must leave free, so that a
+ * line always ends well. */
 enum { RESERVE_SIZE = 640 };
 
 static const char *const TYPES[] = {
-    [OUTCOME_DELIVERED] = "Delivery",   [OUTCOME_DEFERRED] = "TransientFailure",
-    [OUTCOME_BOUNCED] = "Bounce",       [OUTCOME_EXPIRED] = "Expiration",
+    [OUTCOME_DELIVERED] = "Delivery",    [OUTCOME_DEFERRED] = "TransientFailure",
+    [OUTCOME_BOUNCED] = "Bounce",        [OUTCOME_EXPIRED] = "Expiration",
     [OUTCOME_CANCELLED] = "AdminBounce",
 };
 _Static_assert(COUNT_OF(TYPES) == OUTCOME_CLASSES_COUNT, "a type for each class");
@@ -70,7 +71,8 @@ static void put_place(struct writer *writer, const struct outcome_place *place)
     }
 }
 
-/* <batch number>-<ordinal>: unique in the life of a spool, a string because JSON readers lose digits. */
+/* <batch number>-<ordinal>: unique in the life of a spool, a string because JSON readers lose
+ * digits. */
 static void put_id(struct writer *writer, const struct attempt *attempt)
 {
     writer_put(writer, SPAN(",\"id\":\""));
@@ -111,9 +113,9 @@ static void put_created(struct writer *writer, struct report_cache *cache,
     writer_put(writer, span_of(cache->created_text, cache->created_size));
 }
 
-void report_put_line(struct writer *writer, struct worker *worker,
-                     const struct attempt *attempt, const struct outcome *outcome,
-                     uint32_t attempts_count, bool is_possible_duplicate, struct wall_time at)
+void report_put_line(struct writer *writer, struct worker *worker, const struct attempt *attempt,
+                     const struct outcome *outcome, uint32_t attempts_count,
+                     bool is_possible_duplicate, struct wall_time at)
 {
     const struct engine *engine = worker->engine;
     const struct outcome_place *place = &outcome->place;
@@ -126,8 +128,7 @@ void report_put_line(struct writer *writer, struct worker *worker,
         put_key_text(writer, SPAN(",\"recipient_id\":"), span_of(attempt->id, attempt->id_size));
     }
     put_key_text(writer, SPAN(",\"sender\":"), place->sender);
-    put_key_text(writer, SPAN(",\"recipient\":"),
-                 span_of(attempt->address, attempt->address_size));
+    put_key_text(writer, SPAN(",\"recipient\":"), span_of(attempt->address, attempt->address_size));
     put_key_text(writer, SPAN(",\"queue\":"),
                  domain_name_xcore(engine->domains, attempt->recipient->domain));
     put_key_text(writer, SPAN(",\"site\":"), place->site);

@@ -9,7 +9,8 @@
 #include "engine/config.h"
 
 #ifdef __SANITIZE_THREAD__
-/* The sanitizer does not see liburcu's orders: the node of a site that is added (release) and looked at (acquire), and a limit's stack of waiters. */
+/* The sanitizer does not see liburcu's orders: the node of a site that is added (release) and
+ * looked at (acquire), and a limit's stack of waiters. */
 #include <sanitizer/tsan_interface.h>
 #define ORDER_RELEASE(at) __tsan_release((void *)(at))
 #define ORDER_ACQUIRE(at) __tsan_acquire((void *)(at))
@@ -25,7 +26,7 @@ struct site_table {
     struct cds_lfht *by_key;
     struct site *sites;
     uint32_t sites_max;
-    _Atomic uint32_t taken;     /* slots handed out; may run past sites_max */
+    _Atomic uint32_t taken; /* slots handed out; may run past sites_max */
 };
 
 void limit_init(struct limit *limit, uint32_t max)
@@ -43,7 +44,8 @@ bool limit_take_xcore(struct limit *limit)
         if (count >= limit->max) {
             return false;
         }
-        /* Sequentially consistent: pairs with limit_give_xcore (L1), so that a lane which waits and then tries again cannot miss a give. */
+        /* Sequentially consistent: pairs with limit_give_xcore (L1), so that a lane which waits and
+         * then tries again cannot miss a give. */
     } while (!atomic_compare_exchange_weak(&limit->count, &count, count + 1));
     return true;
 }
@@ -168,7 +170,8 @@ struct site *site_obtain_xcore(struct site_table *table, uint64_t key, struct sp
     ORDER_RELEASE(&site->node);
     struct cds_lfht_node *there =
         cds_lfht_add_unique(table->by_key, (unsigned long)key, site_matches, &key, &site->node);
-    /* Another worker was first: our slot stays unused, one of sites_max lost for good. It can happen once per worker and site. */
+    /* Another worker was first: our slot stays unused, one of sites_max lost for good. It can
+     * happen once per worker and site. */
     return CONTAINER_OF(there, struct site, node);
 }
 

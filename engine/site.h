@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * site: all domains that share one set of mail hosts, shared by all workers; and the limits that must be exact over all of them.
+ * site: all domains that share one set of mail hosts, shared by all workers; and the limits that
+ * must be exact over all of them.
  *
- * A site is found by its key (the MX set's, or a route's) in a liburcu hash table of fixed size; workers add what is missing, without a lock. A
- * site lives until the engine stops; the bound is sites_max: site_obtain_xcore returns NULL then and the recipients wait on their domain.
+ * A site is found by its key (the MX set's, or a route's) in a liburcu hash table of fixed size;
+ * workers add what is missing, without a lock. A site lives until the engine stops; the bound is
+ * sites_max: site_obtain_xcore returns NULL then and the recipients wait on their domain.
  *
- * Limits: `struct limit` counts what is open against a maximum (connections of a site, of a source). Taking is one compare-and-swap, exact. A lane
- * that is refused may put itself on the limit's stack of waiters (wait-free); whoever gives back next takes the whole stack and sends each lane home
- * through its worker's `kicks` inbox.
- * Rate: GCRA (ITU-T I.371) as one 64-bit compare-and-swap on the theoretical arrival time, exact over all workers.
- * Suspension: a site none of whose hosts could be reached rests until a time; each failure in a row doubles the rest.
+ * Limits: `struct limit` counts what is open against a maximum (connections of a site, of a
+ * source). Taking is one compare-and-swap, exact. A lane that is refused may put itself on the
+ * limit's stack of waiters (wait-free); whoever gives back next takes the whole stack and sends
+ * each lane home through its worker's `kicks` inbox. Rate: GCRA (ITU-T I.371) as one 64-bit
+ * compare-and-swap on the theoretical arrival time, exact over all workers. Suspension: a site none
+ * of whose hosts could be reached rests until a time; each failure in a row doubles the rest.
  */
 #pragma once
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <urcu/urcu-qsbr.h> /* a flavour, before the table */
+
 #include <urcu/rculfhash.h>
 #include <urcu/wfstack.h>
 
@@ -26,7 +31,8 @@
 
 struct config_route;
 
-/* A place in a limit's stack of waiters, embedded in a lane. It is the stack's while the lane waits, then travels to `home`. */
+/* A place in a limit's stack of waiters, embedded in a lane. It is the stack's while the lane
+ * waits, then travels to `home`. */
 struct limit_waiter {
     union {
         struct cds_wfs_node on_stack;
@@ -47,8 +53,9 @@ bool limit_take_xcore(struct limit *limit);
 /* Any worker: gives one back and sends the waiters home. */
 void limit_give_xcore(struct limit *limit);
 /*
- * Any worker: waits for the limit. Ownership of `waiter` goes to the stack until it comes home. To be followed by one more limit_take_xcore (something
- * may have been given back in between); whether that succeeds or not, the waiter comes home at the next give.
+ * Any worker: waits for the limit. Ownership of `waiter` goes to the stack until it comes home. To
+ * be followed by one more limit_take_xcore (something may have been given back in between); whether
+ * that succeeds or not, the waiter comes home at the next give.
  */
 void limit_wait_xcore(struct limit *limit, struct limit_waiter *waiter);
 uint32_t limit_count_xcore(const struct limit *limit);
@@ -65,7 +72,7 @@ struct site {
     uint16_t name_size;
     char name[SITE_NAME_MAX + 1];
     struct limit connections;
-    _Atomic uint32_t lanes_count; /* that have recipients or sessions, over all workers */
+    _Atomic uint32_t lanes_count;       /* that have recipients or sessions, over all workers */
     _Atomic uint64_t holders;           /* bit per worker (modulo 64) that has a connection open */
     _Atomic int64_t arrival_ns;         /* GCRA: theoretical arrival time, monotonic */
     _Atomic int64_t suspended_until_ns; /* monotonic; 0 = not suspended */
@@ -76,21 +83,24 @@ struct site_table;
 
 struct site_table *site_table_create(uint32_t sites_max, int *ret_error);
 void site_table_destroy(struct site_table *table); /* NULL-safe */
-/* Any worker, inside its step: the site of the key, made when missing; NULL when the table is full. */
+/* Any worker, inside its step: the site of the key, made when missing; NULL when the table is full.
+ */
 struct site *site_obtain_xcore(struct site_table *table, uint64_t key, struct span name,
                                const struct config_route *route);
 uint32_t site_table_count_xcore(const struct site_table *table);
 /* Site number `index` below the count. */
 struct site *site_at_xcore(const struct site_table *table, uint32_t index);
 
-/* GCRA: true when `count` messages may go now (taken); else false and the time when one may. No rate: always true. More than one go when the first
- * may: a group can run ahead of the burst by its own size, and is paid for afterwards. */
+/* GCRA: true when `count` messages may go now (taken); else false and the time when one may. No
+ * rate: always true. More than one go when the first may: a group can run ahead of the burst by its
+ * own size, and is paid for afterwards. */
 bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time now,
                           struct mono_time *ret_next);
 /* Time until which the site rests; ns 0 = it does not. */
 struct mono_time site_suspended_until_xcore(const struct site *site, struct mono_time now);
-/* None of the hosts could be used: rests suspend_first_s, doubling up to suspend_max_s, minus up to 20 % by chance. Only the first of several workers that tell of
- * the same failure lengthens the rest. */
+/* None of the hosts could be used: rests suspend_first_s, doubling up to suspend_max_s, minus up to
+ * 20 % by chance. Only the first of several workers that tell of the same failure lengthens the
+ * rest. */
 void site_suspend_xcore(struct site *site, struct mono_time now, struct random *random);
 /* A session got through: no failures in a row any more. */
 void site_reached_xcore(struct site *site);

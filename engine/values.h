@@ -2,8 +2,10 @@
 /*
  * values: the variables of one recipient, in the order a template wants them.
  *
- * Used twice with the same answer: by intake when a record is checked, by a worker when it is sent. Pure but for `hints` (where the variables stood in the last
- * record: the next one is mostly alike), which belong to the caller's actor. First the engine's own names (_to, _id, _batch), then the record's variables, then the batch's.
+ * Used twice with the same answer: by intake when a record is checked, by a worker when it is sent.
+ * Pure but for `hints` (where the variables stood in the last record: the next one is mostly
+ * alike), which belong to the caller's actor. First the engine's own names (_to, _id, _batch), then
+ * the record's variables, then the batch's.
  */
 #pragma once
 

@@ -110,7 +110,8 @@ static void print_text(json_t *status)
         (void)printf("  %-40.40s %9lld %6lld %10lld %9lld %8lld  %s\n",
                      json_string_value(json_object_get(site, "site")), number(site, "backlog"),
                      number(site, "sessions"), number(site, "delivered"), number(site, "deferred"),
-                     number(site, "bounced"), json_string_value(json_object_get(site, "last_error")));
+                     number(site, "bounced"),
+                     json_string_value(json_object_get(site, "last_error")));
     }
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * verbs: what `ramjet VERB ...` does. Each verb gets the words behind its name and returns the process's exit status:
- * 0 done, 1 it could not be done (said on standard error), 2 wrong words, others as the verb's help says.
+ * verbs: what `ramjet VERB ...` does. Each verb gets the words behind its name and returns the
+ * process's exit status: 0 done, 1 it could not be done (said on standard error), 2 wrong words,
+ * others as the verb's help says.
  */
 #pragma once
 

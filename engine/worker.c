@@ -68,8 +68,7 @@ bool worker_is_drained(const struct worker *worker)
 static struct worker_domain *domain_of(struct worker *worker, const struct recipient *recipient)
 {
     struct worker_domain *domain = &worker->domains[recipient->domain];
-    uint32_t generation =
-        domain_generation_xcore(worker->engine->domains, recipient->domain);
+    uint32_t generation = domain_generation_xcore(worker->engine->domains, recipient->domain);
     if (domain->generation != generation) {
         ensure(domain->pending_count == 0);
         *domain = (struct worker_domain){.generation = generation};
@@ -77,7 +76,8 @@ static struct worker_domain *domain_of(struct worker *worker, const struct recip
     return domain;
 }
 
-/* The same source for all attempts of a recipient (greylisting looks at it): by its place in the batch. */
+/* The same source for all attempts of a recipient (greylisting looks at it): by its place in the
+ * batch. */
 static uint32_t source_of(const struct worker *worker, const struct recipient *recipient)
 {
     return (recipient->ordinal / LOAD_RECIPIENTS_MAX) % worker->engine->config->sources_count;
@@ -156,9 +156,10 @@ static struct site *route_site(struct worker *worker, const struct config_route 
                              writer_span(&writer), route);
 }
 
-/* The domain's site, from its route or the MX cache. NULL: not known yet (asked), or no room; *ret_is_nowhere: it has no hosts. */
-static struct site *domain_site(struct worker *worker, struct worker_domain *domain,
-                                uint32_t index, struct mono_time now, bool *ret_is_nowhere)
+/* The domain's site, from its route or the MX cache. NULL: not known yet (asked), or no room;
+ * *ret_is_nowhere: it has no hosts. */
+static struct site *domain_site(struct worker *worker, struct worker_domain *domain, uint32_t index,
+                                struct mono_time now, bool *ret_is_nowhere)
 {
     *ret_is_nowhere = false;
     if (domain->site != NULL && domain->site_until_ns > now.ns) {
@@ -273,7 +274,8 @@ static void take_answers(struct worker *worker, struct mono_time now)
         slab_give(&worker->queries, query);
         worker->has_room = true;
         if ((user & QUERY_OF_LANE) != 0) {
-            struct lane *lane = slab_at_handle(&worker->lanes, handle_of_u64(user & ~QUERY_OF_LANE));
+            struct lane *lane =
+                slab_at_handle(&worker->lanes, handle_of_u64(user & ~QUERY_OF_LANE));
             if (lane != NULL) {
                 lane->is_asked = false;
                 lane_mark_dirty(lane);
@@ -283,7 +285,8 @@ static void take_answers(struct worker *worker, struct mono_time now)
         struct worker_domain *domain = &worker->domains[(uint32_t)user];
         if ((domain->generation & 0x7fffffffu) == user >> 32) {
             domain->is_asked = false;
-            domain->is_answered = true; /* an answer that is not in the cache now was not kept: no asking for ever */
+            domain->is_answered =
+                true; /* an answer that is not in the cache now was not kept: no asking for ever */
             domain_release(worker, domain, now);
             domain->is_answered = false;
         }
@@ -370,7 +373,8 @@ static void take_reports(struct worker *worker, struct mono_time now)
 
 /* The retry wheel. */
 
-/* What has come out of the wheel is dealt out to all workers, so that a second with a million recipients uses all cores. */
+/* What has come out of the wheel is dealt out to all workers, so that a second with a million
+ * recipients uses all cores. */
 static void deal(struct worker *worker, uint32_t now_s, struct mono_time now)
 {
     for (uint32_t i = 0; i < STEP_DUE && worker->due.count > 0;) {
@@ -402,7 +406,8 @@ static bool take_due(struct worker *worker, struct mono_time now)
 {
     uint32_t now_s = wall_seconds(clock_wall(worker->engine->clock));
     if (worker->due.count == 0 && worker->sweep_slot != UINT32_MAX) {
-        /* A batch was cancelled: its recipients are looked for wherever they wait, one slot a step. */
+        /* A batch was cancelled: its recipients are looked for wherever they wait, one slot a step.
+         */
         if (!retry_sweep_xcore(worker->engine->retry, worker->sweep_slot, &worker->due)) {
             worker->sweep_slot++;
         }
@@ -417,8 +422,9 @@ static bool take_due(struct worker *worker, struct mono_time now)
     return worker->due.count > 0 || worker->sweep_slot != UINT32_MAX;
 }
 
-/* Looking through the wheel costs a microsecond or two: a busy worker does it now and then. What another worker pushes meanwhile that one will
- * take; what intake pushes after a restart is seen at the next look. */
+/* Looking through the wheel costs a microsecond or two: a busy worker does it now and then. What
+ * another worker pushes meanwhile that one will take; what intake pushes after a restart is seen at
+ * the next look. */
 static struct mono_time retry_wake(struct worker *worker, struct mono_time now)
 {
     struct mono_time look_at = mono_add_ms(worker->retry_looked, RETRY_LOOK_MS);
@@ -459,7 +465,8 @@ static bool dispatch_dirty(struct worker *worker, struct mono_time now)
     return !list_is_empty(&worker->lanes_dirty);
 }
 
-/* Recipients that found no lane, site or query free: all domains are looked at again, a part a step. */
+/* Recipients that found no lane, site or query free: all domains are looked at again, a part a
+ * step. */
 static void rehouse(struct worker *worker, struct mono_time now)
 {
     if (!worker->has_homeless || mono_before(now, worker->rehouse_at)) {
@@ -476,7 +483,8 @@ static void rehouse(struct worker *worker, struct mono_time now)
     }
 }
 
-/* The engine stops: idle sessions end now, those that are not up yet are given up; the others end behind their transaction. */
+/* The engine stops: idle sessions end now, those that are not up yet are given up; the others end
+ * behind their transaction. */
 static void begin_drain(struct worker *worker)
 {
     if (worker->is_draining || stat_read_xcore(&worker->engine->is_draining) == 0) {
@@ -558,8 +566,8 @@ static int init_slabs(struct worker *worker)
         {&worker->plans, "plans", sizeof(struct plan), sessions},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        int result = slab_init(rows[i].slab, rows[i].name, (rows[i].size + 7) & ~(size_t)7,
-                               rows[i].count);
+        int result =
+            slab_init(rows[i].slab, rows[i].name, (rows[i].size + 7) & ~(size_t)7, rows[i].count);
         if (result != 0) {
             return result;
         }

@@ -2,19 +2,21 @@
 /*
  * worker: the worker actor: one a core; recipients in, mail out.
  *
- * Owns its net loop, lanes, sessions (struct delivery), attempts, timers. Every recipient that it owns is in exactly one place (LAW 1), counted in
- * `places`; worker_check proves LAW 3 at the end of each step: received = in places + given away.
+ * Owns its net loop, lanes, sessions (struct delivery), attempts, timers. Every recipient that it
+ * owns is in exactly one place (LAW 1), counted in `places`; worker_check proves LAW 3 at the end
+ * of each step: received = in places + given away.
  *
  * What comes in (inbox)                              what goes out
- *   recipients  from intake, or other workers        loads to intake, recipients (settled) to intake
- *   loads       filled by intake                     mx queries to the resolver
- *   entries     durable records from the journal     journal entries to the journal
- *   answers     mx queries answered                  deferred recipients to the retry wheel
- *   kicks       lanes whose limit has room           recipients to another worker that has connections of a full site
- *   reports     requests of the control actor        the same, filled
- *   orders      a batch was resumed or cancelled
+ *   recipients  from intake, or other workers        loads to intake, recipients (settled) to
+ * intake loads       filled by intake                     mx queries to the resolver entries
+ * durable records from the journal     journal entries to the journal answers     mx queries
+ * answered                  deferred recipients to the retry wheel kicks       lanes whose limit
+ * has room           recipients to another worker that has connections of a full site reports
+ * requests of the control actor        the same, filled orders      a batch was resumed or
+ * cancelled
  *
- * Bounds: sessions = config sessions_max / workers; attempts WORKER_ATTEMPTS_MAX (dispatch waits); the rest follows from these, in worker.c.
+ * Bounds: sessions = config sessions_max / workers; attempts WORKER_ATTEMPTS_MAX (dispatch waits);
+ * the rest follows from these, in worker.c.
  */
 #pragma once
 
@@ -51,10 +53,10 @@ enum { WORKER_PLACES_COUNT = PLACE_JOURNAL + 1, PLACE_NONE = WORKER_PLACES_COUNT
 
 struct worker_stats {
     struct stat_counter places[WORKER_PLACES_COUNT];
-    struct stat_counter received;   /* from intake, other workers and the wheel */
-    struct stat_counter returned;   /* settled, to intake */
-    struct stat_counter wheeled;    /* to the retry wheel */
-    struct stat_counter handed;     /* to other workers */
+    struct stat_counter received; /* from intake, other workers and the wheel */
+    struct stat_counter returned; /* settled, to intake */
+    struct stat_counter wheeled;  /* to the retry wheel */
+    struct stat_counter handed;   /* to other workers */
     struct stat_counter classes[OUTCOME_CLASSES_COUNT];
     struct stat_counter possible_duplicates;
     struct stat_counter sessions, sessions_opened, connects_failed, transactions;
@@ -88,7 +90,8 @@ struct attempt {
     char id[ATTEMPT_ID_MAX + 1];
 };
 
-/* An order about one batch, to all workers; owner: intake until pushed, and again when it comes back. */
+/* An order about one batch, to all workers; owner: intake until pushed, and again when it comes
+ * back. */
 struct worker_order {
     struct inbox_node node;
     struct inbox *reply_to;
@@ -117,8 +120,8 @@ struct worker_report {
 
 /* Texts that most lines of a worker share (report.h). */
 struct report_cache {
-    int64_t second;           /* of second_text */
-    char second_text[20];     /* 2026-12-01T08:00:00 */
+    int64_t second;       /* of second_text */
+    char second_text[20]; /* 2026-12-01T08:00:00 */
     const struct batch *batch;
     uint32_t batch_number;
     char created_text[32];
@@ -145,7 +148,8 @@ struct worker {
     struct slab bufs[COMPOSE_BUF_CLASSES];
     const struct load *parsed_load; /* what `record` was parsed from, NULL = nothing */
     uint32_t parsed_index;
-    uint8_t var_hints[TEMPLATE_VARS_MAX]; /* where the template's variables stood in the last record */
+    uint8_t
+        var_hints[TEMPLATE_VARS_MAX]; /* where the template's variables stood in the last record */
     struct ready_pool ready_pool;
 
     struct worker_domain *domains;
@@ -154,17 +158,20 @@ struct worker {
     struct list lanes_all;
     struct list lanes_dirty;
     struct list lanes_starved; /* wait for a session, attempt, load or buf of this worker */
-    struct lane *nowhere;      /* recipients whose domain has no hosts: settled, or routed when that changes */
+    struct lane
+        *nowhere; /* recipients whose domain has no hosts: settled, or routed when that changes */
     struct inbox_chain decided; /* records for the journal, pushed at the end of the step */
     struct inbox_chain settled; /* durable, on their way back to intake at the end of the step */
-    struct inbox_chain due;    /* taken from the retry wheel, not yet placed */
-    uint32_t sweep_slot;       /* next slot of the wheel to search for cancelled recipients; UINT32_MAX = no sweep */
+    struct inbox_chain due;     /* taken from the retry wheel, not yet placed */
+    uint32_t sweep_slot; /* next slot of the wheel to search for cancelled recipients; UINT32_MAX =
+                            no sweep */
     bool is_draining;
-    bool has_homeless;         /* recipients wait on a domain without a query: no lane, site or query was free */
+    bool has_homeless; /* recipients wait on a domain without a query: no lane, site or query was
+                          free */
     struct mono_time rehouse_at;
-    bool has_room;             /* something of a slab came back in this step: starved lanes may go on */
-    uint64_t sessions_next;    /* number of the next session, for the log */
-    uint32_t deal_next;        /* worker who gets the next chunk of due recipients */
+    bool has_room; /* something of a slab came back in this step: starved lanes may go on */
+    uint64_t sessions_next;        /* number of the next session, for the log */
+    uint32_t deal_next;            /* worker who gets the next chunk of due recipients */
     struct mono_time retry_looked; /* when the wheel was last asked for its next due time ... */
     struct mono_time retry_due;    /* ... and what it said */
     struct report_cache report;
@@ -187,9 +194,11 @@ int worker_init(struct worker *worker, const struct worker_config *config, bool 
 void worker_deinit(struct worker *worker);
 /* LAW 3 for this worker. */
 void worker_check(const struct worker *worker);
-/* Moves `count` recipients from one place to another, or in (from PLACE_NONE) and out (to PLACE_NONE). */
+/* Moves `count` recipients from one place to another, or in (from PLACE_NONE) and out (to
+ * PLACE_NONE). */
 void worker_move(struct worker *worker, unsigned from, unsigned to, uint64_t count);
-/* Places a recipient: on its lane, or on its domain until the MX answer is there. It was counted as received. */
+/* Places a recipient: on its lane, or on its domain until the MX answer is there. It was counted as
+ * received. */
 void worker_place_recipient(struct worker *worker, struct recipient *recipient,
                             struct mono_time now);
 /* True when it has no session, no recipient in flight, nothing on the way to the journal. */

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * scan_envelope: the envelope of one BSMTP record, and where its text is, without looking at the text again.
+ * scan_envelope: the envelope of one BSMTP record, and where its text is, without looking at the
+ * text again.
  *
- * For a worker, over a record that intake has checked (scan_record_message) and put into wire form. Pure function; spans point into the record. Cost is that of
- * the envelope's lines, whatever the text's size. A record that does not look like one any more (its file has changed) is a problem, not a bug.
+ * For a worker, over a record that intake has checked (scan_record_message) and put into wire form.
+ * Pure function; spans point into the record. Cost is that of the envelope's lines, whatever the
+ * text's size. A record that does not look like one any more (its file has changed) is a problem,
+ * not a bug.
  */
 #pragma once
 
@@ -11,10 +14,10 @@
 #include "queue/scan.h"
 
 struct scan_envelope {
-    struct span sender;     /* empty = null return path */
-    struct span rcpts;      /* the lines of the RCPT commands */
+    struct span sender; /* empty = null return path */
+    struct span rcpts;  /* the lines of the RCPT commands */
     uint32_t rcpts_count;
-    struct span body;       /* dot-stuffed, CRLF, without the lone dot */
+    struct span body; /* dot-stuffed, CRLF, without the lone dot */
 };
 
 /* 0, or -EINVAL with the problem filled in. */

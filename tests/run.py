@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs meson suites and closes with one line that counts the test programs: "N passed, N failed, N skipped"."""
+"""Runs meson suites; the last line counts the test programs: "N passed, N failed, N skipped"."""
 import argparse
 import json
 import os

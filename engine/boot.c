@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <urcu/urcu-qsbr.h>
@@ -45,7 +44,7 @@ struct boot {
     struct worker *workers_by_index[CONFIG_WORKERS_MAX];
     struct boot_thread threads[CONFIG_WORKERS_MAX + 3];
     uint32_t threads_count;
-    _Atomic bool is_stopping;
+    struct stat_counter is_stopping;
     char journal_path[PATH_SIZE];
     char active_path[PATH_SIZE];
     char log_path[PATH_SIZE];
@@ -65,7 +64,7 @@ static void actor_loop(struct boot *boot, struct actor *actor)
 {
     const struct clock *clock = boot->engine.clock;
     urcu_qsbr_register_thread();
-    while (!atomic_load_explicit(&boot->is_stopping, memory_order_relaxed)) {
+    while (stat_read_xcore(&boot->is_stopping) == 0) {
         waker_awake(&actor->waker);
         struct mono_time next = actor->step(actor, clock_mono(clock));
         urcu_qsbr_quiescent_state();
@@ -108,7 +107,7 @@ static int start_thread(struct boot *boot, struct actor *actor, int32_t core)
 
 static void stop_threads(struct boot *boot)
 {
-    atomic_store(&boot->is_stopping, true);
+    stat_set(&boot->is_stopping, 1);
     for (uint32_t i = 0; i < boot->threads_count; i++) {
         if (boot->threads[i].is_running) {
             waker_signal_xcore(&boot->threads[i].actor->waker);

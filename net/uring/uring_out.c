@@ -225,12 +225,11 @@ static void block_give(struct uring *uring, struct uring_conn *conn)
 }
 
 /* The peer is gone. What it had said before may still be on its way up (a "421" before the reset):
- * the receive, which ends by itself, brings it, and then CLOSED. */
+ * the receive is ended, tells what there is, and then CLOSED. */
 static void send_failed(struct uring *uring, struct uring_conn *conn, int error)
 {
     bool is_gone = error == EPIPE || error == ECONNRESET || error == ETIMEDOUT;
-    bool hears = (conn->ops & 1u << URING_OP_RECV) != 0 &&
-                 (conn->flags & (URING_RX_STOPPED | URING_RX_CANCELLED)) == 0;
+    bool hears = (conn->ops & 1u << URING_OP_RECV) != 0 && (conn->flags & URING_RX_STOPPED) == 0;
     if (!is_gone || !hears || conn->state != URING_OPEN) {
         uring_conn_end(uring, conn, uring_error_of(error));
         return;
@@ -238,6 +237,7 @@ static void send_failed(struct uring *uring, struct uring_conn *conn, int error)
     conn->flags |= URING_BROKEN;
     conn->open.error = uring_error_of(error);
     uring_tx_drop(uring, conn);
+    uring_rx_cancel(uring, conn);
 }
 
 static void sent(struct uring *uring, struct uring_conn *conn, size_t size)

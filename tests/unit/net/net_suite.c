@@ -156,7 +156,7 @@ void suite_deinit(struct suite *suite)
     net_suite_factory.end(suite->world);
 }
 
-static void side_turn(struct suite_side *side)
+void suite_turn(struct suite_side *side)
 {
     if (side->loop != NULL) {
         side->is_running = true;
@@ -186,8 +186,8 @@ void suite_limit_set(struct suite *suite)
 bool suite_step(struct suite *suite)
 {
     uint64_t before = suite->events_count;
-    side_turn(suite->client);
-    side_turn(suite->server);
+    suite_turn(suite->client);
+    suite_turn(suite->server);
     if (suite->events_count == before && !idle(suite)) {
         return false;
     }

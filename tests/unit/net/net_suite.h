@@ -95,6 +95,9 @@ void suite_deinit(struct suite *suite);
  * nothing will ever happen. */
 bool suite_step(struct suite *suite);
 
+/* One turn of one side alone: the other does not see step by step what happens. */
+void suite_turn(struct suite_side *side);
+
 /* Turns until the condition holds; a failed check when it never does. */
 #define SUITE_UNTIL(suite, condition)                                                              \
     do {                                                                                           \
@@ -136,7 +139,8 @@ int suite_rx_stop(struct suite_end *end, bool is_stopped);
         suite_close_sends_first, suite_close_twice, suite_close_then_abort, suite_abort_resets,    \
         suite_abort_drops_queue, suite_close_within_events, suite_death_when_idle,                 \
         suite_death_when_stopped, suite_death_when_half_closed, suite_death_when_sending,          \
-        suite_last_words_before_reset, suite_destroy_resets, suite_chaos
+        suite_last_words_before_reset, suite_bytes_and_reset_at_once, suite_bytes_and_fin_at_once, \
+        suite_destroy_resets, suite_chaos
 
 #define NET_SUITE(name, ...) SUITE(name, __VA_ARGS__)
 
@@ -178,5 +182,7 @@ void suite_death_when_stopped(void);
 void suite_death_when_half_closed(void);
 void suite_death_when_sending(void);
 void suite_last_words_before_reset(void);
+void suite_bytes_and_reset_at_once(void);
+void suite_bytes_and_fin_at_once(void);
 void suite_destroy_resets(void);
 void suite_chaos(void);

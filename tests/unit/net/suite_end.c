@@ -330,6 +330,40 @@ void suite_last_words_before_reset(void)
     suite_deinit(&suite);
 }
 
+/* What has come and how it ends reach the client in one turn: the end must not be lost behind the
+ * bytes. */
+static void check_at_once(bool is_abort)
+{
+    enum { TURNS = 4 };
+    struct suite suite;
+    suite_init(&suite, 4);
+    struct suite_end *client, *server;
+    suite_pair(&suite, &client, &server);
+    suite_quiet(&suite);
+    CU_ASSERT_EQUAL(suite_send(server, 300, false, 0), 0);
+    for (int turn = 0; turn < TURNS; turn++) {
+        suite_turn(suite.server);
+    }
+    CU_ASSERT_EQUAL(suite_close(server, is_abort), 0);
+    for (int turn = 0; turn < TURNS; turn++) {
+        suite_turn(suite.server);
+    }
+    SUITE_UNTIL(&suite, is_abort ? client->is_closed : client->has_fin);
+    CU_ASSERT_EQUAL(client->error, is_abort ? NET_RESET : NET_OK);
+    CU_ASSERT(client->rx_size == 300 || (is_abort && client->rx_size == 0));
+    suite_deinit(&suite);
+}
+
+void suite_bytes_and_reset_at_once(void)
+{
+    check_at_once(true);
+}
+
+void suite_bytes_and_fin_at_once(void)
+{
+    check_at_once(false);
+}
+
 void suite_destroy_resets(void)
 {
     enum { CONNS = 20 };

@@ -349,6 +349,37 @@ static void test_submission_queue_full(void)
     suite_deinit(&suite);
 }
 
+/* All there is to a connection has happened before the server looks: bytes, then the end. */
+static void check_over_before_accepted(bool is_abort)
+{
+    enum { TURNS = 4 };
+    struct suite suite;
+    suite_init(&suite, 4);
+    suite_turn(suite.server); /* submits the accept, so that the backlog takes what comes */
+    struct suite_end *client = suite_connect_to(&suite, NULL, NULL, 5000);
+    CU_ASSERT_EQUAL(suite_send(client, 300, false, 0), 0);
+    suite_limit_set(&suite);
+    while (client->txdone_size < 300) {
+        suite_turn(suite.client);
+    }
+    CU_ASSERT_EQUAL(suite_close(client, is_abort), 0);
+    for (int turn = 0; turn < TURNS; turn++) {
+        suite_turn(suite.client);
+    }
+    SUITE_UNTIL(&suite, suite.server->ends_count == 1);
+    struct suite_end *server = &suite.server->ends[0];
+    SUITE_UNTIL(&suite, is_abort ? server->is_closed : server->has_fin);
+    CU_ASSERT_EQUAL(server->error, is_abort ? NET_RESET : NET_OK);
+    CU_ASSERT_EQUAL(server->rx_size, 300);
+    suite_deinit(&suite);
+}
+
+static void test_over_before_accepted(void)
+{
+    check_over_before_accepted(true);
+    check_over_before_accepted(false);
+}
+
 static void test_misuse_panics(void)
 {
     struct suite suite;
@@ -366,4 +397,5 @@ static void test_misuse_panics(void)
 
 NET_SUITE(uring, NET_SUITE_TESTS, test_waker_wakes_wait, test_wait_ends_at_deadline,
           test_wait_ends_at_connect_timeout, test_threads, test_listen_errors,
-          test_receive_buffers_run_out, test_submission_queue_full, test_misuse_panics)
+          test_receive_buffers_run_out, test_submission_queue_full, test_over_before_accepted,
+          test_misuse_panics)

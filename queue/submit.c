@@ -347,6 +347,35 @@ static int write_manifest(struct making *making, json_t *manifest,
     return result;
 }
 
+/* batch.json of files; NULL when some text is not UTF-8. */
+static json_t *files_manifest(const struct submit_files *files, const struct submit_id *id,
+                              const char *list_name)
+{
+    json_t *manifest =
+        json_pack("{s:i,s:s,s:s,s:s,s:s,s:s}", "v", 1, "id", id->text, "kind", "merge", "from",
+                  files->from, "message", MESSAGE_FILE, "recipients", list_name);
+    json_t *vars = json_object();
+    for (size_t i = 0; i < files->vars_count && vars != NULL; i++) {
+        if (json_object_set_new(vars, files->vars[i].name, json_string(files->vars[i].value)) !=
+            0) {
+            json_decref(vars);
+            vars = NULL;
+        }
+    }
+    if (manifest == NULL || vars == NULL) {
+        json_decref(manifest);
+        json_decref(vars);
+        return NULL;
+    }
+    if (files->vars_count == 0) {
+        json_decref(vars);
+    } else if (json_object_set_new(manifest, "vars", vars) != 0) {
+        json_decref(manifest);
+        return NULL;
+    }
+    return manifest;
+}
+
 int submit_files(struct submit *submit, const struct submit_files *files, struct submit_id *ret_id,
                  struct spool_problem *ret_problem)
 {
@@ -361,11 +390,9 @@ int submit_files(struct submit *submit, const struct submit_files *files, struct
     if (result != 0) {
         return result;
     }
-    json_t *manifest =
-        json_pack("{s:i,s:s,s:s,s:s,s:s,s:s}", "v", 1, "id", id.text, "kind", "merge", "from",
-                  files->from, "message", MESSAGE_FILE, "recipients", list_name);
+    json_t *manifest = files_manifest(files, &id, list_name);
     if (manifest == NULL) {
-        spool_problem_set(ret_problem, "the sender is not UTF-8");
+        spool_problem_set(ret_problem, "the sender, or a variable, is not UTF-8");
         result = -EINVAL;
     } else {
         result = write_manifest(&making, manifest, ret_problem);

@@ -56,6 +56,8 @@ struct submit_files {
     const char *from;
     const char *message_path;
     const char *recipients_path;
+    const struct manifest_var *vars; /* for all recipients; UTF-8 */
+    size_t vars_count;
 };
 int submit_files(struct submit *submit, const struct submit_files *files, struct submit_id *ret_id,
                  struct spool_problem *ret_problem) __attribute__((warn_unused_result));

@@ -60,6 +60,7 @@ def facts(root, work):
         "memory_mib": _memory_mib(),
         "kernel": platform.release(),
         "file_system": _file_system(work),
+        "tcp": _first("/proc/sys/net/ipv4/tcp_congestion_control"),
     }
 
 

@@ -110,7 +110,8 @@ static struct mono_time core_deadline(const struct journal_core *core)
     if (core->pipe == JOURNAL_PIPE_FAILED) {
         return MONO_NEVER;
     }
-    struct mono_time deadline = journal_results_deadline(core);
+    struct mono_time deadline =
+        mono_earlier(journal_results_deadline(core), journal_launch_deadline(core));
     if (core->segments.spare == JOURNAL_SPARE_NONE && core->segments.error != 0) {
         deadline = mono_earlier(deadline, core->segments.retry_at);
     }

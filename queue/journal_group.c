@@ -26,7 +26,7 @@ static const uint32_t PIPE_ALLOWED[JOURNAL_PIPES_COUNT] = {
     [JOURNAL_PIPE_FAILED] = 0,
 };
 
-enum { BATCHES_FIRST = 64, BITS = 64 };
+enum { BATCHES_FIRST = 64, BITS = 64, PACE_RECORDS = 16, PACE_NS = 2000000 };
 
 /* What may come through an inbox begins alike, so that a reply needs not know its kind. */
 struct reply_head {
@@ -452,12 +452,30 @@ static uint32_t group_close(const struct journal_core *core, struct journal_grou
     return padded;
 }
 
+/* After a group of some size the next one gathers for a moment: under load each group costs the
+ * same handful of system calls and kernel threads' work, whatever it holds. An idle journal, and a
+ * lone recipient, never wait. */
+static bool is_pacing(const struct journal_core *core)
+{
+    return core->launched_count > PACE_RECORDS &&
+           core->gathering->records_count < JOURNAL_GROUP_MAX / 2 &&
+           mono_before(core->now, core->pace_until);
+}
+
+struct mono_time journal_launch_deadline(const struct journal_core *core)
+{
+    bool is_waiting = core->pipe == JOURNAL_PIPE_IDLE && core->gathering->records_count > 0;
+    return is_waiting ? core->pace_until : MONO_NEVER;
+}
+
 void journal_launch(struct journal_core *core)
 {
     struct journal_group *group = core->gathering;
-    if (core->pipe != JOURNAL_PIPE_IDLE || group->records_count == 0) {
+    if (core->pipe != JOURNAL_PIPE_IDLE || group->records_count == 0 || is_pacing(core)) {
         return;
     }
+    core->launched_count = group->records_count;
+    core->pace_until = mono_add_ns(core->now, PACE_NS);
     uint32_t cells = group_close(core, group);
     core->segments.next_cell += cells;
     ensure(core->segments.next_cell <= core->segments.cells_max);

@@ -25,7 +25,7 @@ enum {
     JOURNAL_GROUP_CELLS_MAX = 1 + JOURNAL_GROUP_MAX,
     JOURNAL_REPLIES_MAX = 64, /* inboxes answered with one push each; beyond: a push an object */
     JOURNAL_RESULT_BUFFERS = 1024,
-    JOURNAL_RESULT_BUFFER_SIZE = 16 * 1024,
+    JOURNAL_RESULT_BUFFER_SIZE = 64 * 1024,
     JOURNAL_RESULT_FILES_MAX = 64,
     JOURNAL_RESULT_WRITES_MAX = 32,
     JOURNAL_HOLD_FACTOR = 4, /* live segments, in checkpoint intervals, at which intake is held */
@@ -211,6 +211,8 @@ struct journal_core {
     bool has_write_failed;
     struct journal_group groups[2];
     struct journal_group *gathering;
+    struct mono_time pace_until; /* the next group is not launched before, unless it is large */
+    uint32_t launched_count;     /* records of the last group */
     struct journal_group *flying;
     uint32_t group_number; /* of the last group */
     struct journal_io group_io;
@@ -238,6 +240,8 @@ void journal_groups_deinit(struct journal_core *core);
 void journal_gather(struct journal_core *core);
 /* Writes what was gathered, when nothing is in flight. */
 void journal_launch(struct journal_core *core);
+/* When a group that is held back for a moment is due. */
+struct mono_time journal_launch_deadline(const struct journal_core *core);
 void journal_group_on_io(struct journal_core *core, const struct journal_io *io);
 void journal_batch_free(struct journal_core *core, struct journal_batch *batch);
 /* The batch's node goes to intake. */

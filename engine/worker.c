@@ -22,6 +22,8 @@ enum {
     STEP_PENDING = 1024,
     DEAL_CHUNK = 256,
     RETRY_LOOK_MS = 50,
+    PUSH_RECORDS = 128,
+    PUSH_NS = 500000,
 };
 
 /* Marks a query whose `user` names a lane; otherwise it names a domain. */
@@ -504,6 +506,26 @@ static void begin_drain(struct worker *worker)
     }
 }
 
+/* Records go to the journal in heaps while more are on their way: each push wakes it. Returns when
+ * what stays is due. */
+static struct mono_time push_decided(struct worker *worker, struct mono_time now)
+{
+    if (worker->decided.count == 0) {
+        return MONO_NEVER;
+    }
+    if (worker->decided_since.ns == 0) {
+        worker->decided_since = now;
+    }
+    struct mono_time due = mono_add_ns(worker->decided_since, PUSH_NS);
+    bool is_last = stat_read_xcore(&worker->stats.places[PLACE_FLIGHT]) == 0;
+    if (!is_last && worker->decided.count < PUSH_RECORDS && mono_before(now, due)) {
+        return due;
+    }
+    worker->decided_since.ns = 0;
+    inbox_push_chain_xcore(&worker->engine->journal->entries, &worker->decided);
+    return MONO_NEVER;
+}
+
 static struct mono_time worker_step(struct actor *actor, struct mono_time now)
 {
     struct worker *worker = (struct worker *)actor;
@@ -522,7 +544,7 @@ static struct mono_time worker_step(struct actor *actor, struct mono_time now)
     is_more |= take_due(worker, now);
     rehouse(worker, now);
     is_more |= dispatch_dirty(worker, now);
-    inbox_push_chain_xcore(&worker->engine->journal->entries, &worker->decided);
+    next = mono_earlier(next, push_decided(worker, now));
     inbox_push_chain_xcore(&worker->engine->intake->recipients, &worker->settled);
     worker_check(worker);
     if (is_more || worker->has_room) {

@@ -160,7 +160,8 @@ struct worker {
     struct list lanes_starved; /* wait for a session, attempt, load or buf of this worker */
     struct lane
         *nowhere; /* recipients whose domain has no hosts: settled, or routed when that changes */
-    struct inbox_chain decided; /* records for the journal, pushed at the end of the step */
+    struct inbox_chain decided;     /* records for the journal, pushed at the end of the step */
+    struct mono_time decided_since; /* of the oldest of them; ns 0: none */
     struct inbox_chain settled; /* durable, on their way back to intake at the end of the step */
     struct inbox_chain due;     /* taken from the retry wheel, not yet placed */
     uint32_t sweep_slot; /* next slot of the wheel to search for cancelled recipients; UINT32_MAX =

@@ -159,7 +159,9 @@ static struct mono_time intake_step(struct actor *actor, struct mono_time now)
     bool is_more = take_recipients(core);
     if (core->is_recovering) {
         intake_recover_some(core, now);
-        is_more = is_more || core->is_recovering;
+        is_more = is_more || (core->is_recovering && core->free_count > 0);
+        core->rescan_at = core->is_recovering ? mono_add_ms(now, INTAKE_RESCAN_MS) : now;
+        core->pickup_at = core->rescan_at;
     } else {
         look(core, now);
         is_more =

@@ -331,21 +331,23 @@ void intake_take_collected(struct intake_core *core, const char *directory)
 void intake_recover_some(struct intake_core *core, struct mono_time now)
 {
     (void)now;
-    if (core->free_count < SPOOL_NAMES_MAX) {
+    if (core->free_count == 0) {
         return; /* batches must leave first */
     }
     int result = spool_list_active(&core->spool, core->recover_after, core->names);
-    core->is_recovering = result == -E2BIG;
     if (result != 0 && result != -E2BIG) {
         stat_set(&core->engine->must_stop, 1);
         return;
     }
-    for (uint32_t i = 0; i < core->names->count; i++) {
+    uint32_t count =
+        core->names->count < core->free_count ? core->names->count : core->free_count;
+    core->is_recovering = result == -E2BIG || count < core->names->count;
+    for (uint32_t i = 0; i < count; i++) {
         intake_open(core, batch_make(core, core->names->names[i]));
     }
-    if (core->names->count > 0) {
+    if (count > 0) {
         (void)snprintf(core->recover_after, sizeof(core->recover_after), "%s",
-                       core->names->names[core->names->count - 1]);
+                       core->names->names[count - 1]);
     }
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""./dev demo: 100,000 real messages leave a spool directory and arrive at a mail sink, all on this machine."""
+"""./dev demo: 100,000 real messages go from a spool directory to a mail sink on this machine."""
 import argparse
 import json
 import os
@@ -25,8 +25,8 @@ def program(build, *path):
 def start_sink(build, count):
     """The sink chooses a free port of its own and prints it."""
     sink = subprocess.Popen(
-        [program(build, "bench", "ramjet-sink"), "--listen", "127.0.0.1:0", "--threads", "2", "--count", str(count),
-         "--json"],
+        [program(build, "bench", "ramjet-sink"), "--listen", "127.0.0.1:0", "--threads", "2",
+         "--count", str(count), "--json"],
         stdout=subprocess.PIPE, text=True)
     for line in sink.stdout:
         if "127.0.0.1:" in line:
@@ -83,10 +83,11 @@ def tell(place, path, seconds, sink):
     with open(os.path.join(path, "summary.json"), encoding="utf-8") as file:
         summary = json.load(file)
     print()
-    print(f"  the batch is in {place}/: delivered {summary['delivered']:,}, bounced {summary['bounced']:,}, "
-          f"expired {summary['expired']:,}, rejected {summary['rejected']:,}")
-    print(f"  {summary['delivered'] / seconds:,.0f} messages a second, claim to durable end, sink included "
-          f"({os.cpu_count()} cores for all)")
+    print(f"  the batch is in {place}/: delivered {summary['delivered']:,}, "
+          f"bounced {summary['bounced']:,}, expired {summary['expired']:,}, "
+          f"rejected {summary['rejected']:,}")
+    print(f"  {summary['delivered'] / seconds:,.0f} messages a second, claim to durable end, "
+          f"sink included ({os.cpu_count()} cores for all)")
     out, _ = sink.communicate(timeout=20)
     print(f"  the sink says: {out.strip().splitlines()[-1]}")
     with open(os.path.join(path, "results.ndjson"), encoding="utf-8") as file:
@@ -116,8 +117,9 @@ def main():
             time.sleep(0.02)
         print(f"writing a batch of {options.recipients:,} recipients and renaming it into in/new")
         subprocess.run(
-            [program(options.build, "bench", "ramjet-feed"), "--out", root, "--recipients", str(options.recipients),
-             "--batch", "demo"], check=True, stdout=subprocess.DEVNULL)
+            [program(options.build, "bench", "ramjet-feed"), "--out", root, "--recipients",
+             str(options.recipients), "--batch", "demo"],
+            check=True, stdout=subprocess.DEVNULL)
         place, path, seconds = watch(root, "demo.batch", options.recipients, engine)
         summary = tell(place, path, seconds, sink)
         ok = place == "done" and summary["delivered"] == options.recipients

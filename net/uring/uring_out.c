@@ -120,15 +120,8 @@ int uring_send(struct net_loop *loop, struct net_conn_id id, const struct net_se
 }
 
 /* Several small entries become one copy: it costs less than what the kernel does for a vector. */
-static void gather(struct uring_tx *tx)
+static void gather(struct uring_tx *tx, size_t size)
 {
-    size_t size = 0;
-    for (uint32_t i = tx->first; i < tx->end; i++) {
-        size += tx->entries[i].iov_len;
-    }
-    if (size > (size_t)URING_TX_COPIES - tx->copies_size) {
-        return;
-    }
     char *copy = tx->copies + tx->copies_size;
     uint32_t segments_count = 0;
     for (uint32_t i = tx->first; i < tx->end; i++) {
@@ -142,26 +135,45 @@ static void gather(struct uring_tx *tx)
     tx->end = (uint8_t)(tx->first + 1);
 }
 
+/* How many entries the next operation takes: what the bound allows, but one at least. */
+static uint32_t entries_for_one(const struct uring_tx *tx, size_t *ret_size)
+{
+    uint32_t count = 1;
+    size_t size = tx->entries[tx->first].iov_len;
+    while (tx->first + count < tx->end &&
+           size + tx->entries[tx->first + count].iov_len <= URING_TX_SIZE_MAX) {
+        size += tx->entries[tx->first + count].iov_len;
+        count++;
+    }
+    *ret_size = size;
+    return count;
+}
+
 /* MSG_WAITALL makes the kernel finish what did not fit at once. */
 static void submit_send(struct uring *uring, struct uring_conn *conn)
 {
     struct uring_tx *tx = conn->tx;
-    if (tx->end - tx->first > 1) {
-        gather(tx);
+    ensure(tx->first < tx->end);
+    size_t size;
+    uint32_t count = entries_for_one(tx, &size);
+    if (count > 1 && tx->first + count == tx->end &&
+        size <= (size_t)URING_TX_COPIES - tx->copies_size) {
+        gather(tx, size);
+        count = 1;
     }
-    uint32_t count = (uint32_t)tx->end - tx->first;
     struct iovec *entries = &tx->entries[tx->first];
+    bool has_more = tx->first + count < tx->end || tx->next != NULL || size > URING_TX_SIZE_MAX;
     int flags = MSG_NOSIGNAL | MSG_WAITALL;
-    flags |= tx->next != NULL || (conn->flags & URING_TX_MORE) != 0 ? MSG_MORE : 0;
+    flags |= has_more || (conn->flags & URING_TX_MORE) != 0 ? MSG_MORE : 0;
     struct io_uring_sqe *sqe = uring_sqe(uring, uring_user_data(conn, URING_OP_SEND));
-    ensure(count > 0);
     if (count == 1) {
-        io_uring_prep_send(sqe, conn->fd, entries->iov_base, entries->iov_len, flags);
+        size = size < URING_TX_SIZE_MAX ? size : URING_TX_SIZE_MAX;
+        io_uring_prep_send(sqe, conn->fd, entries->iov_base, size, flags);
     } else {
         tx->message = (struct msghdr){.msg_iov = entries, .msg_iovlen = count};
         io_uring_prep_sendmsg(sqe, conn->fd, &tx->message, (unsigned)flags);
     }
-    tx->submitted_end = tx->end;
+    tx->submitted_end = (uint8_t)(tx->first + count);
     conn->ops |= 1u << URING_OP_SEND;
 }
 

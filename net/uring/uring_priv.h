@@ -91,6 +91,8 @@ enum uring_flags {
 enum {
     URING_TX_ENTRIES = NET_SEND_SEGMENTS_MAX,
     URING_TX_COPIES = 4096,
+    /* One operation, so that a slow peer's progress shows as TXDONE from time to time. */
+    URING_TX_SIZE_MAX = 256 * 1024,
     /* Every block but the last is full: of entries, or of copies up to less than one segment. */
     URING_TX_BLOCKS_MAX = NET_SEND_SEGMENTS_MAX / (URING_TX_COPIES / NET_COPY_MAX) + 2,
 };

@@ -2,10 +2,12 @@
 /* The suite over kernel sockets on loopback, and what is particular to io_uring: wait, waker,
  * threads, bounds. */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -349,6 +351,69 @@ static void test_submission_queue_full(void)
     suite_deinit(&suite);
 }
 
+/* A long segment is told done piece by piece: the sender's timers see a slow peer's progress. */
+static void test_long_segment_shows_progress(void)
+{
+    enum { SIZE = 8 << 20 };
+    struct suite suite;
+    suite_init(&suite, 4);
+    struct suite_end *client, *server;
+    suite_pair(&suite, &client, &server);
+    char *bytes = malloc(SIZE);
+    ensure(bytes != NULL);
+    for (uint32_t at = 0; at < SIZE; at += 65536) {
+        suite_stream_copy(client, at, 65536, bytes + at);
+    }
+    struct net_segment segments[2] = {{.at = bytes, .size = 100},
+                                      {.at = bytes + 100, .size = SIZE - 100}};
+    CU_ASSERT_EQUAL(net_send(suite.client->loop, client->id, segments, 2, 0), 0);
+    client->sent_size = SIZE;
+    SUITE_UNTIL(&suite, server->rx_size == SIZE && client->txdone_size == SIZE);
+    CU_ASSERT(client->txdone_count >= 16);
+    free(bytes);
+    suite_deinit(&suite);
+}
+
+/* The limit under which `spare` more descriptors can be had. */
+static rlim_t limit_for(int spare)
+{
+    int fd = 0;
+    while (fcntl(fd, F_GETFD) >= 0 || spare-- > 0) {
+        fd++;
+    }
+    return (rlim_t)fd;
+}
+
+/* No descriptor is left: connects are refused, accepts wait in the backlog, and both go on later.
+ */
+static void test_descriptors_run_out(void)
+{
+    enum { SPARE = 3 };
+    struct suite suite;
+    suite_init(&suite, 64);
+    suite_limit_set(&suite);
+    (void)suite_step(&suite);
+    struct rlimit before;
+    ensure(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    struct rlimit low = {.rlim_cur = limit_for(SPARE + 1), .rlim_max = before.rlim_max};
+    ensure(setrlimit(RLIMIT_NOFILE, &low) == 0);
+    /* The kernel notes the limit when an accept is submitted: this listener's comes after it. */
+    struct net_addr any = local_port(0), bound;
+    CU_ASSERT_EQUAL(net_listen(suite.server->loop, &any, 8, suite.server, &bound), 0);
+    for (int i = 0; i < SPARE; i++) {
+        CU_ASSERT_PTR_NOT_NULL_FATAL(suite_connect_to(&suite, NULL, &bound, 60000));
+    }
+    CU_ASSERT_PTR_NULL(suite_connect_to(&suite, NULL, NULL, 60000));
+    suite_quiet(&suite);
+    CU_ASSERT(suite.client->ends[0].is_connected);
+    CU_ASSERT_EQUAL(suite.server->ends_count, 0);
+    ensure(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    SUITE_UNTIL(&suite, suite.server->ends_count == SPARE);
+    CU_ASSERT_PTR_NOT_NULL(suite_connect_to(&suite, NULL, NULL, 60000));
+    SUITE_UNTIL(&suite, suite.server->ends_count == SPARE + 1);
+    suite_deinit(&suite);
+}
+
 /* All there is to a connection has happened before the server looks: bytes, then the end. */
 static void check_over_before_accepted(bool is_abort)
 {
@@ -398,4 +463,4 @@ static void test_misuse_panics(void)
 NET_SUITE(uring, NET_SUITE_TESTS, test_waker_wakes_wait, test_wait_ends_at_deadline,
           test_wait_ends_at_connect_timeout, test_threads, test_listen_errors,
           test_receive_buffers_run_out, test_submission_queue_full, test_over_before_accepted,
-          test_misuse_panics)
+          test_long_segment_shows_progress, test_descriptors_run_out, test_misuse_panics)

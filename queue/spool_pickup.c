@@ -363,7 +363,7 @@ static void making_abandon(struct spool *spool, struct making *making)
     remove_making(spool, making->making_name);
 }
 
-/* All of it durable before its name is in active/. */
+/* All of it durable before its name is in active/: the last durable file syncs the directory. */
 static int making_end(struct spool *spool, struct making *making)
 {
     struct disk *disk = spool->disk;
@@ -376,7 +376,6 @@ static int making_end(struct spool *spool, struct making *making)
         result =
             disk_write_file(disk, making->dir, SOURCES_FILE, writer_span(&making->sources), true);
     }
-    result = result == 0 ? disk_sync(disk, making->dir) : result;
     if (result == 0) {
         result = disk_rename(disk, spool->places[SPOOL_IN_TMP], making->making_name, active,
                              making->directory);

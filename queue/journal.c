@@ -203,6 +203,7 @@ static void core_drain(struct journal_core *core)
 {
     core->now = clock_mono(core->clock);
     for (;;) {
+        core->launched_count = 0; /* no group waits for company now */
         bool has_moved = parts_step(core, true);
         if (core->ios_count > 0 && !has_moved) {
             core->disk->ops->wait(core->disk, DEINIT_WAIT_NS);

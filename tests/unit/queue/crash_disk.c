@@ -438,7 +438,8 @@ static void flight_free(struct crash_disk *disk, struct flight *flight)
 static struct disk_op *crash_reap(struct disk *base)
 {
     struct crash_disk *disk = crash_of(base);
-    if (disk->in_flight_count == 0 || (disk->is_shuffled && random_below(&disk->random, 3) == 0)) {
+    if (disk->in_flight_count == 0 || disk->reaps_left == 0 ||
+        (disk->is_shuffled && random_below(&disk->random, 3) == 0)) {
         return NULL;
     }
     uint32_t skip = disk->is_shuffled ? random_below(&disk->random, disk->in_flight_count) : 0;
@@ -448,6 +449,7 @@ static struct disk_op *crash_reap(struct disk *base)
     }
     struct flight *flight = CONTAINER_OF(at, struct flight, link);
     struct disk_op *op = flight->op;
+    disk->reaps_left -= disk->reaps_left == UINT32_MAX ? 0 : 1;
     op_execute(disk, op, flight);
     flight_free(disk, flight);
     return op;
@@ -490,6 +492,7 @@ void crash_disk_init(struct crash_disk *disk, uint64_t seed)
     };
     memset(disk, 0, sizeof(*disk));
     disk->disk.ops = &ops;
+    disk->reaps_left = UINT32_MAX;
     random_init_seed(&disk->random, seed);
     list_init(&disk->in_flight);
     ensure(node_take(disk, true) == CRASH_ROOT);
@@ -588,6 +591,7 @@ void crash_disk_crash(struct crash_disk *disk, uint32_t keep_percent)
     flights_drop(disk);
     memset(disk->fds, 0, sizeof(disk->fds));
     disk->fail_at = 0;
+    disk->reaps_left = UINT32_MAX;
     if (keep_percent == CRASH_PROGRAM) {
         return;
     }

@@ -58,6 +58,7 @@ struct crash_disk {
     struct disk disk; /* first */
     struct random random;
     bool is_shuffled;
+    uint32_t reaps_left; /* so many ops complete before the disk stalls */
     struct crash_node nodes[CRASH_NODES_MAX];
     struct crash_names seen;
     struct crash_names stable;

@@ -87,6 +87,7 @@ void rig_crash(struct rig *rig, uint32_t keep_percent)
     rig->disk->is_sticky = true;
     rig->disk->error = -EIO;
     rig->disk->on_op = NULL;
+    rig->disk->reaps_left = UINT32_MAX;
     rig_stop(rig);
     crash_disk_deinit(rig->disk);
     free(rig->disk);
@@ -166,6 +167,7 @@ static void replies_take(struct rig *rig)
 void rig_step(struct rig *rig, int count)
 {
     while (count-- > 0) {
+        clock_manual_advance(&rig->clock, NS_PER_MS);
         (void)rig->journal.actor.step(&rig->journal.actor, clock_mono(&rig->clock.clock));
         replies_take(rig);
     }

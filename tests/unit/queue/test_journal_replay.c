@@ -57,9 +57,16 @@ static void crash_rounds(uint64_t seed, bool is_shuffled)
     rig->segments_max = 1 + (uint32_t)(seed % 4);
     ensure(rig_start(rig) == 0);
     for (size_t round = 0; round < 12; round++) {
-        uint32_t acts = random_below(&rig->random, 400);
+        uint32_t acts = random_below(&rig->random, 300);
         for (uint32_t i = 0; i < acts; i++) {
             rig_act(rig);
+        }
+        /* More often than chance would have it, a group is in flight. */
+        if (random_below(&rig->random, 2) == 0) {
+            rig->disk->reaps_left = random_below(&rig->random, 4);
+            for (uint32_t i = 0; i < 60; i++) {
+                rig_act(rig);
+            }
         }
         uint32_t keep = KEEPS[random_below(&rig->random, COUNT_OF(KEEPS))];
         rig_crash(rig, keep);

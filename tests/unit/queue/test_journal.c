@@ -1,0 +1,693 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "queue/journal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "queue/journal_record.h"
+#include "tests/harness.h"
+#include "tests/unit/queue/journal_rig.h"
+
+static uint64_t failed(const struct rig *rig)
+{
+    return stat_read_xcore(&rig->journal.stats.has_failed);
+}
+
+static struct rig *started(uint64_t seed)
+{
+    struct rig *rig = rig_create(seed);
+    ensure(rig_start(rig) == 0);
+    return rig;
+}
+
+/* A batch that is accepted durably. */
+static struct rig_batch *accepted(struct rig *rig, uint32_t records_count)
+{
+    struct rig_batch *batch = rig_accept(rig, records_count);
+    ensure(batch != NULL);
+    rig_settle_down(rig);
+    ensure(batch->is_accept_acked);
+    return batch;
+}
+
+static bool file_is(struct rig *rig, const char *path, const char *want)
+{
+    const struct crash_bytes *bytes = crash_disk_file(rig->disk, path);
+    return bytes != NULL && bytes->size == strlen(want) &&
+           (bytes->size == 0 || memcmp(bytes->at, want, bytes->size) == 0);
+}
+
+/* From acceptance to its end, with everything that is written on the way. */
+static void test_life_of_a_batch(void)
+{
+    struct rig *rig = rig_create(1);
+    rig->has_log = true;
+    ensure(rig_start(rig) == 0);
+    struct rig_batch *batch = accepted(rig, 3);
+    CU_ASSERT_FALSE(batch->is_settled);
+    (void)rig_entry(rig, batch, 0, JOURNAL_DEFERRED);
+    (void)rig_entry(rig, batch, 1, JOURNAL_BOUNCED);
+    rig_settle_down(rig);
+    CU_ASSERT_EQUAL(stat_read_xcore(&batch->batch.counts[BATCH_DEFERRALS]), 1);
+    CU_ASSERT_EQUAL(stat_read_xcore(&batch->batch.counts[BATCH_BOUNCED]), 1);
+    CU_ASSERT_FALSE(batch->is_settled);
+    (void)rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
+    (void)rig_entry(rig, batch, 2, JOURNAL_EXPIRED);
+    rig_settle_down(rig);
+    CU_ASSERT(batch->is_settled);
+    CU_ASSERT_EQUAL(batch_settled_xcore(&batch->batch), 3);
+    CU_ASSERT_EQUAL(stat_read_xcore(&batch->batch.counts[BATCH_POSSIBLE_DUPLICATES]), 1);
+    CU_ASSERT(file_is(rig, "log/events.ndjson",
+                      "{\"batch\":1,\"ordinal\":0,\"what\":5}\n"
+                      "{\"batch\":1,\"ordinal\":1,\"what\":2}\n"
+                      "{\"batch\":1,\"ordinal\":0,\"what\":1}\n"
+                      "{\"batch\":1,\"ordinal\":2,\"what\":3}\n"));
+    CU_ASSERT(file_is(rig, "active/batch-1-/results.ndjson",
+                      "{\"batch\":1,\"ordinal\":1,\"what\":2}\n"
+                      "{\"batch\":1,\"ordinal\":0,\"what\":1}\n"
+                      "{\"batch\":1,\"ordinal\":2,\"what\":3}\n"));
+    CU_ASSERT_EQUAL(stat_read_xcore(&rig->journal.stats.records), 5);
+    CU_ASSERT_EQUAL(stat_read_xcore(&rig->journal.stats.log_lines), 4);
+    rig_end(rig, batch);
+    rig_settle_down(rig);
+    CU_ASSERT_FALSE(batch->is_used);
+    rig_check_copy(rig, 0, 0);
+    rig_destroy(rig);
+}
+
+static void test_batch_without_recipients(void)
+{
+    struct rig *rig = started(2);
+    struct rig_batch *batch = accepted(rig, 0);
+    CU_ASSERT(batch->is_settled);
+    rig_end(rig, batch);
+    rig_settle_down(rig);
+    CU_ASSERT_FALSE(batch->is_used);
+    rig_destroy(rig);
+}
+
+/* T8: at every moment, a crash that loses all that was not synced leaves what was acknowledged; ops
+ * complete late and in any order. */
+static void test_nothing_returns_before_its_sync(void)
+{
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        struct rig *rig = rig_create(seed);
+        rig->disk->is_shuffled = true;
+        ensure(rig_start(rig) == 0);
+        for (int i = 0; i < 200; i++) {
+            uint64_t acked = rig->acked_count;
+            rig_act(rig);
+            if (rig->acked_count != acked) {
+                rig_check_copy(rig, 0, seed);
+            }
+        }
+        CHECK_ROW(seed, rig->acked_count > 0);
+        rig_destroy(rig);
+    }
+}
+
+/* One sync for all that waits; an idle journal syncs at once. */
+static void test_groups_gather(void)
+{
+    struct rig *rig = started(3);
+    struct rig_batch *batch = accepted(rig, 100);
+    uint64_t syncs = stat_read_xcore(&rig->journal.stats.syncs);
+    for (uint32_t i = 0; i < 100; i++) {
+        (void)rig_entry(rig, batch, i, JOURNAL_DEFERRED);
+    }
+    rig_settle_down(rig);
+    CU_ASSERT_EQUAL(stat_read_xcore(&rig->journal.stats.syncs), syncs + 1);
+    clock_manual_advance(&rig->clock, NS_PER_S);
+    (void)rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
+    rig_step(rig, 1);
+    CU_ASSERT_EQUAL(stat_read_xcore(&rig->journal.stats.syncs), syncs + 2);
+    rig_destroy(rig);
+}
+
+/* Behind a large group the next one gathers for a moment; a step tells when it goes. */
+static void test_busy_groups_wait_for_company(void)
+{
+    struct rig *rig = started(17);
+    struct rig_batch *batch = accepted(rig, 100);
+    for (uint32_t i = 0; i < 100; i++) {
+        (void)rig_entry(rig, batch, i, JOURNAL_DEFERRED);
+    }
+    rig_step(rig, 1);
+    uint64_t syncs = stat_read_xcore(&rig->journal.stats.syncs);
+    (void)rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
+    struct mono_time now = clock_mono(&rig->clock.clock);
+    struct mono_time next = rig->journal.actor.step(&rig->journal.actor, now);
+    CU_ASSERT_EQUAL(stat_read_xcore(&rig->journal.stats.syncs), syncs);
+    CU_ASSERT(mono_before(now, next) && next.ns - now.ns <= 5 * NS_PER_MS);
+    CU_ASSERT_FALSE(journal_is_idle(&rig->journal));
+    (void)rig->journal.actor.step(&rig->journal.actor, next);
+    CU_ASSERT_EQUAL(stat_read_xcore(&rig->journal.stats.syncs), syncs + 1);
+    (void)rig_entry(rig, batch, 1, JOURNAL_DELIVERED);
+    rig_stop(rig);
+    CU_ASSERT_EQUAL(stat_read_xcore(&batch->batch.counts[BATCH_DELIVERED]), 2);
+    rig_destroy(rig);
+}
+
+/* T6: the n-th op fails, once or from then on, for every n until a run is untouched. Whatever the
+ * journal does then, what came back is durable. */
+static void fail_runs(int error, bool is_sticky)
+{
+    bool is_untouched = false;
+    uint64_t failures = 0;
+    for (uint64_t n = 1; !is_untouched; n++) {
+        struct rig *rig = rig_create(77);
+        rig->segments_max = 1;
+        rig->has_log = true;
+        rig->disk->fail_at = n;
+        rig->disk->is_sticky = is_sticky;
+        rig->disk->error = error;
+        if (rig_start(rig) == 0) {
+            for (int i = 0; i < 250; i++) {
+                rig_act(rig);
+            }
+            rig_settle_down(rig);
+            failures += failed(rig);
+            if (failed(rig) != 0) {
+                uint64_t acked = rig->acked_count;
+                rig_step(rig, 10);
+                CHECK_ROW(n, rig->acked_count == acked);
+                CHECK_ROW(n, !journal_is_idle(&rig->journal));
+            }
+        }
+        is_untouched = rig->disk->ops_count < n;
+        /* Behind the fault the disk is whole again, but for what was not synced. */
+        rig_check_copy(rig, 0, n);
+        rig_check_copy(rig, 50, n);
+        rig->disk->fail_at = 0;
+        rig_destroy(rig);
+    }
+    CU_ASSERT(failures > 0);
+}
+
+static void test_failing_ops(void)
+{
+    fail_runs(-EIO, false);
+    fail_runs(-EIO, true);
+    fail_runs(-ENOSPC, true);
+}
+
+static void fail_syncs(void *context, const struct disk_op *op, bool is_complete)
+{
+    const int *fd = context;
+    if (is_complete && op->verb == DISK_DATASYNC && op->fd == *fd) {
+        ((struct disk_op *)(uintptr_t)op)->result = -EIO;
+    }
+}
+
+/* After a sync failed nothing is ever acknowledged again, although later syncs would succeed. */
+static void test_failed_sync_is_final(void)
+{
+    struct rig *rig = started(5);
+    struct rig_batch *batch = accepted(rig, 10);
+    int fd = 0;
+    for (int i = 3; i < CRASH_FDS_MAX; i++) {
+        if (rig->disk->fds[i] != 0 &&
+            &rig->disk->nodes[rig->disk->fds[i] - 1].seen ==
+                crash_disk_file(rig->disk, "journal/journal-00000001.log")) {
+            fd = i;
+        }
+    }
+    rig->disk->on_op = fail_syncs;
+    rig->disk->context = &fd;
+    (void)rig_entry(rig, batch, 1, JOURNAL_DELIVERED);
+    rig_step(rig, 3);
+    CU_ASSERT_EQUAL(failed(rig), 1);
+    rig->disk->on_op = NULL;
+    (void)rig_entry(rig, batch, 2, JOURNAL_DELIVERED);
+    rig_step(rig, 20);
+    CU_ASSERT_EQUAL(rig->acked_count, 0);
+    CU_ASSERT_EQUAL(stat_read_xcore(&batch->batch.counts[BATCH_DELIVERED]), 0);
+    rig_destroy(rig);
+}
+
+static void fail_directory(void *context, const struct disk_op *op, bool is_complete)
+{
+    struct rig *rig = context;
+    struct disk_op *changed = (struct disk_op *)(uintptr_t)op;
+    const struct crash_bytes *log = crash_disk_file(rig->disk, "log/events.ndjson");
+    if (is_complete && op->verb == DISK_WRITE && rig->disk->fds[op->fd] != 0 &&
+        &rig->disk->nodes[rig->disk->fds[op->fd] - 1].seen == log) {
+        changed->result = -ENOSPC;
+    }
+    if (is_complete && op->verb == DISK_OPEN && strstr(op->path, "results") != NULL) {
+        changed->result = -ENOSPC;
+    }
+}
+
+/* Log and results on a full disk: counted, and mail goes on. */
+static void test_log_failures_stop_nothing(void)
+{
+    struct rig *rig = rig_create(6);
+    rig->has_log = true;
+    ensure(rig_start(rig) == 0);
+    struct rig_batch *batch = accepted(rig, 20);
+    rig->disk->on_op = fail_directory;
+    rig->disk->context = rig;
+    for (uint32_t i = 0; i < 20; i++) {
+        (void)rig_entry(rig, batch, i, JOURNAL_DELIVERED);
+    }
+    rig_settle_down(rig);
+    CU_ASSERT(batch->is_settled);
+    CU_ASSERT_EQUAL(failed(rig), 0);
+    CU_ASSERT(stat_read_xcore(&rig->journal.stats.log_failures) >= 2);
+    rig->disk->on_op = NULL;
+    rig_destroy(rig);
+}
+
+/* The line that a crash has cut short is ended; rotated files keep whole lines. */
+static void test_log_rotates_and_mends(void)
+{
+    struct rig *rig = rig_create(7);
+    rig->has_log = true;
+    crash_disk_put(rig->disk, "log/events.ndjson", SPAN("{\"torn\":"));
+    ensure(rig_start(rig) == 0);
+    struct rig_batch *batch = accepted(rig, 1);
+    (void)rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
+    rig_settle_down(rig);
+    CU_ASSERT(
+        file_is(rig, "log/events.ndjson", "{\"torn\":\n{\"batch\":1,\"ordinal\":0,\"what\":1}\n"));
+    rig_stop(rig);
+    char *big = malloc(99990);
+    ensure(big != NULL);
+    memset(big, '\n', 99990);
+    crash_disk_put(rig->disk, "log/events.ndjson", span_of(big, 99990));
+    crash_disk_put(rig->disk, "log/events-1800000000.ndjson", SPAN("older\n"));
+    free(big);
+    rig->clock.wall.ns = 1800000000 * NS_PER_S;
+    ensure(rig_start(rig) == 0);
+    batch = accepted(rig, 1);
+    rig->clock.wall.ns = 1800000000 * NS_PER_S;
+    (void)rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
+    rig_step(rig, 5);
+    CU_ASSERT(file_is(rig, "log/events-1800000000.ndjson", "older\n"));
+    CU_ASSERT_PTR_NOT_NULL(crash_disk_file(rig->disk, "log/events-1800000000-1.ndjson"));
+    CU_ASSERT(file_is(rig, "log/events.ndjson", "{\"batch\":2,\"ordinal\":0,\"what\":1}\n"));
+    rig_destroy(rig);
+}
+
+/* Results are there a second after their event, not only at the batch's end. */
+static void test_results_each_second(void)
+{
+    struct rig *rig = started(8);
+    struct rig_batch *batch = accepted(rig, 10);
+    (void)rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
+    rig_step(rig, 5);
+    const char *path = "active/batch-1-/results.ndjson";
+    CU_ASSERT_PTR_NULL(crash_disk_file(rig->disk, path));
+    struct mono_time next =
+        rig->journal.actor.step(&rig->journal.actor, clock_mono(&rig->clock.clock));
+    CU_ASSERT(next.ns <= rig->clock.mono.ns + NS_PER_S);
+    clock_manual_advance(&rig->clock, next.ns - rig->clock.mono.ns);
+    rig_step(rig, 3);
+    CU_ASSERT(file_is(rig, path, "{\"batch\":1,\"ordinal\":0,\"what\":1}\n"));
+    CU_ASSERT_FALSE(batch->is_settled);
+    rig_destroy(rig);
+}
+
+/* The bound of segments holds however long it runs, and what was deferred long ago is known. */
+static void test_checkpoints_bound_the_journal(void)
+{
+    struct rig *rig = rig_create(9);
+    rig->segments_max = 2;
+    rig->segment_size = 4096;
+    ensure(rig_start(rig) == 0);
+    struct rig_batch *old = accepted(rig, 100);
+    for (uint32_t i = 0; i < 50; i++) {
+        (void)rig_entry(rig, old, i, i % 2 == 0 ? JOURNAL_DEFERRED : JOURNAL_BOUNCED);
+    }
+    for (int round = 0; round < 200; round++) {
+        struct rig_batch *batch = accepted(rig, 20);
+        for (uint32_t i = 0; i < 20; i++) {
+            (void)rig_entry(rig, batch, i, JOURNAL_DELIVERED);
+        }
+        rig_settle_down(rig);
+        rig_end(rig, batch);
+        rig_settle_down(rig);
+        CHECK_ROW((size_t)round, stat_read_xcore(&rig->journal.stats.segments) <= 8);
+    }
+    CU_ASSERT(stat_read_xcore(&rig->journal.stats.checkpoints) > 10);
+    size_t files = 0;
+    for (size_t i = 0; i < rig->disk->seen.count; i++) {
+        enum journal_file file;
+        uint32_t number;
+        files += journal_name_get(rig->disk->seen.rows[i].text, &file, &number);
+    }
+    CU_ASSERT(files <= 12);
+    rig_check_copy(rig, 0, 0);
+    rig_check_copy(rig, CRASH_PROGRAM, 0);
+    rig_destroy(rig);
+}
+
+static void fail_checkpoints(void *context, const struct disk_op *op, bool is_complete)
+{
+    (void)context;
+    if (is_complete && op->verb == DISK_OPEN && strcmp(op->path, "checkpoint-spare") == 0) {
+        ((struct disk_op *)(uintptr_t)op)->result = -EIO;
+    }
+}
+
+/* No checkpoint can be written: it is tried again and again, and in the end the journal stops
+ * rather than grow without bound. */
+static void test_no_checkpoint_is_a_failure(void)
+{
+    struct rig *rig = rig_create(10);
+    rig->segments_max = 2;
+    rig->segment_size = 4096;
+    ensure(rig_start(rig) == 0);
+    rig->disk->on_op = fail_checkpoints;
+    struct rig_batch *batch = accepted(rig, 100);
+    for (int round = 0; round < 1000 && failed(rig) == 0; round++) {
+        (void)rig_entry(rig, batch, 0, JOURNAL_DEFERRED);
+        rig_settle_down(rig);
+    }
+    CU_ASSERT_EQUAL(failed(rig), 1);
+    CU_ASSERT(stat_read_xcore(&rig->journal.stats.checkpoint_failures) >= 5);
+    CU_ASSERT(stat_read_xcore(&rig->journal.stats.segments) <= 9);
+    rig->disk->on_op = NULL;
+    rig_check_copy(rig, 0, 0);
+    rig_destroy(rig);
+}
+
+/* More batches with results than files may be open and than writes may be in flight. */
+static void test_many_results_files(void)
+{
+    struct rig *rig = rig_create(11);
+    rig->disk->is_shuffled = true;
+    rig->segment_size = 65536;
+    ensure(rig_start(rig) == 0);
+    enum { MANY = 200, LINES = 3 };
+    struct batch *batches = calloc(MANY, sizeof(*batches));
+    struct journal_accept *accepts = calloc(MANY, sizeof(*accepts));
+    ensure(batches != NULL && accepts != NULL);
+    for (uint32_t i = 0; i < MANY; i++) {
+        batches[i].index = 1000 + i;
+        batches[i].number = 1 + i;
+        batches[i].records_count = batches[i].recipients_count = LINES;
+        (void)snprintf(batches[i].directory, sizeof(batches[i].directory), "many-%u", i);
+        char path[64];
+        (void)snprintf(path, sizeof(path), "active/many-%u", i);
+        ensure(disk_mkdir(&rig->disk->disk, DISK_ROOT, path) == 0);
+        accepts[i] = (struct journal_accept){.reply_to = &rig->accepts, .batch = &batches[i]};
+        inbox_push_xcore(&rig->journal.accepts, &accepts[i].node);
+    }
+    uint32_t taken = 0, ended = 0;
+    for (uint32_t line = 0; line < LINES; line++) {
+        for (uint32_t i = 0; i < MANY; i++) {
+            struct journal_entry *entry = &rig->entries[i];
+            entry->reply_to = &rig->workers[0];
+            entry->batch = &batches[i];
+            entry->ordinal = line;
+            entry->what = JOURNAL_DELIVERED;
+            entry->is_result = true;
+            entry->line_size = (uint16_t)snprintf(entry->line, sizeof(entry->line), "%u\n", line);
+            inbox_push_xcore(&rig->journal.entries, &entry->node);
+        }
+        for (int i = 0; i < 100000 && taken < (line + 1) * MANY; i++) {
+            (void)rig->journal.actor.step(&rig->journal.actor, rig->clock.mono);
+            clock_manual_advance(&rig->clock, NS_PER_MS * 10);
+            while (inbox_take(&rig->workers[0]) != NULL) {
+                taken++;
+            }
+        }
+    }
+    for (int i = 0; i < 100000 && ended < MANY; i++) {
+        (void)rig->journal.actor.step(&rig->journal.actor, rig->clock.mono);
+        while (inbox_take(&rig->settled) != NULL) {
+            ended++;
+        }
+    }
+    CU_ASSERT_EQUAL(taken, MANY * LINES);
+    CU_ASSERT_EQUAL(ended, MANY);
+    for (uint32_t i = 0; i < MANY; i++) {
+        char path[64];
+        (void)snprintf(path, sizeof(path), "active/many-%u/results.ndjson", i);
+        CHECK_ROW(i, file_is(rig, path, "0\n1\n2\n"));
+    }
+    int open_fds = 0;
+    for (int i = 0; i < CRASH_FDS_MAX; i++) {
+        open_fds += rig->disk->fds[i] != 0;
+    }
+    CU_ASSERT(open_fds < 10);
+    rig_destroy(rig);
+    free(batches);
+    free(accepts);
+}
+
+/* More batches with a line each than there are buffers: some entries are held until the oldest
+ * lines are written (here: lost, for want of a folder, and counted), and all come back. */
+static void test_results_buffers_run_out(void)
+{
+    enum { MANY = 2500 };
+    struct rig *rig = rig_create(12);
+    rig->segment_size = 1 << 20;
+    ensure(rig_start(rig) == 0);
+    struct batch *batches = calloc(MANY, sizeof(*batches));
+    struct journal_accept *accepts = calloc(MANY, sizeof(*accepts));
+    struct journal_entry *entries = calloc(MANY, sizeof(*entries));
+    ensure(batches != NULL && accepts != NULL && entries != NULL);
+    for (uint32_t i = 0; i < MANY; i++) {
+        batches[i].index = i;
+        batches[i].number = 1 + i;
+        batches[i].records_count = batches[i].recipients_count = 1;
+        (void)snprintf(batches[i].directory, sizeof(batches[i].directory), "none-%u", i);
+        accepts[i] = (struct journal_accept){.reply_to = &rig->workers[1], .batch = &batches[i]};
+        entries[i].reply_to = &rig->workers[0];
+        entries[i].batch = &batches[i];
+        entries[i].what = JOURNAL_BOUNCED;
+        entries[i].is_result = true;
+        entries[i].line_size = 100;
+        memset(entries[i].line, '\n', 100);
+        inbox_push_xcore(&rig->journal.accepts, &accepts[i].node);
+    }
+    uint32_t accepted_count = 0, taken = 0, settled = 0;
+    for (int i = 0; i < 10000 && settled < MANY; i++) {
+        clock_manual_advance(&rig->clock, NS_PER_MS);
+        (void)rig->journal.actor.step(&rig->journal.actor, rig->clock.mono);
+        while (inbox_take(&rig->workers[1]) != NULL) {
+            accepted_count++;
+        }
+        for (uint32_t at = 0; accepted_count == MANY && at < MANY; at++) {
+            inbox_push_xcore(&rig->journal.entries, &entries[at].node);
+            accepted_count += at == MANY - 1;
+        }
+        while (inbox_take(&rig->workers[0]) != NULL) {
+            taken++;
+        }
+        while (inbox_take(&rig->settled) != NULL) {
+            settled++;
+        }
+    }
+    CU_ASSERT_EQUAL(taken, MANY);
+    CU_ASSERT_EQUAL(settled, MANY);
+    CU_ASSERT_EQUAL(stat_read_xcore(&rig->journal.stats.log_failures), MANY);
+    rig_destroy(rig);
+    free(batches);
+    free(accepts);
+    free(entries);
+}
+
+/* More inboxes than a group answers with one push each. */
+static void test_many_reply_inboxes(void)
+{
+    struct rig *rig = started(13);
+    struct rig_batch *batch = accepted(rig, 150);
+    struct inbox inboxes[100];
+    for (uint32_t i = 0; i < COUNT_OF(inboxes); i++) {
+        inbox_init(&inboxes[i], &rig->waker);
+    }
+    for (uint32_t i = 0; i < 150; i++) {
+        struct journal_entry *entry = &rig->entries[i];
+        *entry = (struct journal_entry){.reply_to = &inboxes[i % COUNT_OF(inboxes)],
+                                        .batch = &batch->batch,
+                                        .ordinal = i,
+                                        .what = JOURNAL_DEFERRED,
+                                        .due_s = 1};
+        inbox_push_xcore(&rig->journal.entries, &entry->node);
+    }
+    rig_settle_down(rig);
+    for (uint32_t i = 0; i < COUNT_OF(inboxes); i++) {
+        for (uint32_t want = i; want < 150; want += COUNT_OF(inboxes)) {
+            CHECK_ROW(want, inbox_take(&inboxes[i]) == &rig->entries[want].node);
+        }
+        CHECK_ROW(i, inbox_take(&inboxes[i]) == NULL);
+    }
+    rig_destroy(rig);
+}
+
+/* Everything that was handed over before a stop in order is on disk after it. */
+static void test_stop_writes_what_is_pending(void)
+{
+    struct rig *rig = started(14);
+    struct rig_batch *batch = accepted(rig, 100);
+    for (uint32_t i = 0; i < 100; i++) {
+        (void)rig_entry(rig, batch, i, JOURNAL_DELIVERED);
+    }
+    CU_ASSERT_FALSE(journal_is_idle(&rig->journal));
+    rig_stop(rig);
+    struct journal_known known;
+    crash_disk_crash(rig->disk, 0);
+    ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+    CU_ASSERT_EQUAL(known.batches_count, 1);
+    CU_ASSERT_EQUAL(known.batches[0].counts[BATCH_DELIVERED], batch->batch.recipients_count);
+    journal_known_free(&known);
+    journal_deinit(NULL);
+    rig_destroy(rig);
+}
+
+/* A batch whose folder is gone is ended without being accepted again. */
+static void test_unknown_batch_may_end(void)
+{
+    struct rig *rig = started(15);
+    struct rig_batch *batch = accepted(rig, 5);
+    rig_crash(rig, 0);
+    ensure(rig_start(rig) == 0);
+    batch->end = (struct journal_end){.reply_to = &rig->ends, .batch = &batch->batch};
+    batch->is_end_submitted = true;
+    inbox_push_xcore(&rig->journal.ends, &batch->end.node);
+    rig_settle_down(rig);
+    CU_ASSERT_FALSE(batch->is_used);
+    rig_check_copy(rig, 0, 0);
+    rig_destroy(rig);
+}
+
+static void test_bugs_panic(void)
+{
+    struct rig *rig = started(16);
+    struct rig_batch *batch = accepted(rig, 10);
+    struct journal_entry *entry = rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
+    rig_settle_down(rig);
+    entry->reply_to = &rig->workers[0];
+    CHECK_PANICS((inbox_push_xcore(&rig->journal.entries, &entry->node), rig_step(rig, 1)));
+    entry->what = JOURNAL_DEFERRED;
+    CHECK_PANICS((inbox_push_xcore(&rig->journal.entries, &entry->node), rig_step(rig, 1)));
+    entry->what = JOURNAL_ACCEPTED;
+    entry->ordinal = 1;
+    CHECK_PANICS((inbox_push_xcore(&rig->journal.entries, &entry->node), rig_step(rig, 1)));
+    entry->what = JOURNAL_DELIVERED;
+    entry->ordinal = 10;
+    CHECK_PANICS((inbox_push_xcore(&rig->journal.entries, &entry->node), rig_step(rig, 1)));
+    entry->ordinal = 1;
+    entry->line_size = JOURNAL_LINE_MAX + 1;
+    CHECK_PANICS((inbox_push_xcore(&rig->journal.entries, &entry->node), rig_step(rig, 1)));
+    struct batch stranger = {.index = 5, .number = 99};
+    entry->line_size = 0;
+    entry->batch = &stranger;
+    CHECK_PANICS((inbox_push_xcore(&rig->journal.entries, &entry->node), rig_step(rig, 1)));
+    batch->end = (struct journal_end){.reply_to = &rig->ends, .batch = &batch->batch};
+    CHECK_PANICS((inbox_push_xcore(&rig->journal.ends, &batch->end.node), rig_step(rig, 1)));
+    rig_destroy(rig);
+}
+
+/* The same on a real file system, with each of the disks that are there. */
+static void real_disk_run(struct disk *disk, const char *base, struct journal *journal)
+{
+    struct waker waker;
+    struct inbox replies, settled;
+    ensure(waker_init(&waker, false) == 0);
+    inbox_init(&replies, &waker);
+    inbox_init(&settled, &waker);
+    char paths[3][64];
+    static const char *const NAMES[] = {"journal", "active", "log"};
+    for (size_t i = 0; i < 3; i++) {
+        (void)snprintf(paths[i], sizeof(paths[i]), "%s/%s", base, NAMES[i]);
+        ensure(disk_mkdir(disk, DISK_ROOT, paths[i]) == 0);
+    }
+    const struct journal_config config = {.disk = disk,
+                                          .clock = clock_system(),
+                                          .directory = paths[0],
+                                          .active = paths[1],
+                                          .log_directory = paths[2],
+                                          .segment_size = 32768,
+                                          .segments_max = 2,
+                                          .log_size_max = 50000,
+                                          .settled = &settled};
+    ensure(journal_init(journal, &config, true) == 0);
+    static struct batch batch;
+    batch = (struct batch){.number = 1, .records_count = 20000, .recipients_count = 20000};
+    (void)snprintf(batch.directory, sizeof(batch.directory), "real");
+    char folder[80];
+    (void)snprintf(folder, sizeof(folder), "%s/real", paths[1]);
+    ensure(disk_mkdir(disk, DISK_ROOT, folder) == 0);
+    struct journal_accept accept = {.reply_to = &replies, .batch = &batch};
+    inbox_push_xcore(&journal->accepts, &accept.node);
+    static struct journal_entry entries[500];
+    uint32_t sent = 0, back = 0;
+    bool is_accepted = false;
+    while (inbox_is_empty(&settled) && stat_read_xcore(&journal->stats.has_failed) == 0) {
+        struct mono_time now = clock_mono(clock_system());
+        struct mono_time next = journal->actor.step(&journal->actor, now);
+        if (mono_before(now, next) && waker_sleep(&journal->actor.waker)) {
+            journal->actor.wait(&journal->actor, now, mono_earlier(next, mono_add_ms(now, 10)));
+            waker_awake(&journal->actor.waker);
+        }
+        struct inbox_node *node;
+        while ((node = inbox_take(&replies)) != NULL) {
+            back += is_accepted;
+            is_accepted = true;
+        }
+        for (uint32_t room = 500 - (sent - back); is_accepted && room > 0 && sent < 20000; room--) {
+            struct journal_entry *entry = &entries[sent % 500];
+            *entry = (struct journal_entry){.reply_to = &replies,
+                                            .batch = &batch,
+                                            .ordinal = sent,
+                                            .what = JOURNAL_DELIVERED,
+                                            .is_result = true};
+            entry->line_size =
+                (uint16_t)snprintf(entry->line, sizeof(entry->line), "line %u\n", sent);
+            inbox_push_xcore(&journal->entries, &entry->node);
+            sent++;
+        }
+    }
+    CU_ASSERT_EQUAL(stat_read_xcore(&journal->stats.has_failed), 0);
+    CU_ASSERT_EQUAL(stat_read_xcore(&journal->stats.log_failures), 0);
+    CU_ASSERT_EQUAL(batch_settled_xcore(&batch), 20000);
+    CU_ASSERT(stat_read_xcore(&journal->stats.checkpoints) > 0);
+    journal_deinit(journal);
+    struct journal_known known;
+    ensure(journal_replay(disk, paths[0], &known) == 0);
+    CU_ASSERT_EQUAL(known.batches_count, 1);
+    CU_ASSERT_EQUAL(known.batches[0].counts[BATCH_DELIVERED], 20000);
+    CU_ASSERT_EQUAL(known.corrupt_records, 0);
+    journal_known_free(&known);
+}
+
+static void remove_tree(const char *base)
+{
+    char command[128];
+    (void)snprintf(command, sizeof(command), "rm -rf '%s'", base);
+    CU_ASSERT_EQUAL(system(command), 0);
+}
+
+static void test_real_disks(void)
+{
+    for (int kind = 0; kind < 2; kind++) {
+        char base[] = "/tmp/test-journal-XXXXXX";
+        ensure(mkdtemp(base) != NULL);
+        struct journal journal;
+        int error = 0;
+        struct disk *disk = kind == 0 ? disk_plain_create(&journal.actor.waker, &error)
+                                      : disk_uring_create(&journal.actor.waker, &error);
+        if (disk != NULL) {
+            real_disk_run(disk, base, &journal);
+            disk_destroy(disk);
+        } else {
+            CU_ASSERT_EQUAL(kind, 1);
+        }
+        remove_tree(base);
+    }
+}
+
+SUITE(journal, test_life_of_a_batch, test_batch_without_recipients,
+      test_nothing_returns_before_its_sync, test_groups_gather, test_busy_groups_wait_for_company,
+      test_failing_ops, test_failed_sync_is_final, test_log_failures_stop_nothing,
+      test_log_rotates_and_mends, test_results_each_second, test_checkpoints_bound_the_journal,
+      test_no_checkpoint_is_a_failure, test_many_results_files, test_results_buffers_run_out,
+      test_many_reply_inboxes, test_stop_writes_what_is_pending, test_unknown_batch_may_end,
+      test_bugs_panic, test_real_disks)

@@ -172,7 +172,8 @@ static void on_hello(struct sink_smtp *session, bool is_extended, struct writer 
         SAY("");
         return;
     }
-    writer_put(out, SPAN("\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE "));
+    writer_put(out, session->policy->is_stepwise ? SPAN_NONE : SPAN("\r\n250-PIPELINING"));
+    writer_put(out, SPAN("\r\n250-8BITMIME\r\n250-SIZE "));
     writer_put_uint(out, session->policy->size_max);
     SAY("\r\n250 ENHANCEDSTATUSCODES");
 }

@@ -326,6 +326,16 @@ static void test_connect_share(void)
     CU_ASSERT_EQUAL(sink_smtp_end(&peer.session), SINK_END_CLOSE);
 }
 
+static void test_stepwise(void)
+{
+    struct peer peer;
+    peer_init(&peer, &HOOKS_NONE);
+    peer.policy.is_stepwise = true;
+    peer_take(&peer, SPAN("EHLO me\r\n"));
+    CU_ASSERT(span_equal(writer_span(&peer.writer), SPAN("250-sink\r\n250-8BITMIME\r\n250-SIZE 5000"
+                                                         "\r\n250 ENHANCEDSTATUSCODES\r\n")));
+}
+
 static void test_open_twice_panics(void)
 {
     struct peer peer;
@@ -335,4 +345,5 @@ static void test_open_twice_panics(void)
 }
 
 SUITE(sink_smtp, test_whole, test_every_split, test_byte_by_byte, test_no_hooks, test_output_bound,
-      test_long_line, test_delay, test_share, test_connect_share, test_open_twice_panics)
+      test_long_line, test_delay, test_share, test_connect_share, test_stepwise,
+      test_open_twice_panics)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The order of a turn. What callers ask for is only noted (sends) or written into the submission
- * queue (the rest). One system call then submits it all and reaps all that is ready; it is made by
- * run_once when nothing is waiting to be told, or by wait. After telling, run_once makes no second
- * call: what the callbacks asked for goes out with the next one. So a busy worker that calls
- * run_once in every step, and one that sleeps in wait between steps, both make one call a turn.
+ * queue (the rest). One system call then submits it all and reaps what is ready; it is made by
+ * run_once when there is something to submit or to reap, or by wait. After telling, run_once makes
+ * no second call: what the callbacks asked for goes out with the next one. So a busy worker that
+ * calls run_once in every step, and one that sleeps in wait between steps, both make one call a
+ * turn; an idle one makes none.
  */
 #include <errno.h>
 #include <poll.h>

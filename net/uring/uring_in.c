@@ -6,25 +6,6 @@
 
 #include "net/uring/uring_priv.h"
 
-/* Without IORING_RECVSEND_POLL_FIRST, though a first read mostly finds nothing: with it, bytes and
- * a reset that are both there already count as one wake-up, the read of the bytes uses it up, and
- * the reset is never told (seen on Linux 6.18). A read that comes first leaves the reset to the
- * poll. */
-void uring_rx_arm(struct uring *uring, struct uring_conn *conn)
-{
-    bool is_wanted = conn->state == URING_OPEN || conn->state == URING_FLUSHING;
-    if (!is_wanted || (conn->ops & 1u << URING_OP_RECV) != 0 ||
-        (conn->flags & (URING_RX_STOPPED | URING_RX_ENDED)) != 0) {
-        return;
-    }
-    struct io_uring_sqe *sqe = uring_sqe(uring, uring_user_data(conn, URING_OP_RECV));
-    io_uring_prep_recv_multishot(sqe, conn->fd, NULL, 0, 0);
-    sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = URING_RX_GROUP;
-    conn->ops |= 1u << URING_OP_RECV;
-    conn->flags &= (uint16_t)~URING_RX_CANCELLED;
-}
-
 /* A connection that does not receive would never learn that its peer is dead. io_uring's own poll
  * cannot leave out the peer's FIN, so these few wait in an epoll set, which the ring polls as one.
  */
@@ -41,6 +22,28 @@ static void watch(struct uring *uring, struct uring_conn *conn)
     } else {
         odd(net_watch_failed); /* such a peer's death shows at the next send only */
     }
+}
+
+/* Without IORING_RECVSEND_POLL_FIRST, though a first read mostly finds nothing: with it, bytes and
+ * a reset that are both there already count as one wake-up, the read of the bytes uses it up, and
+ * the reset is never told (seen on Linux 6.18). A read that comes first leaves the reset to the
+ * poll. */
+void uring_rx_arm(struct uring *uring, struct uring_conn *conn)
+{
+    bool is_wanted = conn->state == URING_OPEN || conn->state == URING_FLUSHING;
+    if (!is_wanted || (conn->ops & 1u << URING_OP_RECV) != 0) {
+        return;
+    }
+    if ((conn->flags & (URING_RX_STOPPED | URING_RX_ENDED)) != 0) {
+        watch(uring, conn);
+        return;
+    }
+    struct io_uring_sqe *sqe = uring_sqe(uring, uring_user_data(conn, URING_OP_RECV));
+    io_uring_prep_recv_multishot(sqe, conn->fd, NULL, 0, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = URING_RX_GROUP;
+    conn->ops |= 1u << URING_OP_RECV;
+    conn->flags &= (uint16_t)~URING_RX_CANCELLED;
 }
 
 static void unwatch(struct uring *uring, struct uring_conn *conn)
@@ -189,9 +192,6 @@ static void recv_ended(struct uring *uring, struct uring_conn *conn, int result)
         uring_conn_end(uring, conn, conn->open.error);
     } else if (is_passing) {
         uring_rx_arm(uring, conn);
-        if ((conn->flags & URING_RX_STOPPED) != 0) {
-            watch(uring, conn);
-        }
     } else if (result == 0) {
         conn->flags |= URING_RX_ENDED;
         if (must_hold(conn)) {
@@ -227,10 +227,10 @@ void uring_rx_cancel(struct uring *uring, struct uring_conn *conn)
 static void rx_stop(struct uring *uring, struct uring_conn *conn)
 {
     conn->flags |= URING_RX_STOPPED;
-    if ((conn->ops & 1u << URING_OP_RECV) == 0) {
-        watch(uring, conn);
-    } else {
+    if ((conn->ops & 1u << URING_OP_RECV) != 0) {
         uring_rx_cancel(uring, conn);
+    } else {
+        watch(uring, conn);
     }
 }
 

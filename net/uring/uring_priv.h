@@ -10,8 +10,7 @@
  *          |                            |
  *     CONNECTING --- established ---> OPEN --- net_close, something queued ---> FLUSHING
  *          |                            |                                          |
- *          | failed, timed out, closed  | reset, closed, nothing queued            | all is sent,
- * reset, abort
+ *          | failed, timed out, closed  | reset, closed, nothing queued            | sent, reset
  *          +----------------------> CLOSING <--------------------------------------+
  *                                       |
  *                          all operations ended: CLOSED is told, the slot is given back
@@ -132,12 +131,11 @@ struct uring_conn {
     void *user;
     struct uring_tx *tx; /* NULL while nothing is queued */
     struct list dirty;   /* in uring.dirty: has something to submit */
-    struct list
-        pending;    /* in uring.pending: run_once has something to tell that no completion brings */
-    int fd;         /* -1 in CLOSING */
-    uint16_t flags; /* enum uring_flags */
-    uint8_t state;  /* enum uring_state; written by uring_conn_enter alone */
-    uint8_t ops;    /* 1 << enum uring_op of the operations on their way */
+    struct list pending; /* in uring.pending: has something to tell that no completion brings */
+    int fd;              /* -1 in CLOSING */
+    uint16_t flags;      /* enum uring_flags */
+    uint8_t state;       /* enum uring_state; written by uring_conn_enter alone */
+    uint8_t ops;         /* 1 << enum uring_op of the operations on their way */
     union {
         struct {
             struct uring *uring;
@@ -256,7 +254,7 @@ socklen_t uring_address_of(const struct net_addr *addr, union uring_address *ret
 int uring_listen(struct net_loop *loop, const struct net_addr *local, uint32_t backlog, void *user,
                  struct net_addr *ret_bound);
 int uring_rx_stop(struct net_loop *loop, struct net_conn_id conn, bool is_stopped);
-/* Arms the receive when it is wanted and not armed. */
+/* Arms the receive when it is wanted and not armed; a stopped connection is watched instead. */
 void uring_rx_arm(struct uring *uring, struct uring_conn *conn);
 /* Cancels the receive that is on its way. */
 void uring_rx_cancel(struct uring *uring, struct uring_conn *conn);

@@ -135,12 +135,13 @@ int suite_rx_stop(struct suite_end *end, bool is_stopped);
         suite_send_tells_done_in_order, suite_send_copies_at_once, suite_send_bound,               \
         suite_send_before_connected, suite_send_empty, suite_send_more, suite_send_big_both_ways,  \
         suite_rx_stop_stops, suite_rx_stop_within_event, suite_rx_stop_keeps_fin,                  \
-        suite_rx_stop_toggled, suite_fin_flag, suite_fin_then_peer_sends, suite_fin_alone,         \
-        suite_close_sends_first, suite_close_twice, suite_close_then_abort, suite_abort_resets,    \
-        suite_abort_drops_queue, suite_close_within_events, suite_death_when_idle,                 \
-        suite_death_when_stopped, suite_death_when_half_closed, suite_death_when_sending,          \
-        suite_last_words_before_reset, suite_bytes_and_reset_at_once, suite_bytes_and_fin_at_once, \
-        suite_destroy_resets, suite_chaos
+        suite_rx_stop_toggled, suite_rx_stop_before_connected, suite_fin_flag,                     \
+        suite_fin_then_peer_sends, suite_fin_alone, suite_close_sends_first, suite_close_twice,    \
+        suite_close_then_abort, suite_abort_resets, suite_abort_drops_queue,                       \
+        suite_close_within_events, suite_death_when_idle, suite_death_when_stopped,                \
+        suite_death_when_half_closed, suite_death_when_sending, suite_last_words_before_reset,     \
+        suite_bytes_and_reset_at_once, suite_bytes_and_fin_at_once, suite_destroy_resets,          \
+        suite_chaos
 
 #define NET_SUITE(name, ...) SUITE(name, __VA_ARGS__)
 
@@ -168,6 +169,7 @@ void suite_rx_stop_stops(void);
 void suite_rx_stop_within_event(void);
 void suite_rx_stop_keeps_fin(void);
 void suite_rx_stop_toggled(void);
+void suite_rx_stop_before_connected(void);
 void suite_fin_flag(void);
 void suite_fin_then_peer_sends(void);
 void suite_fin_alone(void);

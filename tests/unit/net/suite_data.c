@@ -285,3 +285,31 @@ void suite_rx_stop_toggled(void)
     CU_ASSERT_EQUAL(server->rx_size, SIZE);
     suite_deinit(&suite);
 }
+
+/* Stopped from the start: nothing is told but the end, and only what came before a resume. */
+void suite_rx_stop_before_connected(void)
+{
+    struct suite suite;
+    suite_init(&suite, 4);
+    struct suite_end *client = suite_connect_to(&suite, NULL, NULL, 5000);
+    struct suite_end *resumed = suite_connect_to(&suite, NULL, NULL, 5000);
+    CU_ASSERT_EQUAL(suite_rx_stop(client, true), 0);
+    CU_ASSERT_EQUAL(suite_rx_stop(resumed, true), 0);
+    SUITE_UNTIL(&suite, suite.server->ends_count == 2);
+    SUITE_UNTIL(&suite, client->is_connected && resumed->is_connected);
+    for (size_t i = 0; i < 2; i++) {
+        CU_ASSERT_EQUAL(suite_send(&suite.server->ends[i], 100, true, 0), 0);
+    }
+    suite_quiet(&suite);
+    CU_ASSERT_EQUAL(client->rx_count + resumed->rx_count, 0);
+    CU_ASSERT_EQUAL(suite_rx_stop(resumed, false), 0);
+    SUITE_UNTIL(&suite, resumed->rx_size == 100);
+    for (size_t i = 0; i < 2; i++) {
+        CU_ASSERT_EQUAL(suite_close(&suite.server->ends[i], true), 0);
+    }
+    SUITE_UNTIL(&suite, client->is_closed && resumed->is_closed);
+    CU_ASSERT_EQUAL(client->error, NET_RESET);
+    CU_ASSERT_EQUAL(resumed->error, NET_RESET);
+    CU_ASSERT_EQUAL(client->rx_count, 0);
+    suite_deinit(&suite);
+}

@@ -191,7 +191,7 @@ static void wake_all(struct engine *engine)
     waker_signal_xcore(&engine->journal->actor.waker);
 }
 
-static void begin_drain(struct control *control, struct mono_time now)
+void control_stop(struct control *control, struct mono_time now)
 {
     struct engine *engine = control->core->engine;
     if (control->phase != CONTROL_RUNNING) {
@@ -242,7 +242,7 @@ static void take_signals(struct control *control, struct mono_time now)
         switch (info.ssi_signo) {
         case SIGTERM:
         case SIGINT:
-            begin_drain(control, now);
+            control_stop(control, now);
             break;
         case SIGUSR1:
             stat_add(&control->core->engine->log_rotations, 1);

@@ -225,11 +225,13 @@ static void watch_failure(struct control *control)
     bool has_failed = stat_read_xcore(&engine->journal->stats.has_failed) != 0;
     if ((has_failed || stat_read_xcore(&engine->must_stop) != 0) &&
         control->phase != CONTROL_STOPPED) {
-        (void)fprintf(stderr,
-                      "ramjet: %s: stopping; what is not settled is taken up again at the "
-                      "next start\n",
-                      has_failed ? "the journal cannot be written (disk full or broken?)"
-                                 : "the engine cannot go on");
+        if (control->core->has_sockets) {
+            (void)fprintf(stderr,
+                          "ramjet: %s: stopping; what is not settled is taken up again at the "
+                          "next start\n",
+                          has_failed ? "the journal cannot be written (disk full or broken?)"
+                                     : "the engine cannot go on");
+        }
         control->exit_status = 1;
         control->phase = CONTROL_STOPPED;
     }

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "engine/intake_priv.h"
+#include "engine/record_check.h"
 
 static const uint16_t ALLOWED[INTAKE_STAGES_COUNT] = {
     [INTAKE_FREE] = 1u << INTAKE_OPENING,
@@ -196,6 +197,12 @@ static bool open_content(struct intake_core *core, struct intake_batch *ib)
     batch->sender = template_compile_line(span_of_text(manifest->from), &problem);
     if (batch->sender == NULL) {
         return fail_template(core, ib, "batch.json: from", &problem);
+    }
+    struct record_reject refused;
+    if (record_check_sender(batch->sender, &refused) != 0) {
+        (void)snprintf(problem.text, sizeof(problem.text), "%.120s: %s", refused.reason,
+                       refused.remedy);
+        return fail_template(core, ib, "batch.json", &problem);
     }
     uint64_t size_max = core->engine->config->message_size_max;
     struct spool_file file;

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <idn2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <xxhash.h>
 
 #include "engine/intake_priv.h"
-#include "engine/smtp/smtp_address.h"
-#include "engine/values.h"
+#include "engine/record_check.h"
 
 /* One record may become this many recipients: so many entries must be free before it is looked at.
  */
@@ -114,39 +112,6 @@ static void reject(struct intake_core *core, struct intake_batch *ib, uint64_t l
     spool_rejects_add(&scan->rejects, &row);
 }
 
-/* The domain's number; DOMAIN_NONE with *ret_reason NULL: no room now; with a reason: not a legal
- * domain. */
-static uint32_t domain_of(struct intake_core *core, const struct smtp_address *address,
-                          bool is_utf8, const char **ret_reason)
-{
-    *ret_reason = NULL;
-    if (!is_utf8) {
-        return domain_intern(core->engine->domains, address->domain);
-    }
-    char domain[DOMAIN_NAME_MAX + 1];
-    if (address->domain.size > DOMAIN_NAME_MAX) {
-        *ret_reason = "the domain is longer than 253";
-        return DOMAIN_NONE;
-    }
-    memcpy(domain, address->domain.at, address->domain.size);
-    domain[address->domain.size] = '\0';
-    char *ascii = NULL;
-    int result = idn2_lookup_u8((const uint8_t *)domain, (uint8_t **)&ascii,
-                                IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL);
-    if (result != IDN2_OK) {
-        *ret_reason = idn2_strerror(result);
-        return DOMAIN_NONE;
-    }
-    uint32_t index = DOMAIN_NONE;
-    if (smtp_address_check_domain(span_of_text(ascii)) == SMTP_ADDRESS_OK) {
-        index = domain_intern(core->engine->domains, span_of_text(ascii));
-    } else {
-        *ret_reason = "the domain's ASCII form is not a legal domain name";
-    }
-    idn2_free(ascii);
-    return index;
-}
-
 /* True when the journal says that the ordinal is settled. */
 static bool is_settled(const struct intake_batch *ib, uint32_t ordinal)
 {
@@ -213,48 +178,15 @@ enum taken { TAKEN, TAKEN_WAIT };
 static enum taken take_address(struct intake_core *core, struct intake_batch *ib,
                                const struct where *where, struct span text, uint32_t *ret_domain)
 {
-    struct smtp_address address;
+    struct record_domain domain;
+    struct record_reject problem;
     *ret_domain = DOMAIN_NONE;
-    enum smtp_address_reason reason = smtp_address_parse(text, &address);
-    bool is_utf8 = reason == SMTP_ADDRESS_DOMAIN_UTF8;
-    if (reason != SMTP_ADDRESS_OK && !is_utf8) {
-        reject(core, ib, where->line, smtp_address_reason_text(reason),
-               "write a plain mailbox such as ann@example.org", where->record);
+    if (record_check_address(text, &domain, &problem) != 0) {
+        reject(core, ib, where->line, problem.reason, problem.remedy, where->record);
         return TAKEN;
     }
-    const char *words;
-    *ret_domain = domain_of(core, &address, is_utf8, &words);
-    if (*ret_domain == DOMAIN_NONE && words == NULL) {
-        return TAKEN_WAIT;
-    }
-    if (*ret_domain == DOMAIN_NONE) {
-        reject(core, ib, where->line, words, "write a legal domain name", where->record);
-    }
-    return TAKEN;
-}
-
-/* Whether both templates can be filled for this record; rejected otherwise. */
-static bool check_values(struct intake_core *core, struct intake_batch *ib,
-                         const struct where *where, uint32_t ordinal)
-{
-    const struct batch *batch = ib->batch;
-    const struct template *const templates[] = {batch->sender, batch->template};
-    for (size_t i = 0; i < COUNT_OF(templates); i++) {
-        struct span values[TEMPLATE_VARS_MAX];
-        struct template_problem problem = {.line = 0};
-        if (template_vars_count(templates[i]) == 0) {
-            continue;
-        }
-        values_fill(templates[i], batch->manifest, core->record, core->hints, values);
-        struct render_input input = values_input(batch->manifest, values, ordinal);
-        if (template_check(templates[i], &input, &problem) != 0) {
-            reject(core, ib, where->line, problem.text,
-                   "give the variable, a default ({{name|text}}), or \"missing\": \"empty\"",
-                   where->record);
-            return false;
-        }
-    }
-    return true;
+    *ret_domain = domain_intern(core->engine->domains, domain.name);
+    return *ret_domain == DOMAIN_NONE ? TAKEN_WAIT : TAKEN;
 }
 
 static enum taken take_merge(struct intake_core *core, struct intake_batch *ib,
@@ -285,7 +217,10 @@ static enum taken take_merge(struct intake_core *core, struct intake_batch *ib,
     if (domain == DOMAIN_NONE) {
         return TAKEN;
     }
-    if (!check_values(core, ib, where, ordinal)) {
+    struct record_reject unusable;
+    if (record_check_values(batch->sender, batch->template, batch->manifest, core->record, ordinal,
+                            core->hints, &unusable) != 0) {
+        reject(core, ib, where->line, unusable.reason, unusable.remedy, where->record);
         domain_drop(core->engine->domains, domain);
         return TAKEN;
     }
@@ -320,18 +255,15 @@ static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
     struct intake_scan *scan = ib->scan;
     const struct scan_message *message = core->message;
     struct scan_problem problem;
-    struct smtp_address sender;
+    struct record_reject refused;
     if (scan_record_message(where->record, core->message, &problem) != 0) {
         scan->ordinal++;
         reject(core, ib, where->line + problem.line_offset, problem.text, "", where->record);
         return TAKEN;
     }
-    enum smtp_address_reason reason =
-        message->sender.size == 0 ? SMTP_ADDRESS_OK : smtp_address_parse(message->sender, &sender);
-    if (reason != SMTP_ADDRESS_OK) {
+    if (record_check_message(message, &refused) != 0) {
         scan->ordinal += message->rcpts_count;
-        reject(core, ib, where->line, smtp_address_reason_text(reason),
-               "the sender in MAIL FROM must be a legal mailbox or <>", where->record);
+        reject(core, ib, where->line, refused.reason, refused.remedy, where->record);
         return TAKEN;
     }
     /* A record is taken whole or not at all. */
@@ -357,12 +289,8 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
 {
     struct intake_scan *scan = ib->scan;
     struct batch *batch = ib->batch;
-    const struct manifest *manifest = batch->manifest;
-    uint64_t all = batch->recipients_count + batch->rejected_count;
     char words[256];
     struct writer writer = writer_of(words, sizeof(words) - 1);
-    uint64_t by_share = all * manifest->max_reject_ppm / MANIFEST_PPM;
-    uint64_t most = manifest->max_reject > by_share ? manifest->max_reject : by_share;
     batch->records_count = scan->ordinal;
     uint64_t hash = XXH3_64bits_digest(scan->hash);
     if (ib->known != NULL && (ib->known->content_hash != hash ||
@@ -370,20 +298,12 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
                               ib->known->records_count != batch->records_count)) {
         writer_put_format(&writer, "the recipients' file is not the one that was accepted: it was "
                                    "changed in active/; submit the rest anew");
-    } else if (manifest->count != 0 && manifest->count != all) {
-        writer_put_format(&writer, "batch.json: count says %llu, the file has %llu recipients",
-                          (unsigned long long)manifest->count, (unsigned long long)all);
-    } else if (batch->rejected_count > most && ib->known == NULL) {
-        writer_put_format(&writer,
-                          "%llu of %llu recipients were rejected, more than max_reject allows: see "
-                          "rejects.ndjson, mend the lines or raise max_reject",
-                          (unsigned long long)batch->rejected_count, (unsigned long long)all);
-    } else if (batch->recipients_count == 0) {
-        writer_put_format(&writer, "no recipient in it%s",
-                          batch->rejected_count > 0 ? ": all were rejected, see rejects.ndjson"
-                                                    : "");
     }
-    if (writer_size(&writer) > 0) {
+    bool is_good = writer_size(&writer) == 0 &&
+                   (ib->known != NULL ||
+                    record_check_batch(batch->manifest, batch->recipients_count,
+                                       batch->rejected_count, &writer) == 0);
+    if (!is_good) {
         *writer.at = '\0';
         intake_fail(core, ib, words);
         return;

@@ -158,7 +158,7 @@ static int core_open(struct journal_core *core, const struct journal_config *con
         error = journal_checkpoint_init(core);
     }
     if (error == 0) {
-        error = journal_segments_init(core, config->segment_size);
+        error = journal_segments_init(core, config);
     }
     return error;
 }

@@ -103,6 +103,8 @@ struct journal_end {
     struct batch *batch;
 };
 
+struct journal_known;
+
 struct journal_config {
     struct disk *disk; /* its own; made with the waker of journal->actor */
     const struct clock *clock;
@@ -113,6 +115,9 @@ struct journal_config {
     uint32_t segments_max;     /* at least 1 */
     uint64_t log_size_max;     /* rotation: events.ndjson -> events-<wall seconds>.ndjson */
     struct inbox *settled;     /* intake's: batches whose last recipient is settled durably */
+    /* What replay has just said, for a later replay to hold the end of that run to; NULL: nothing
+     * was read. Not kept. */
+    const struct journal_known *known;
 };
 
 #define JOURNAL_SEGMENT_SIZE_MIN UINT64_C(4096)

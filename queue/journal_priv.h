@@ -145,6 +145,8 @@ struct journal_segments {
     uint64_t size;
     uint32_t cells_max;
     uint32_t run;
+    uint32_t before_run; /* what replay said of the run in front of this one */
+    uint32_t before_group;
     uint32_t number; /* the one being written; 0 before the first */
     int fd;
     uint32_t next_cell;
@@ -248,7 +250,7 @@ void journal_batch_free(struct journal_core *core, struct journal_batch *batch);
 void journal_batch_finished(struct journal_core *core, struct journal_batch *batch);
 
 /* journal_segment.c */
-int journal_segments_init(struct journal_core *core, uint64_t size);
+int journal_segments_init(struct journal_core *core, const struct journal_config *config);
 void journal_segments_deinit(struct journal_core *core);
 /* True when a group can be placed in the current segment, perhaps a new one. */
 bool journal_segment_has_room(struct journal_core *core);

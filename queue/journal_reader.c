@@ -9,12 +9,16 @@
  * - a broken record in a group is corruption when another group of the same run comes behind it,
  *   and a torn write otherwise; until that is known it is a suspect;
  * - where a group should begin and none does, either nothing more was written to this file, or a
- *   group was lost: the number of the next one found tells.
+ *   group was lost: the number of the next one found tells. The end of a run is told by the next
+ *   run's headers, as replay found it then.
  */
 void journal_reader_begin_file(struct journal_reader *reader, const struct journal_header *header)
 {
     reader->suspects += reader->group_left;
     if (header->run != reader->run || header->file == JOURNAL_FILE_CHECKPOINT) {
+        if (header->before_run == reader->run && header->before_group > reader->group) {
+            reader->tally->corrupt_records += header->before_group - reader->group;
+        }
         reader->suspects = 0;
         reader->group = 0;
         reader->run = header->run;

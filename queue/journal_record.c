@@ -227,6 +227,8 @@ void journal_header_put(void *sector, const struct journal_header *header)
     writer_put_u32(&writer, header->number);
     writer_put_u32(&writer, header->run);
     writer_put_u32(&writer, header->group);
+    writer_put_u32(&writer, header->before_run);
+    writer_put_u32(&writer, header->before_group);
     writer_put_u64(&writer, (uint64_t)header->created_at.ns);
     writer_put_u64(&writer, header->size);
     writer_put_u32(&writer, header->next_number);
@@ -256,7 +258,8 @@ int journal_header_get(struct span sector, struct journal_header *ret_header)
     bool is_read =
         cursor_take_u64(&tail, &checksum) && cursor_take_u32(&cursor, &file) &&
         cursor_take_u32(&cursor, &header.number) && cursor_take_u32(&cursor, &header.run) &&
-        cursor_take_u32(&cursor, &header.group) && cursor_take_u64(&cursor, &created_at) &&
+        cursor_take_u32(&cursor, &header.group) && cursor_take_u32(&cursor, &header.before_run) &&
+        cursor_take_u32(&cursor, &header.before_group) && cursor_take_u64(&cursor, &created_at) &&
         cursor_take_u64(&cursor, &header.size) && cursor_take_u32(&cursor, &header.next_number) &&
         cursor_take_u64(&cursor, &header.corrupt_records);
     ensure(is_read);

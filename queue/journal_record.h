@@ -106,11 +106,13 @@ enum journal_file { JOURNAL_FILE_SEGMENT = 1, JOURNAL_FILE_CHECKPOINT = 2 };
 
 struct journal_header {
     enum journal_file file;
-    uint32_t number; /* of a checkpoint: the last segment it stands for */
-    uint32_t run;    /* the first segment of the run of the engine that wrote this one */
-    uint32_t group;  /* of a checkpoint: the last group of the segments it stands for */
+    uint32_t number;       /* of a checkpoint: the last segment it stands for */
+    uint32_t run;          /* the first segment of the run of the engine that wrote this one */
+    uint32_t group;        /* of a checkpoint: the last group of the segments it stands for */
+    uint32_t before_run;   /* of a segment: the run in front of this one, as replay found it ... */
+    uint32_t before_group; /* ... and its last group; both 0 when not known */
     struct wall_time created_at;
-    uint64_t size;            /* of a segment: the whole file */
+    uint64_t size;            /* of the file */
     uint32_t next_number;     /* of a checkpoint: first batch number never used */
     uint64_t corrupt_records; /* of a checkpoint: found so far in the life of the spool */
 };

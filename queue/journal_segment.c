@@ -144,6 +144,8 @@ static void op_header(struct journal_core *core, struct disk_op *op)
         .file = JOURNAL_FILE_SEGMENT,
         .number = spare_number(segments),
         .run = segments->run,
+        .before_run = segments->before_run,
+        .before_group = segments->before_group,
         .created_at = clock_wall(core->clock),
         .size = segments->size,
     };
@@ -338,10 +340,10 @@ static int numbers_find(struct journal_core *core)
     return segments->number > JOURNAL_NUMBER_MAX - 1000 ? -EOVERFLOW : 0;
 }
 
-int journal_segments_init(struct journal_core *core, uint64_t size)
+int journal_segments_init(struct journal_core *core, const struct journal_config *config)
 {
     struct journal_segments *segments = &core->segments;
-    segments->size = size / JOURNAL_SECTOR_SIZE * JOURNAL_SECTOR_SIZE;
+    segments->size = config->segment_size / JOURNAL_SECTOR_SIZE * JOURNAL_SECTOR_SIZE;
     segments->cells_max = (uint32_t)(segments->size / JOURNAL_CELL_SIZE);
     segments->next_cell = segments->cells_max;
     segments->block = calloc(1, JOURNAL_CHUNK_SIZE);
@@ -353,6 +355,10 @@ int journal_segments_init(struct journal_core *core, uint64_t size)
         return error;
     }
     segments->run = spare_number(segments);
+    if (config->known != NULL) {
+        segments->before_run = config->known->last_run;
+        segments->before_group = config->known->last_group;
+    }
     spare_begin(core);
     while (segments->error == 0 && segments->spare != JOURNAL_SPARE_READY) {
         struct disk_op op;

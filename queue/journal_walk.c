@@ -97,7 +97,7 @@ static void walk_restart(struct journal_walk *walk)
     walk->at = 0;
     walk->corrupt_before = 0;
     walk->next_segment = 1;
-    walk->checkpoint_header = (struct journal_header){0};
+    walk->header = (struct journal_header){0};
 }
 
 int journal_walk_init(struct journal_walk *walk, struct disk *disk, int dir, uint32_t cut)
@@ -164,6 +164,10 @@ static void file_end(struct journal_walk *walk)
     struct journal_walk_file *file = &walk->listing.files[walk->at];
     file_close(walk);
     if (!walk->is_back) {
+        /* A file has its size before it has its name: it can only have been cut since. */
+        if (walk->has_header && (uint64_t)walk->index * JOURNAL_CELL_SIZE < walk->header.size) {
+            walk->tally.corrupt_records++;
+        }
         file->end = walk->has_header ? walk->reader.end : 0;
         file->group_at = walk->has_header ? walk->reader.group_at : 0;
         file->deferred_count = walk->has_header ? walk->reader.deferred_count : 0;
@@ -171,7 +175,7 @@ static void file_end(struct journal_walk *walk)
             if (checkpoint_refused(walk)) {
                 return;
             }
-            journal_reader_end_checkpoint(&walk->reader, &walk->checkpoint_header);
+            journal_reader_end_checkpoint(&walk->reader, &walk->header);
             walk->next_segment = file->number + 1;
         }
         walk->at++;
@@ -276,12 +280,12 @@ static bool feed_header(struct journal_walk *walk, size_t size)
     if (header.file == JOURNAL_FILE_CHECKPOINT) {
         walk->tally.corrupt_records += header.corrupt_records;
         walk->corrupt_before = walk->tally.corrupt_records;
-        walk->checkpoint_header = header;
         if (header.next_number > walk->tally.next_number) {
             walk->tally.next_number = header.next_number;
         }
     }
     journal_reader_begin_file(&walk->reader, &header);
+    walk->header = header;
     walk->has_header = true;
     return true;
 }

@@ -125,9 +125,9 @@ struct journal_walk {
     bool is_done;          /* with this pass */
     bool has_header;       /* of the file being read */
     uint32_t next_segment; /* number of the one that should come next: they have no gaps */
-    struct journal_header checkpoint_header;
-    int fd;         /* -1: none open */
-    uint32_t index; /* next cell to read; in the second pass the one behind it */
+    struct journal_header header; /* the last one that was good */
+    int fd;                       /* -1: none open */
+    uint32_t index;               /* next cell to read; in the second pass the one behind it */
     struct journal_tally tally;
     struct journal_reader reader;
     uint64_t corrupt_before; /* in the tally, when the checkpoint's reading began */

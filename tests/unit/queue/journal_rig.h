@@ -58,7 +58,7 @@ struct rig {
 struct rig *rig_create(uint64_t seed);
 void rig_destroy(struct rig *rig);
 /* 0 or -errno. */
-int rig_start(struct rig *rig);
+int rig_start(struct rig *rig, const struct journal_known *known);
 /* Deinit, in order. */
 void rig_stop(struct rig *rig);
 /* The journal is gone without a word, the disk crashes. */
@@ -74,8 +74,10 @@ struct rig_batch *rig_accept(struct rig *rig, uint32_t records_count);
 struct journal_entry *rig_entry(struct rig *rig, struct rig_batch *batch, uint32_t ordinal,
                                 enum journal_what what);
 void rig_end(struct rig *rig, struct rig_batch *batch);
-/* Fails the test when `known` is not between acknowledged and submitted. */
-void rig_check_known(struct rig *rig, const struct journal_known *known, size_t row);
+/* `known` is between acknowledged and submitted; the second fails the test when it is not, or when
+ * anything was corrupt. */
+bool rig_known_is_right(const struct rig *rig, const struct journal_known *known);
+void rig_check_known(const struct rig *rig, const struct journal_known *known, size_t row);
 /* Makes what is known the model's truth, and accepts the known batches again. */
 void rig_adopt(struct rig *rig, struct journal_known *known);
 /* Replays on a copy of the disk after a crash there, checks, and frees. */

@@ -18,7 +18,7 @@ static uint64_t failed(const struct rig *rig)
 static struct rig *started(uint64_t seed)
 {
     struct rig *rig = rig_create(seed);
-    ensure(rig_start(rig) == 0);
+    ensure(rig_start(rig, NULL) == 0);
     return rig;
 }
 
@@ -44,7 +44,7 @@ static void test_life_of_a_batch(void)
 {
     struct rig *rig = rig_create(1);
     rig->has_log = true;
-    ensure(rig_start(rig) == 0);
+    ensure(rig_start(rig, NULL) == 0);
     struct rig_batch *batch = accepted(rig, 3);
     CU_ASSERT_FALSE(batch->is_settled);
     (void)rig_entry(rig, batch, 0, JOURNAL_DEFERRED);
@@ -95,7 +95,7 @@ static void test_nothing_returns_before_its_sync(void)
     for (uint64_t seed = 1; seed <= 30; seed++) {
         struct rig *rig = rig_create(seed);
         rig->disk->is_shuffled = true;
-        ensure(rig_start(rig) == 0);
+        ensure(rig_start(rig, NULL) == 0);
         for (int i = 0; i < 200; i++) {
             uint64_t acked = rig->acked_count;
             rig_act(rig);
@@ -163,7 +163,7 @@ static void fail_runs(int error, bool is_sticky)
         rig->disk->fail_at = n;
         rig->disk->is_sticky = is_sticky;
         rig->disk->error = error;
-        if (rig_start(rig) == 0) {
+        if (rig_start(rig, NULL) == 0) {
             for (int i = 0; i < 250; i++) {
                 rig_act(rig);
             }
@@ -246,7 +246,7 @@ static void test_log_failures_stop_nothing(void)
 {
     struct rig *rig = rig_create(6);
     rig->has_log = true;
-    ensure(rig_start(rig) == 0);
+    ensure(rig_start(rig, NULL) == 0);
     struct rig_batch *batch = accepted(rig, 20);
     rig->disk->on_op = fail_directory;
     rig->disk->context = rig;
@@ -267,7 +267,7 @@ static void test_log_rotates_and_mends(void)
     struct rig *rig = rig_create(7);
     rig->has_log = true;
     crash_disk_put(rig->disk, "log/events.ndjson", SPAN("{\"torn\":"));
-    ensure(rig_start(rig) == 0);
+    ensure(rig_start(rig, NULL) == 0);
     struct rig_batch *batch = accepted(rig, 1);
     (void)rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
     rig_settle_down(rig);
@@ -281,7 +281,7 @@ static void test_log_rotates_and_mends(void)
     crash_disk_put(rig->disk, "log/events-1800000000.ndjson", SPAN("older\n"));
     free(big);
     rig->clock.wall.ns = 1800000000 * NS_PER_S;
-    ensure(rig_start(rig) == 0);
+    ensure(rig_start(rig, NULL) == 0);
     batch = accepted(rig, 1);
     rig->clock.wall.ns = 1800000000 * NS_PER_S;
     (void)rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
@@ -317,7 +317,7 @@ static void test_checkpoints_bound_the_journal(void)
     struct rig *rig = rig_create(9);
     rig->segments_max = 2;
     rig->segment_size = 4096;
-    ensure(rig_start(rig) == 0);
+    ensure(rig_start(rig, NULL) == 0);
     struct rig_batch *old = accepted(rig, 100);
     for (uint32_t i = 0; i < 50; i++) {
         (void)rig_entry(rig, old, i, i % 2 == 0 ? JOURNAL_DEFERRED : JOURNAL_BOUNCED);
@@ -360,7 +360,7 @@ static void test_no_checkpoint_is_a_failure(void)
     struct rig *rig = rig_create(10);
     rig->segments_max = 2;
     rig->segment_size = 4096;
-    ensure(rig_start(rig) == 0);
+    ensure(rig_start(rig, NULL) == 0);
     rig->disk->on_op = fail_checkpoints;
     struct rig_batch *batch = accepted(rig, 100);
     for (int round = 0; round < 1000 && failed(rig) == 0; round++) {
@@ -381,7 +381,7 @@ static void test_many_results_files(void)
     struct rig *rig = rig_create(11);
     rig->disk->is_shuffled = true;
     rig->segment_size = 65536;
-    ensure(rig_start(rig) == 0);
+    ensure(rig_start(rig, NULL) == 0);
     enum { MANY = 200, LINES = 3 };
     struct batch *batches = calloc(MANY, sizeof(*batches));
     struct journal_accept *accepts = calloc(MANY, sizeof(*accepts));
@@ -447,7 +447,7 @@ static void test_results_buffers_run_out(void)
     enum { MANY = 2500 };
     struct rig *rig = rig_create(12);
     rig->segment_size = 1 << 20;
-    ensure(rig_start(rig) == 0);
+    ensure(rig_start(rig, NULL) == 0);
     struct batch *batches = calloc(MANY, sizeof(*batches));
     struct journal_accept *accepts = calloc(MANY, sizeof(*accepts));
     struct journal_entry *entries = calloc(MANY, sizeof(*entries));
@@ -547,7 +547,7 @@ static void test_unknown_batch_may_end(void)
     struct rig *rig = started(15);
     struct rig_batch *batch = accepted(rig, 5);
     rig_crash(rig, 0);
-    ensure(rig_start(rig) == 0);
+    ensure(rig_start(rig, NULL) == 0);
     batch->end = (struct journal_end){.reply_to = &rig->ends, .batch = &batch->batch};
     batch->is_end_submitted = true;
     inbox_push_xcore(&rig->journal.ends, &batch->end.node);

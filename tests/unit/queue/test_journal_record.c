@@ -199,6 +199,8 @@ static void test_header(void)
         .number = 17,
         .run = 5,
         .group = 99,
+        .before_run = 2,
+        .before_group = 44,
         .created_at = {.ns = 1800000000},
         .size = 65536,
         .next_number = 1234,
@@ -210,8 +212,8 @@ static void test_header(void)
     struct span span = span_of(sector, sizeof(sector));
     CU_ASSERT_EQUAL(journal_header_get(span, &got), 0);
     CU_ASSERT(got.file == header.file && got.number == 17 && got.run == 5 && got.group == 99 &&
-              got.created_at.ns == 1800000000 && got.size == 65536 && got.next_number == 1234 &&
-              got.corrupt_records == 3);
+              got.before_run == 2 && got.before_group == 44 && got.created_at.ns == 1800000000 &&
+              got.size == 65536 && got.next_number == 1234 && got.corrupt_records == 3);
     for (size_t i = 0; i < sizeof(sector); i++) {
         sector[i] ^= 0x10;
         int want = i >= 8 && i < 12 ? -EPROTONOSUPPORT : -EBADMSG;

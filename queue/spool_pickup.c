@@ -28,7 +28,7 @@ enum {
     STRANGERS_MAX = 16,
     STRANGER_STABLE_MS = 60000, /* a name that is not .eml may still be renamed by its writer */
     SOURCES_SIZE_MAX = SPOOL_PICKUP_FILES_MAX * (SPOOL_NAME_MAX + 80),
-    BATCH_BYTES_MAX = 256 * 1024 * 1024,
+    BATCH_BYTES_MAX = 32 * 1024 * 1024, /* read and written in one call */
 };
 _Static_assert((WATCH_SLOTS & (WATCH_SLOTS - 1)) == 0, "probing masks");
 _Static_assert((TAKEN_SLOTS & (TAKEN_SLOTS - 1)) == 0, "probing masks");

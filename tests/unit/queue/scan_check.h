@@ -42,11 +42,11 @@ static inline void tell(struct told *told, enum scan_split split, uint64_t line,
 
 /*
  * Splits `bytes`, shown in a window that first ends at `first` and then grows by `step` bytes each
- * time the splitter asks for more. Each window is memory of its own, so that a sanitizer sees every
- * byte that is read beside it.
+ * time the splitter asks for more, up to `window_max` bytes: it may not ask for more than those.
+ * Each window is memory of its own, so that a sanitizer sees every byte that is read beside it.
  */
-static inline void split_all(struct scan_splitter *splitter, struct span bytes, size_t first,
-                             size_t step, struct told *ret_told)
+static inline void split_in_window(struct scan_splitter *splitter, struct span bytes, size_t first,
+                                   size_t step, size_t window_max, struct told *ret_told)
 {
     ret_told->size = 0;
     ret_told->answers_count = 0;
@@ -71,7 +71,9 @@ static inline void split_all(struct scan_splitter *splitter, struct span bytes, 
         if (split == SCAN_SPLIT_MORE) {
             ensure(!is_last);
             at += skip;
+            ensure(shown - at < window_max);
             shown = bytes.size - shown < step ? bytes.size : shown + step;
+            shown = shown - at < window_max ? shown : at + window_max;
             continue;
         }
         bool has_place = split != SCAN_SPLIT_FATAL; /* the stream is lost, wherever it is */
@@ -83,7 +85,14 @@ static inline void split_all(struct scan_splitter *splitter, struct span bytes, 
     }
 }
 
-/* The same answers whatever the window: at once, byte by byte, and at every split point. */
+static inline void split_all(struct scan_splitter *splitter, struct span bytes, size_t first,
+                             size_t step, struct told *ret_told)
+{
+    split_in_window(splitter, bytes, first, step, SIZE_MAX, ret_told);
+}
+
+/* The same answers whatever the window: at once, byte by byte, in the least window that is promised
+ * to do, and at every split point. */
 static inline void check_dribble(size_t row, enum scan_format format, size_t record_size_max,
                                  struct span bytes)
 {
@@ -94,6 +103,9 @@ static inline void check_dribble(size_t row, enum scan_format format, size_t rec
     split_all(&splitter, bytes, bytes.size, 1, &whole);
     scan_splitter_init(&splitter, format, record_size_max);
     split_all(&splitter, bytes, 0, 1, &parts);
+    CHECK_ROW(row, strcmp(whole.text, parts.text) == 0);
+    scan_splitter_init(&splitter, format, record_size_max);
+    split_in_window(&splitter, bytes, 0, 7, SCAN_WINDOW(record_size_max), &parts);
     CHECK_ROW(row, strcmp(whole.text, parts.text) == 0);
     for (size_t first = 0; first < bytes.size && bytes.size < 2000; first++) {
         scan_splitter_init(&splitter, format, record_size_max);

@@ -15,7 +15,7 @@
 enum {
     BACKLOG = 4096,
     OUT_MAX = NET_SEND_SEGMENTS_MAX / 2 * NET_COPY_MAX,
-    TIMERS_BUDGET = 4096,
+    TIMERS_BUDGET = 256,
     TURN_MAX_MS = 50, /* how late a stop is seen */
 };
 

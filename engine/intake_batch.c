@@ -346,8 +346,7 @@ void intake_recover_some(struct intake_core *core, struct mono_time now)
         stat_set(&core->engine->must_stop, 1);
         return;
     }
-    uint32_t count =
-        core->names->count < core->free_count ? core->names->count : core->free_count;
+    uint32_t count = core->names->count < core->free_count ? core->names->count : core->free_count;
     core->is_recovering = result == -E2BIG || count < core->names->count;
     for (uint32_t i = 0; i < count; i++) {
         intake_open(core, batch_make(core, core->names->names[i]));
@@ -395,9 +394,9 @@ void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_
         inbox_push_chain_xcore(&engine->workers[worker]->recipients, &chain);
     }
     if (ib->recipients.count == 0) {
-        /* Workers sleep by the wheel's next due time as they last saw it: recovered deferrals are
+        /* Workers sleep by the wheel's next due time as they last saw it: what was pushed here is
          * new to them. */
-        if (ib->known != NULL) {
+        if (ib->known != NULL || ib->batch->manifest->not_before.ns != 0) {
             for (uint32_t i = 0; i < engine->workers_count; i++) {
                 waker_signal_xcore(&engine->workers[i]->actor.waker);
             }

@@ -163,6 +163,7 @@ static void accept(struct intake_core *core, struct intake_batch *ib, const stru
         .record_offset = where->offset & ((UINT64_C(1) << RECIPIENT_OFFSET_BITS) - 1),
         .record_size = where->record.size & ((1u << RECIPIENT_SIZE_BITS) - 1),
         .domain = domain,
+        .due_s = wall_seconds(ib->batch->manifest->not_before),
         .flags = flags,
         .rcpt_index = rcpt_index,
     };
@@ -299,10 +300,10 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
         writer_put_format(&writer, "the recipients' file is not the one that was accepted: it was "
                                    "changed in active/; submit the rest anew");
     }
-    bool is_good = writer_size(&writer) == 0 &&
-                   (ib->known != NULL ||
-                    record_check_batch(batch->manifest, batch->recipients_count,
-                                       batch->rejected_count, &writer) == 0);
+    bool is_good =
+        writer_size(&writer) == 0 &&
+        (ib->known != NULL || record_check_batch(batch->manifest, batch->recipients_count,
+                                                 batch->rejected_count, &writer) == 0);
     if (!is_good) {
         *writer.at = '\0';
         intake_fail(core, ib, words);

@@ -21,9 +21,17 @@ static const unsigned RESULTS[] = {
     [OUTCOME_CANCELLED] = MANIFEST_RESULT_CANCELLED,
 };
 
+/* When its recipients could first be tried: their age counts from there. */
+static uint32_t start_s(const struct batch *batch)
+{
+    uint32_t accepted_s = wall_seconds(batch->accepted_at);
+    uint32_t not_before_s = wall_seconds(batch->manifest->not_before);
+    return not_before_s > accepted_s ? not_before_s : accepted_s;
+}
+
 uint64_t outcome_expiry_s(const struct batch *batch, const struct config_route *route)
 {
-    uint64_t by_schedule_s = (uint64_t)wall_seconds(batch->accepted_at) + route->schedule.expire_s;
+    uint64_t by_schedule_s = (uint64_t)start_s(batch) + route->schedule.expire_s;
     uint64_t by_batch_s = wall_seconds(batch->manifest->expires);
     return by_batch_s != 0 && by_batch_s < by_schedule_s ? by_batch_s : by_schedule_s;
 }
@@ -45,8 +53,7 @@ static uint32_t delay_s(struct worker *worker, const struct recipient *recipient
     if (now_s >= expiry_s) {
         return 0;
     }
-    uint32_t accepted_s = wall_seconds(batch->accepted_at);
-    uint32_t age_s = now_s > accepted_s ? now_s - accepted_s : 0;
+    uint32_t age_s = now_s > start_s(batch) ? now_s - start_s(batch) : 0;
     uint32_t delay =
         outcome->is_ambiguous
             ? backoff_delay_ambiguous_s(&route->schedule, recipient->attempts_count, age_s)

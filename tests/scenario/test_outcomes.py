@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What servers answer, and what becomes of it: results.ndjson, events.ndjson, summary.json.
+
+test_outcomes.py BUILD. The sink is told by the recipients' addresses what to do
+(bench/sink_script.h).
+"""
+import os
+import re
+import socket
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import (Engine, Place, Sink, check, equal, free_port, read_lines, route,  # noqa: E402
+                 make_merge, run_cases, send, soon, wait_for)
+
+FAST = {"retry_first": "1s", "retry_max": "2s", "retry_jitter": 0, "suspend_first": "1s",
+        "suspend_max": "1s", "expire": "60s"}
+
+# Local part, type of the last event, reason, code, command of the last event, events in all.
+TABLE = [
+    ("plain", "Delivery", "DELIVERED", 250, "END OF DATA", 1),
+    ("rcpt550-a", "Bounce", "PERM_REPLY", 550, "RCPT TO", 1),
+    ("rcpt550_5.1.1-a", "Bounce", "PERM_REPLY", 550, "RCPT TO", 1),
+    ("rcpt599-a", "Bounce", "PERM_REPLY", 599, "RCPT TO", 1),
+    ("rcpt251-a", "Delivery", "DELIVERED", 250, "END OF DATA", 1),
+    ("rcpt299-a", "Delivery", "DELIVERED", 250, "END OF DATA", 1),
+    ("rcpt451x1-a", "Delivery", "DELIVERED", 250, "END OF DATA", 2),
+    ("rcpt451_4.2.1x2-a", "Delivery", "DELIVERED", 250, "END OF DATA", 3),
+    ("rcpt421x1-a", "Delivery", "DELIVERED", 250, "END OF DATA", 2),
+    ("rcpt452x1-a", "Delivery", "DELIVERED", 250, "END OF DATA", 2),
+    ("rcpt552-a", "Bounce", "PERM_REPLY", 552, "RCPT TO", 1),
+    ("data451x1-a", "Delivery", "DELIVERED", 250, "END OF DATA", 2),
+    ("data554-a", "Bounce", "PERM_REPLY", 554, "DATA", 1),
+    ("data503x1-a", "Delivery", "DELIVERED", 250, "END OF DATA", 2),
+    ("dot451x1-a", "Delivery", "DELIVERED", 250, "END OF DATA", 2),
+    ("dot550-a", "Bounce", "PERM_REPLY", 550, "END OF DATA", 1),
+    ("dot552_5.2.2-a", "Bounce", "PERM_REPLY", 552, "END OF DATA", 1),
+    ("dot250-a", "Delivery", "DELIVERED", 250, "END OF DATA", 1),
+    ("slow100-a", "Delivery", "DELIVERED", 250, "END OF DATA", 1),
+]
+CLASSES = {"Delivery": "delivered", "Bounce": "bounced", "Expiration": "expired",
+           "AdminBounce": "cancelled"}
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+place = sink = engine = None
+
+
+def events_of(batch):
+    events = {}
+    for event in engine.events():
+        if event.get("batch") == batch:
+            events.setdefault(event["recipient"], []).append(event)
+    return events
+
+
+def case_each_answer_lands_right():
+    """One batch of all; A5, A12, A15, A16, A17."""
+    names = [row[0] for row in TABLE]
+    end = send(engine, "answers", [f"{name}@d{i}.test" for i, name in enumerate(names)])
+    equal(end.place, "done", "the batch is done")
+    events = events_of("answers")
+    results = {line["recipient"]: line for line in end.results}
+    equal(len(end.results), len(TABLE), "one result a recipient")
+    for line, (name, kind, reason, code, command, count) in enumerate(TABLE, 1):
+        address = f"{name}@d{line - 1}.test"
+        mine = events.get(address, [])
+        last = mine[-1] if mine else {}
+        response = last.get("response", {})
+        got = (last.get("type"), last.get("reason"), response.get("code"),
+               response.get("command"))
+        equal(got, (kind, reason, code, command), f"last event of {name}")
+        equal(len(mine), count, f"events of {name}")
+        equal([event.get("num_attempts") for event in mine], list(range(1, len(mine) + 1)),
+              f"attempts of {name} count up")
+        equal(last.get("line"), line, f"line of {name}")
+        equal(results.get(address), last, f"result of {name} is its last event")
+        check(all(event["type"] == "TransientFailure" for event in mine[:-1]),
+              f"all but the last event of {name} are deferrals", mine)
+    counts = {"accepted": len(TABLE)}
+    for row in TABLE:
+        counts[CLASSES[row[1]]] = counts.get(CLASSES[row[1]], 0) + 1
+    equal(end.counts(), counts, "summary.json agrees")
+    taken = sink.taken()
+    for line, (name, kind, *_) in enumerate(TABLE):
+        equal(taken.get(f"{name}@d{line}.test", 0), 1 if kind == "Delivery" else 0,
+              f"the sink took {name}")
+
+
+def case_event_fields():
+    """KumoMTA's names, and ours."""
+    send(engine, "fields", [{"to": "rcpt451_4.7.1x1-f@fields.test", "id": "u-1"}],
+         campaign="spring", tenant="acme")
+    first, second = events_of("fields")["rcpt451_4.7.1x1-f@fields.test"]
+    for event in (first, second):
+        check(TIME.fullmatch(event["event_time"]), "event_time", event["event_time"])
+        check(event["created_time"] <= event["event_time"], "created before it happened", event)
+        equal(event["sender"], "b@sender.test", "sender")
+        equal(event["queue"], "fields.test", "queue")
+        equal(event["site"], "route:*", "site")
+        equal(event["recipient_id"], "u-1", "recipient_id")
+        equal(event["nodeid"], "engine.test", "nodeid")
+        equal(event["egress_source"], "default", "egress_source")
+        check(event["peer_address"]["addr"].startswith("127.0.0.1"), "peer", event)
+        check(isinstance(event["id"], str), "id is a text", event["id"])
+        check(re.fullmatch(r"[0-9a-f]{16}", event["session_id"]), "session_id", event)
+        check(event["size"] > 100, "size", event["size"])
+    equal(first["id"], second["id"], "one id for all attempts")
+    equal(first["response"]["enhanced_code"], {"class": 4, "subject": 7, "detail": 1},
+          "enhanced code")
+    check("possible_duplicate" not in second, "nothing was ambiguous", second)
+    end = engine.wait_end("fields")
+    equal(end.results, [second], "results.ndjson has the end only")
+
+
+def case_lost_connections():
+    """A13: dropped or reset at each verb is a deferral; behind the end of data an ambiguous one,
+    and the attempt that follows says so. LAW 6."""
+    names = ["drop-rcpt-a", "reset-rcpt-a", "drop-data-a", "reset-data-a", "drop-dot-a",
+             "reset-dot-a", "lost250-a"]
+    end = send(engine, "lost", [f"{name}@lost{i}.test" for i, name in enumerate(names)],
+               expires=soon(4))
+    equal(end.counts(), {"accepted": 7, "expired": 7}, "they never get through")
+    events = events_of("lost")
+    taken = sink.taken()
+    for i, name in enumerate(names):
+        mine = events[f"{name}@lost{i}.test"]
+        ambiguous = "dot" in name or "lost250" in name
+        reason = "TEMP_AMBIGUOUS" if ambiguous else "TEMP_CONNECTION_LOST"
+        equal(mine[-1]["type"], "Expiration", f"the last event of {name}")
+        tries = [event for event in mine if event["reason"] != "PERM_EXPIRED"]
+        check(len(tries) >= 2, f"{name} was tried", mine)
+        equal({event["reason"] for event in tries}, {reason}, f"reasons of {name}")
+        equal({event.get("possible_duplicate", False) for event in mine}, {ambiguous},
+              f"possible_duplicate of {name}")
+        equal(taken.get(f"{name}@lost{i}.test", 0), len(tries) if "lost250" in name else 0,
+              f"{name} arrived")
+    hashes = {message["sha256"] for message in sink.messages()
+              if message["to"][0].startswith("lost250")}
+    equal(len(hashes), 1, "what is sent again has the same bytes")
+
+
+def case_mail_refused():
+    """C5: the sender's refusal is the outcome of all; A18: only of that message."""
+    end = send(engine, "mail550", [f"a{i}@mail.test" for i in range(5)], sender="mail550@s.test")
+    equal(end.counts(), {"accepted": 5, "bounced": 5}, "550 to MAIL")
+    equal({line["response"]["command"] for line in end.results}, {"MAIL FROM"}, "command")
+    end = send(engine, "mail451", [f"b{i}@mail.test" for i in range(5)],
+               sender="mail451x1@s.test")
+    equal(end.counts(), {"accepted": 5, "delivered": 5}, "451 to MAIL, once")
+    end = send(engine, "mail-drop", ["c@mail.test"], sender="drop-mail@s.test", expires=soon(3))
+    equal(end.counts(), {"accepted": 1, "expired": 1}, "dropped at MAIL")
+
+
+def case_null_sender():
+    end = send(engine, "null", ["x@null.test", "rcpt550-n@null.test"], sender="")
+    equal(end.counts(), {"accepted": 2, "delivered": 1, "bounced": 1}, "from <>")
+    equal({message["from"] for message in sink.messages() if "x@null.test" in message["to"]},
+          {""}, "the wire says <>")
+
+
+def case_mute_servers_time_out():
+    """A2, with limits of a second."""
+    names = ["mute-rcpt-m", "mute-data-m", "mute-dot-m"]
+    end = send(engine, "mute", [f"{name}@mute.test" for name in names], expires=soon(3))
+    equal(end.counts(), {"accepted": 3, "expired": 3}, "they are given up in the end")
+    reasons = {name: {event["reason"] for event in events_of("mute")[f"{name}@mute.test"]
+                      if event["reason"] != "PERM_EXPIRED"} for name in names}
+    equal(reasons, {"mute-rcpt-m": {"TEMP_TIMEOUT"}, "mute-data-m": {"TEMP_TIMEOUT"},
+                    "mute-dot-m": {"TEMP_AMBIGUOUS"}}, "reasons")
+
+
+def case_nobody_listens():
+    """Many recipients of a dead host are few connects (A33)."""
+    before = engine.status()["connects_failed"]
+    end = send(engine, "dead", [f"u{i}@dead.test" for i in range(300)], expires=soon(3))
+    equal(end.counts(), {"accepted": 300, "expired": 300}, "expired")
+    deferred = [event for event in engine.events()
+                if event["batch"] == "dead" and event["type"] == "TransientFailure"]
+    equal({event["reason"] for event in deferred}, {"TEMP_NO_CONNECT"}, "reason")
+    check("refused" in deferred[0]["response"]["content"], "words", deferred[0])
+    tries = engine.status()["connects_failed"] - before
+    check(0 < tries <= 60, "few connects", tries)
+
+
+def case_results_can_be_chosen():
+    end = send(engine, "chosen", ["a@c.test", "rcpt550-c@c.test"], results=["bounced"])
+    equal([line["type"] for line in end.results], ["Bounce"], "only bounces were wanted")
+
+
+def case_expiry_of_the_route():
+    """No batch says when: the route's expire does."""
+    end = send(engine, "old", ["rcpt451-o@old.test"])
+    equal(end.counts(), {"accepted": 1, "expired": 1}, "expired")
+    equal(end.results[-1]["response"]["code"], 451, "the server's last words are kept (G5)")
+    mine = events_of("old")["rcpt451-o@old.test"]
+    check(len(mine) >= 3, "it was tried more than once", mine)
+
+
+def case_not_before():
+    """What is due later waits."""
+    engine.submit(make_merge(engine, "later", ["l@later.test"], not_before=soon(3)))
+    started = time.time()
+    end = engine.wait_end("later")
+    equal(end.counts(), {"accepted": 1, "delivered": 1}, "delivered")
+    check(time.time() - started > 1.5, "not at once", time.time() - started)
+
+
+def case_server_words_of_any_kind():
+    """Replies that are no UTF-8, or hold quotes and controls, still give valid JSON lines."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    words = b"550-5.1.1 M\xfcller \"quoted\" \\ \x01\t\r\n550 5.1.1 " + b"\xff" * 300 + b"\r\n"
+
+    def serve():
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client, client.makefile("rwb") as stream:
+                stream.write(b"220 odd\r\n")
+                stream.flush()
+                for line in stream:
+                    verb = line[:4].upper()
+                    stream.write(words if verb == b"RCPT" else b"250 ok\r\n")
+                    stream.flush()
+                    if verb == b"QUIT":
+                        break
+
+    threading.Thread(target=serve, daemon=True).start()
+    mine = Engine(place, routes=route("*", listener.getsockname()[1], **FAST), name="odd").start()
+    end = send(mine, "odd", ["o@odd.test"])
+    equal(end.counts(), {"accepted": 1, "bounced": 1}, "bounced")
+    check('"quoted"' in end.results[0]["response"]["content"], "the words", end.results[0])
+    rows = wait_for(lambda: mine.status()["sites"], "status knows the site")
+    check("quoted" in rows[0].get("last_error", ""), "status tells the words too", rows)
+    equal(mine.terminate(), 0, "exit status")
+    listener.close()
+
+
+def case_all_lines_are_json():
+    path = os.path.join(engine.spool, "log", "events.ndjson")
+    lines = read_lines(path)
+    check(len(lines) > 300, "there are lines", len(lines))
+    kinds = {line["type"] for line in lines}
+    check(kinds <= {"Delivery", "Bounce", "TransientFailure", "Expiration", "AdminBounce"},
+          "types", kinds)
+
+
+def main():
+    global place, sink, engine
+    with Place("outcomes") as place:
+        sink = Sink(place)
+        short = {f"{verb}_timeout": "1s" for verb in
+                 ("greeting", "ehlo", "mail", "rcpt", "data", "end_of_data")}
+        engine = Engine(place, routes=route("*", sink.port, **FAST) +
+                        route("mute.test", sink.port, **FAST, **short) +
+                        route("dead.test", free_port(), **FAST) +
+                        route("old.test", sink.port, **{**FAST, "expire": "4s"})).start()
+        result = run_cases([value for name, value in globals().items()
+                            if name.startswith("case_")])
+        if engine.is_alive():
+            result |= engine.terminate()
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

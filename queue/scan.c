@@ -19,9 +19,9 @@ void scan_splitter_init(struct scan_splitter *splitter, enum scan_format format,
         (struct scan_splitter){.format = format, .record_size_max = record_size_max, .line = 1};
 }
 
-enum scan_split scan_split_next(struct scan_splitter *splitter, struct span bytes, bool is_last,
-                                size_t *ret_skip, size_t *ret_size, uint64_t *ret_line,
-                                struct scan_problem *ret_problem)
+static enum scan_split split_by_format(struct scan_splitter *splitter, struct span bytes,
+                                       bool is_last, size_t *ret_skip, size_t *ret_size,
+                                       uint64_t *ret_line, struct scan_problem *ret_problem)
 {
     switch (splitter->format) {
     case SCAN_NDJSON:
@@ -35,6 +35,29 @@ enum scan_split scan_split_next(struct scan_splitter *splitter, struct span byte
     }
     ensure(false);
     return SCAN_SPLIT_FATAL;
+}
+
+enum scan_split scan_split_next(struct scan_splitter *splitter, struct span bytes, bool is_last,
+                                size_t *ret_skip, size_t *ret_size, uint64_t *ret_line,
+                                struct scan_problem *ret_problem)
+{
+    ensure(splitter->scanned <= bytes.size);
+    enum scan_split split =
+        split_by_format(splitter, bytes, is_last, ret_skip, ret_size, ret_line, ret_problem);
+    /* What the caller will do pointer arithmetic with. */
+    if (split == SCAN_SPLIT_RECORD || split == SCAN_SPLIT_BAD) {
+        ensure(*ret_size > 0);
+        ensure(*ret_size <= splitter->record_size_max);
+        ensure(*ret_skip <= bytes.size);
+        ensure(*ret_size <= bytes.size - *ret_skip);
+        ensure(*ret_line > 0);
+    }
+    if (split == SCAN_SPLIT_MORE) {
+        ensure(!is_last);
+        ensure(*ret_skip <= bytes.size);
+        ensure(splitter->scanned <= bytes.size - *ret_skip);
+    }
+    return split;
 }
 
 bool scan_split_begin(struct scan_splitter *splitter, struct span bytes, bool is_last,

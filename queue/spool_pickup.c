@@ -468,8 +468,9 @@ static int take_ready(struct spool *spool, struct making *making, struct spool_c
     for (uint32_t i = 0; i < pickup->ready_count; i++) {
         struct spool_problem problem = {.text = ""};
         int error = 0;
-        if (making->size > BATCH_BYTES_MAX || pickup->taken_count + i >= TAKEN_MAX) {
-            collected->has_more = true;
+        bool is_full = pickup->taken_count + i >= TAKEN_MAX; /* until batches are released */
+        if (making->size > BATCH_BYTES_MAX || is_full) {
+            collected->has_more = !is_full;
             return 0;
         }
         switch (take_source(spool, making, &pickup->ready[i], &error, &problem)) {

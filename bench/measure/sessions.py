@@ -79,5 +79,5 @@ def run(bench):
     report.figure("bytes_per_session", median([size for _, size, _ in rows]), "<= 8192")
     report.figure("bytes_per_session_with_queue", median([size for _, _, size in rows]))
     report.note("bytes_per_session: resident memory with 10,000 busy sessions less that with 100 "
-                "and the same batch, a session; _with_queue: less that of the idle engine, so that the "
-                "batch's recipients and all else that grows under load are in it.")
+                "and the same batch, a session; _with_queue: less that of the idle engine, so that "
+                "the batch's recipients and all else that grows under load are in it.")

@@ -51,7 +51,8 @@ struct control {
 int control_init(struct control *control, struct engine *engine, bool with_sockets,
                  struct writer *ret_errors) __attribute__((warn_unused_result));
 void control_deinit(struct control *control); /* NULL-safe, half-built safe */
-/* What SIGTERM does: the orderly stop begins; asked a second time, its wait ends. By control's thread. */
+/* What SIGTERM does: the orderly stop begins; asked a second time, its wait ends. By control's
+ * thread. */
 void control_stop(struct control *control, struct mono_time now);
 /* All threads run: tells systemd (READY=1). */
 void control_announce_ready(struct control *control);

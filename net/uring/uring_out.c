@@ -60,13 +60,14 @@ static void queue_lent(struct uring_tx *tx, const struct net_segment *segment)
     tx->end++;
 }
 
-/* As a part of the last entry when both are copies that nobody sends yet. */
+/* As a part of the last entry when that is a copy too: even of one on its way, whose operation then
+ * leaves the rest of it. */
 static void queue_copy(struct uring_tx *tx, const struct net_segment *segment)
 {
     char *copy = tx->copies + tx->copies_size;
     memcpy(copy, segment->at, segment->size);
     tx->copies_size = (uint16_t)(tx->copies_size + segment->size);
-    if (tx->end > tx->first && tx->end > tx->submitted_end) {
+    if (tx->end > tx->first) {
         struct iovec *last = &tx->entries[tx->end - 1];
         if ((char *)last->iov_base + last->iov_len == copy) {
             last->iov_len += segment->size;

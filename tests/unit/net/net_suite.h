@@ -140,8 +140,8 @@ int suite_rx_stop(struct suite_end *end, bool is_stopped);
         suite_close_then_abort, suite_abort_resets, suite_abort_drops_queue,                       \
         suite_close_within_events, suite_death_when_idle, suite_death_when_stopped,                \
         suite_death_when_half_closed, suite_death_when_sending, suite_last_words_before_reset,     \
-        suite_bytes_and_reset_at_once, suite_bytes_and_fin_at_once, suite_destroy_resets,          \
-        suite_chaos
+        suite_bytes_and_reset_at_once, suite_bytes_and_fin_at_once, suite_close_with_unread_bytes, \
+        suite_abort_forgets_new_sends, suite_destroy_resets, suite_chaos
 
 #define NET_SUITE(name, ...) SUITE(name, __VA_ARGS__)
 
@@ -186,5 +186,7 @@ void suite_death_when_sending(void);
 void suite_last_words_before_reset(void);
 void suite_bytes_and_reset_at_once(void);
 void suite_bytes_and_fin_at_once(void);
+void suite_close_with_unread_bytes(void);
+void suite_abort_forgets_new_sends(void);
 void suite_destroy_resets(void);
 void suite_chaos(void);

@@ -310,29 +310,35 @@ static void hook_last_words(struct suite_end *end, const struct net_event *event
     }
 }
 
-/* A server that says why and goes while we talk into its face ("421 too busy"): its words come
- * before CLOSED. */
+/* Servers that say why and go while we talk into their faces ("421 too busy"): their words come
+ * before CLOSED, however many do so at once. */
 void suite_last_words_before_reset(void)
 {
-    enum { ROUNDS = 100 };
+    enum { ROUNDS = 10, CONNS = 60 };
     struct suite suite;
-    suite_init(&suite, 4);
+    suite_init(&suite, CONNS);
     suite.server->accepted_hook = hook_last_words;
-    for (size_t i = 0; i < ROUNDS; i++) {
-        struct suite_end *client = suite_connect_to(&suite, NULL, NULL, 5000);
-        client->to_send = 4 * MIB;
-        client->hook = suite_hook_pump;
-        suite_pump(client);
-        SUITE_UNTIL(&suite, client->is_closed);
-        CHECK_ROW(i, client->rx_size == 300);
-        CHECK_ROW(i, client->error == NET_RESET);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (size_t i = 0; i < CONNS; i++) {
+            struct suite_end *client = suite_connect_to(&suite, NULL, NULL, 60000);
+            CU_ASSERT_PTR_NOT_NULL_FATAL(client);
+            client->to_send = 4 * MIB;
+            client->hook = suite_hook_pump;
+            suite_pump(client);
+        }
+        SUITE_UNTIL(&suite, suite.client->closed_count == (round + 1) * CONNS);
+        suite_quiet(&suite);
+    }
+    for (size_t i = 0; i < ROUNDS * CONNS; i++) {
+        CHECK_ROW(i, suite.client->ends[i].rx_size == 300);
+        CHECK_ROW(i, suite.client->ends[i].error == NET_RESET);
     }
     suite_deinit(&suite);
 }
 
 /* What has come and how it ends reach the client in one turn: the end must not be lost behind the
  * bytes. */
-static void check_at_once(bool is_abort)
+static void check_at_once(bool is_abort, bool was_stopped)
 {
     enum { TURNS = 4 };
     struct suite suite;
@@ -340,6 +346,12 @@ static void check_at_once(bool is_abort)
     struct suite_end *client, *server;
     suite_pair(&suite, &client, &server);
     suite_quiet(&suite);
+    if (was_stopped) {
+        CU_ASSERT_EQUAL(suite_rx_stop(client, true), 0);
+        suite_quiet(&suite);
+        CU_ASSERT_EQUAL(suite_rx_stop(client, false), 0);
+        suite_quiet(&suite);
+    }
     CU_ASSERT_EQUAL(suite_send(server, 300, false, 0), 0);
     for (int turn = 0; turn < TURNS; turn++) {
         suite_turn(suite.server);
@@ -350,18 +362,74 @@ static void check_at_once(bool is_abort)
     }
     SUITE_UNTIL(&suite, is_abort ? client->is_closed : client->has_fin);
     CU_ASSERT_EQUAL(client->error, is_abort ? NET_RESET : NET_OK);
-    CU_ASSERT(client->rx_size == 300 || (is_abort && client->rx_size == 0));
+    CU_ASSERT_EQUAL(client->rx_size, 300);
     suite_deinit(&suite);
 }
 
 void suite_bytes_and_reset_at_once(void)
 {
-    check_at_once(true);
+    check_at_once(true, false);
+    check_at_once(true, true);
 }
 
 void suite_bytes_and_fin_at_once(void)
 {
-    check_at_once(false);
+    check_at_once(false, false);
+    check_at_once(false, true);
+}
+
+/* Our own end, with bytes of the peer that nobody has read, does not take back what we had sent. */
+void suite_close_with_unread_bytes(void)
+{
+    struct suite suite;
+    suite_init(&suite, 4);
+    struct suite_end *client, *server;
+    suite_pair(&suite, &client, &server);
+    CU_ASSERT_EQUAL(suite_rx_stop(client, true), 0);
+    CU_ASSERT_EQUAL(suite_send(server, 60000, false, 0), 0);
+    SUITE_UNTIL(&suite, server->txdone_size == 60000);
+    suite_quiet(&suite);
+    CU_ASSERT_EQUAL(suite_send(client, 1000, false, 0), 0);
+    CU_ASSERT_EQUAL(suite_close(client, false), 0);
+    SUITE_UNTIL(&suite, client->is_closed && server->has_fin);
+    CU_ASSERT_FALSE(server->is_closed);
+    CU_ASSERT_EQUAL(server->rx_size, 1000);
+    CU_ASSERT_EQUAL(client->rx_count, 0);
+    suite_deinit(&suite);
+}
+
+static void hook_send_and_abort_at_fin(struct suite_end *end, const struct net_event *event)
+{
+    if (event->kind == NET_PEER_FIN) {
+        CU_ASSERT_EQUAL(suite_send(end, 10, true, 0), 0);
+        CU_ASSERT_EQUAL(suite_close(end, true), 0);
+    }
+}
+
+/* What was queued a moment before an abort is forgotten with its connection; the next ones in the
+ * same slots send well. */
+void suite_abort_forgets_new_sends(void)
+{
+    enum { CONNS = 5, ROUNDS = 4 };
+    struct suite suite;
+    suite_init(&suite, CONNS);
+    for (int round = 0; round < ROUNDS; round++) {
+        struct suite_end *clients[CONNS], *servers[CONNS];
+        for (size_t i = 0; i < CONNS; i++) {
+            suite_pair(&suite, &clients[i], &servers[i]);
+            CU_ASSERT_EQUAL(suite_send(clients[i], 100, true, 0), 0);
+            clients[i]->hook = hook_send_and_abort_at_fin;
+        }
+        for (size_t i = 0; i < CONNS; i++) {
+            SUITE_UNTIL(&suite, servers[i]->rx_size == 100);
+            CU_ASSERT_EQUAL(suite_close(servers[i], false), 0);
+        }
+        for (size_t i = 0; i < CONNS; i++) {
+            SUITE_UNTIL(&suite, clients[i]->is_closed && servers[i]->is_closed);
+            CU_ASSERT_EQUAL(clients[i]->error, NET_ABORTED);
+        }
+    }
+    suite_deinit(&suite);
 }
 
 void suite_destroy_resets(void)

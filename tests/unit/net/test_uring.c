@@ -20,6 +20,7 @@ enum { SILENT_BACKLOG_FILLERS = 4, WAIT_MS = 1 };
 struct world {
     struct net_addr silent;
     int silent_fd;
+    uint32_t descriptors_count; /* before the test */
     int fillers[SILENT_BACKLOG_FILLERS];
 };
 
@@ -49,6 +50,16 @@ static struct net_addr local_port(uint16_t port)
     return (struct net_addr){.family = NET_IP4, .port = port, .bytes = {127, 0, 0, 1}};
 }
 
+static uint32_t descriptors_count(void)
+{
+    enum { FDS_MAX = 2048 };
+    uint32_t count = 0;
+    for (int fd = 0; fd < FDS_MAX; fd++) {
+        count += fcntl(fd, F_GETFD) >= 0;
+    }
+    return count;
+}
+
 static void *world_begin(void)
 {
     int error = 0;
@@ -64,6 +75,7 @@ static void *world_begin(void)
     struct world *world = calloc(1, sizeof(*world));
     ensure(world != NULL);
     world->silent_fd = -1;
+    world->descriptors_count = descriptors_count();
     return world;
 }
 
@@ -76,6 +88,7 @@ static void world_end(void *context)
         }
         ensure(close(world->silent_fd) == 0);
     }
+    CU_ASSERT_EQUAL(descriptors_count(), world->descriptors_count);
     free(world);
 }
 
@@ -414,6 +427,21 @@ static void test_descriptors_run_out(void)
     suite_deinit(&suite);
 }
 
+/* Destroyed while closes wait to be submitted, also those of connects that failed at once. */
+static void test_destroy_leaks_no_descriptor(void)
+{
+    struct suite suite;
+    suite_init(&suite, 8);
+    struct suite_end *client, *server;
+    suite_pair(&suite, &client, &server);
+    CU_ASSERT_EQUAL(suite_close(client, false), 0);
+    struct net_addr source = foreign(NULL);
+    CU_ASSERT_PTR_NOT_NULL(suite_connect_to(&suite, &source, NULL, 5000));
+    CU_ASSERT_PTR_NOT_NULL(suite_connect_to(&suite, NULL, NULL, 5000));
+    CU_ASSERT_EQUAL(suite_close(server, true), 0);
+    suite_deinit(&suite);
+}
+
 /* All there is to a connection has happened before the server looks: bytes, then the end. */
 static void check_over_before_accepted(bool is_abort)
 {
@@ -463,4 +491,5 @@ static void test_misuse_panics(void)
 NET_SUITE(uring, NET_SUITE_TESTS, test_waker_wakes_wait, test_wait_ends_at_deadline,
           test_wait_ends_at_connect_timeout, test_threads, test_listen_errors,
           test_receive_buffers_run_out, test_submission_queue_full, test_over_before_accepted,
-          test_long_segment_shows_progress, test_descriptors_run_out, test_misuse_panics)
+          test_destroy_leaks_no_descriptor, test_long_segment_shows_progress,
+          test_descriptors_run_out, test_misuse_panics)

@@ -45,6 +45,7 @@ static const char HELP[] =
     "  --share RULE        misbehave by share: rcpt=451:2% dot=lost:0.1% connect=421:5% "
     "(repeatable)\n"
     "  --no-script         addresses like rcpt550-x@ mean nothing\n"
+    "  --no-pipelining     do not offer PIPELINING\n"
     "  --size-max N        largest message, told by SIZE (0: no limit)\n"
     "  --seed N            of the shares (1)\n"
     "  --record FILE       one line of JSON a message, written before its 250\n"
@@ -62,6 +63,7 @@ enum option_id {
     OPTION_LATENCY,
     OPTION_SHARE,
     OPTION_NO_SCRIPT,
+    OPTION_NO_PIPELINING,
     OPTION_SIZE_MAX,
     OPTION_SEED,
     OPTION_RECORD,
@@ -81,6 +83,7 @@ static const struct option OPTIONS[] = {
     {"latency-ms", required_argument, NULL, OPTION_LATENCY},
     {"share", required_argument, NULL, OPTION_SHARE},
     {"no-script", no_argument, NULL, OPTION_NO_SCRIPT},
+    {"no-pipelining", no_argument, NULL, OPTION_NO_PIPELINING},
     {"size-max", required_argument, NULL, OPTION_SIZE_MAX},
     {"seed", required_argument, NULL, OPTION_SEED},
     {"record", required_argument, NULL, OPTION_RECORD},
@@ -137,6 +140,9 @@ static void option_apply(struct sink_program *program, enum option_id id, const 
         return;
     case OPTION_NO_SCRIPT:
         config->policy.is_scripted = false;
+        return;
+    case OPTION_NO_PIPELINING:
+        config->policy.is_stepwise = true;
         return;
     case OPTION_SIZE_MAX:
         config->policy.size_max = program_uint("--size-max", text, 0, UINT64_MAX);

@@ -21,7 +21,7 @@ static const struct {
     {"submit", verb_submit,
      "submit [-c FILE] ...          write a batch into the spool (submit --help)"},
     {"status", verb_status, "status [-c FILE] [--json]     what a running engine is doing"},
-    {"check", verb_check, "check [-c FILE] [BATCH ...]   validate the configuration, or batches"},
+    {"check", verb_check, "check [-c FILE] [BATCH ...]   is the configuration right, or a batch"},
     {"version", verb_version, "version                       of this program"},
     {"help", verb_help, "help                          this"},
 };

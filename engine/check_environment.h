@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check_environment: whether this machine lets the engine run as the configuration says
+ * (`ramjet check`).
+ *
+ * Tries what the engine will do at its start, leaves nothing behind, and takes nothing from an
+ * engine that runs: directories, sockets, source addresses, name servers, io_uring, descriptors,
+ * cores, memory. All findings in one go: lines of text, each with its remedy. An error: the engine
+ * would not start, or could not send through some source. A warning: it would, and people may be
+ * surprised.
+ */
+#pragma once
+
+#include "engine/base/bytes.h"
+
+struct config;
+
+void check_environment(const struct config *config, struct writer *ret_errors,
+                       struct writer *ret_warnings);

@@ -427,6 +427,33 @@ static void test_descriptors_run_out(void)
     suite_deinit(&suite);
 }
 
+/* The receive is just being cancelled when a send finds the peer dead: what it had said is told all
+ * the same. */
+static void test_last_words_without_receive(void)
+{
+    enum { TURNS = 4 };
+    struct suite suite;
+    suite_init(&suite, 4);
+    struct suite_end *client, *server;
+    suite_pair(&suite, &client, &server);
+    suite_quiet(&suite);
+    CU_ASSERT_EQUAL(suite_send(server, 300, false, 0), 0);
+    for (int turn = 0; turn < TURNS; turn++) {
+        suite_turn(suite.server);
+    }
+    CU_ASSERT_EQUAL(suite_close(server, true), 0);
+    for (int turn = 0; turn < TURNS; turn++) {
+        suite_turn(suite.server);
+    }
+    CU_ASSERT_EQUAL(suite_rx_stop(client, true), 0);
+    CU_ASSERT_EQUAL(suite_rx_stop(client, false), 0);
+    CU_ASSERT_EQUAL(suite_send(client, 10, true, 0), 0);
+    SUITE_UNTIL(&suite, client->is_closed);
+    CU_ASSERT_EQUAL(client->rx_size, 300);
+    CU_ASSERT_EQUAL(client->error, NET_RESET);
+    suite_deinit(&suite);
+}
+
 /* Destroyed while closes wait to be submitted, also those of connects that failed at once. */
 static void test_destroy_leaks_no_descriptor(void)
 {
@@ -491,5 +518,5 @@ static void test_misuse_panics(void)
 NET_SUITE(uring, NET_SUITE_TESTS, test_waker_wakes_wait, test_wait_ends_at_deadline,
           test_wait_ends_at_connect_timeout, test_threads, test_listen_errors,
           test_receive_buffers_run_out, test_submission_queue_full, test_over_before_accepted,
-          test_destroy_leaks_no_descriptor, test_long_segment_shows_progress,
-          test_descriptors_run_out, test_misuse_panics)
+          test_last_words_without_receive, test_destroy_leaks_no_descriptor,
+          test_long_segment_shows_progress, test_descriptors_run_out, test_misuse_panics)

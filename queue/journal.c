@@ -189,7 +189,8 @@ int journal_init(struct journal *journal, const struct journal_config *config, b
     core->segments_max = config->segments_max;
     core->now = clock_mono(config->clock);
     core->dir = core->log.dir = core->log.fd = core->results.active = -1;
-    core->segments.fd = core->segments.spare_fd = core->checkpoint.fd = -1;
+    core->segments.fd = core->segments.spare_fd = -1;
+    core->checkpoint.fd = core->checkpoint.remove_fd = -1;
     journal->core = core;
     error = core_open(core, config);
     if (error != 0) {

@@ -62,9 +62,19 @@ int journal_checkpoint_init(struct journal_core *core)
     return check->out == NULL ? -ENOMEM : 0;
 }
 
+static void remove_end(struct journal_core *core)
+{
+    struct journal_checkpoint *check = &core->checkpoint;
+    if (check->remove_fd >= 0) {
+        disk_close(core->disk, check->remove_fd);
+        check->remove_fd = -1;
+    }
+}
+
 static void check_drop(struct journal_core *core)
 {
     struct journal_checkpoint *check = &core->checkpoint;
+    remove_end(core);
     journal_walk_deinit(&check->walk);
     if (check->fd >= 0) {
         disk_close(core->disk, check->fd);
@@ -139,6 +149,18 @@ static void out_submit(struct journal_core *core)
     journal_submit(core, &check->io, JOURNAL_IO_CHECKPOINT);
 }
 
+/* Synced as it grows, so that the last sync is short. */
+static void out_written(struct journal_core *core)
+{
+    struct journal_checkpoint *check = &core->checkpoint;
+    uint64_t size = (uint64_t)check->out_first * JOURNAL_CELL_SIZE;
+    if (check->io.op.verb == DISK_WRITE && size - check->synced_size >= JOURNAL_SYNC_SIZE) {
+        check->synced_size = size;
+        check->io.op = (struct disk_op){.verb = DISK_DATASYNC, .fd = check->fd};
+        journal_submit(core, &check->io, JOURNAL_IO_CHECKPOINT);
+    }
+}
+
 /* Called by the walk; there is room, or the chunk would not have been read. */
 static void on_deferral(void *context, struct journal_tally_batch *batch,
                         const struct journal_record *record)
@@ -159,6 +181,7 @@ static void check_begin(struct journal_core *core)
     check->row_word = 0;
     check->has_row_head = false;
     check->remove_at = 0;
+    check->synced_size = 0;
     /* Not emptied and used again: whatever the name stood for stays untouched. */
     (void)disk_unlink(core->disk, core->dir, SPARE_NAME);
     check->fd =
@@ -302,28 +325,59 @@ static void check_durable(struct journal_core *core)
     check->failed_at_count = 0;
 }
 
-/* One file that the checkpoint stands for: kept for a later segment, or removed. */
+/* Kept for a later segment, now or from an earlier checkpoint on. */
+static bool file_is_kept(struct journal_core *core, uint32_t number)
+{
+    const struct journal_segments *segments = &core->segments;
+    for (uint32_t i = 0; i < segments->retired_count; i++) {
+        if (segments->retired[i] == number) {
+            return true;
+        }
+    }
+    return journal_segment_retire(core, number);
+}
+
+/* One file that the checkpoint stands for: kept for a later segment, or removed. To free a large
+ * file takes long, and others wait meanwhile: it is cut down piece by piece first. */
+static void file_remove(struct journal_core *core, const char *name)
+{
+    struct journal_checkpoint *check = &core->checkpoint;
+    struct disk_stat stat;
+    if (check->remove_fd < 0) {
+        check->remove_fd = disk_open(core->disk, core->dir, name, DISK_READWRITE);
+        bool is_open =
+            check->remove_fd >= 0 && disk_stat_fd(core->disk, check->remove_fd, &stat) == 0;
+        check->remove_size = is_open ? stat.size : 0;
+    }
+    if (check->remove_fd >= 0 && check->remove_size > JOURNAL_SYNC_SIZE) {
+        check->remove_size -= JOURNAL_SYNC_SIZE;
+        struct disk_op op = {
+            .verb = DISK_TRUNCATE, .fd = check->remove_fd, .size = (size_t)check->remove_size};
+        if (disk_run(core->disk, &op) == 0) {
+            return;
+        }
+    }
+    remove_end(core);
+    if (disk_unlink(core->disk, core->dir, name) != 0) {
+        odd(journal_file_not_removed);
+    }
+    check->remove_at++;
+}
+
 static void check_remove(struct journal_core *core)
 {
     struct journal_checkpoint *check = &core->checkpoint;
     const struct journal_listing *listing = &check->walk.listing;
-    while (check->remove_at < listing->count) {
-        const struct journal_walk_file *file = &listing->files[check->remove_at++];
+    for (; check->remove_at < listing->count; check->remove_at++) {
+        const struct journal_walk_file *file = &listing->files[check->remove_at];
         bool is_segment = file->file == JOURNAL_FILE_SEGMENT;
-        if (file->number > check->number || (!is_segment && file->number == check->number)) {
+        if (file->number > check->number || (!is_segment && file->number == check->number) ||
+            (is_segment && check->remove_fd < 0 && file_is_kept(core, file->number))) {
             continue;
-        }
-        for (size_t i = 0; is_segment && i < COUNT_OF(core->segments.retired); i++) {
-            if (core->segments.retired[i] == 0) {
-                core->segments.retired[i] = file->number;
-                return;
-            }
         }
         char name[JOURNAL_NAME_SIZE];
         journal_name_put(name, file->file, file->number);
-        if (disk_unlink(core->disk, core->dir, name) != 0) {
-            odd(journal_file_not_removed);
-        }
+        file_remove(core, name);
         return;
     }
     check_drop(core);
@@ -434,6 +488,7 @@ void journal_checkpoint_on_io(struct journal_core *core, const struct journal_io
     switch (check->state) {
     case JOURNAL_CHECK_BATCHES:
     case JOURNAL_CHECK_BACK:
+        out_written(core);
         return;
     case JOURNAL_CHECK_TAIL:
         check_enter(check, JOURNAL_CHECK_HEADING);

@@ -28,6 +28,10 @@ enum {
     JOURNAL_RESULT_BUFFER_SIZE = 64 * 1024,
     JOURNAL_RESULT_FILES_MAX = 64,
     JOURNAL_RESULT_WRITES_MAX = 32,
+    JOURNAL_RETIRED_MAX = 64,
+    /* What a background file may have unsynced, and what is freed at once: the groups' syncs have
+     * to wait for that. */
+    JOURNAL_SYNC_SIZE = 8 * 1024 * 1024,
     JOURNAL_HOLD_FACTOR = 4, /* live segments, in checkpoint intervals, at which intake is held */
 };
 
@@ -154,7 +158,9 @@ struct journal_segments {
     enum journal_spare spare;
     int spare_fd;
     uint64_t spare_filled;
-    uint32_t retired[2]; /* numbers of files that may be used again, 0 = none */
+    uint64_t spare_synced;                 /* of it; the rest is at most JOURNAL_SYNC_SIZE */
+    uint32_t retired[JOURNAL_RETIRED_MAX]; /* numbers of files that may be used again */
+    uint32_t retired_count;
     struct journal_io io;
     char *block; /* JOURNAL_CHUNK_SIZE: zeros, or the header in front */
     struct mono_time retry_at;
@@ -170,7 +176,7 @@ enum journal_check {
     JOURNAL_CHECK_HEADING,
     JOURNAL_CHECK_SYNCING,
     JOURNAL_CHECK_NAMING,   /* has its name; the directory is being synced */
-    JOURNAL_CHECK_REMOVING, /* of what it stands for, one file a step */
+    JOURNAL_CHECK_REMOVING, /* of what it stands for, a piece a step */
 };
 enum { JOURNAL_CHECKS_COUNT = JOURNAL_CHECK_REMOVING + 1 };
 
@@ -187,7 +193,10 @@ struct journal_checkpoint {
     uint32_t out_first; /* cell of the file */
     uint32_t out_count; /* its group's own cell included; 0 = empty */
     uint32_t group;
-    uint32_t remove_at;       /* index in the walk's listing */
+    uint64_t synced_size;
+    uint32_t remove_at; /* index in the walk's listing */
+    int remove_fd;      /* of a file that is being cut down; -1: none */
+    uint64_t remove_size;
     uint64_t last_size;       /* bytes of the last checkpoint */
     uint32_t failed_at_count; /* live segments when the last attempt failed; 0 = it did not */
 };
@@ -256,6 +265,8 @@ void journal_segments_deinit(struct journal_core *core);
 bool journal_segment_has_room(struct journal_core *core);
 void journal_segments_step(struct journal_core *core);
 void journal_segment_on_io(struct journal_core *core, const struct journal_io *io);
+/* The file is of no more use as it is; false: it is not kept, and may be removed. */
+bool journal_segment_retire(struct journal_core *core, uint32_t number);
 /* Live segments at which the next checkpoint is due. */
 uint32_t journal_checkpoint_due(const struct journal_core *core);
 

@@ -91,16 +91,25 @@ static bool retired_is_good(struct journal_core *core, int fd, uint32_t number)
            header.file == JOURNAL_FILE_SEGMENT && header.number == number;
 }
 
+/* As many are kept as will be needed until the next checkpoint: in the long run no segment is
+ * filled with zeros and none is removed. */
+bool journal_segment_retire(struct journal_core *core, uint32_t number)
+{
+    struct journal_segments *segments = &core->segments;
+    if (segments->retired_count == JOURNAL_RETIRED_MAX ||
+        segments->retired_count >= journal_checkpoint_due(core)) {
+        return false;
+    }
+    segments->retired[segments->retired_count++] = number;
+    return true;
+}
+
 /* A retired file under the spare's name; false: there is none. */
 static bool spare_reuse(struct journal_core *core)
 {
     struct journal_segments *segments = &core->segments;
-    for (size_t i = 0; i < COUNT_OF(segments->retired); i++) {
-        uint32_t number = segments->retired[i];
-        if (number == 0) {
-            continue;
-        }
-        segments->retired[i] = 0;
+    while (segments->retired_count > 0) {
+        uint32_t number = segments->retired[--segments->retired_count];
         char name[JOURNAL_NAME_SIZE];
         journal_name_put(name, JOURNAL_FILE_SEGMENT, number);
         int fd = disk_open(core->disk, core->dir, name, DISK_READWRITE);
@@ -134,6 +143,7 @@ static void spare_begin(struct journal_core *core)
         return;
     }
     segments->spare_filled = 0;
+    segments->spare_synced = 0;
     spare_enter(segments, JOURNAL_SPARE_ALLOCATING);
 }
 
@@ -159,6 +169,10 @@ static void op_fill(struct journal_core *core, struct disk_op *op)
 {
     struct journal_segments *segments = &core->segments;
     uint64_t left = segments->size - segments->spare_filled;
+    if (segments->spare_filled - segments->spare_synced >= JOURNAL_SYNC_SIZE) {
+        op->verb = DISK_DATASYNC;
+        return;
+    }
     memset(segments->block, 0, JOURNAL_SECTOR_SIZE);
     op->verb = DISK_WRITE;
     op->at = segments->block;
@@ -212,11 +226,11 @@ static void spare_name(struct journal_core *core)
 
 /* After NAMING failed the file keeps its name: the next attempt makes another one and renames it
  * over the first. */
-static void spare_on_result(struct journal_core *core, int64_t result, size_t size)
+static void spare_on_result(struct journal_core *core, const struct disk_op *op)
 {
     struct journal_segments *segments = &core->segments;
-    if (result < 0) {
-        spare_failed(core, (int)result);
+    if (op->result < 0) {
+        spare_failed(core, (int)op->result);
         return;
     }
     switch (segments->spare) {
@@ -224,7 +238,11 @@ static void spare_on_result(struct journal_core *core, int64_t result, size_t si
         spare_enter(segments, JOURNAL_SPARE_FILLING);
         return;
     case JOURNAL_SPARE_FILLING:
-        segments->spare_filled += size;
+        if (op->verb == DISK_DATASYNC) {
+            segments->spare_synced = segments->spare_filled;
+            return;
+        }
+        segments->spare_filled += op->size;
         if (segments->spare_filled == segments->size) {
             spare_enter(segments, JOURNAL_SPARE_HEADING);
         }
@@ -248,7 +266,7 @@ static void spare_on_result(struct journal_core *core, int64_t result, size_t si
 void journal_segment_on_io(struct journal_core *core, const struct journal_io *io)
 {
     if (core->pipe != JOURNAL_PIPE_FAILED) {
-        spare_on_result(core, io->op.result, io->op.size);
+        spare_on_result(core, &io->op);
     }
 }
 
@@ -364,7 +382,7 @@ int journal_segments_init(struct journal_core *core, const struct journal_config
         struct disk_op op;
         ensure(spare_op(core, &op));
         (void)disk_run(core->disk, &op);
-        spare_on_result(core, op.result, op.size);
+        spare_on_result(core, &op);
     }
     if (segments->error == 0) {
         segment_switch(core);

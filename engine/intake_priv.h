@@ -24,7 +24,7 @@
 #include "queue/spool.h"
 
 enum {
-    INTAKE_BLOCK_SIZE = 1 << 20, /* of the stream, read at a time */
+    INTAKE_BLOCK_SIZE = 1 << 18, /* of the stream, read at a time */
     INTAKE_CLAIMS_STEP_MAX = 16,
     INTAKE_DEALS_STEP_MAX = 256, /* chunks */
     INTAKE_READS_MAX = 192,      /* disk operations of read-ahead under way */

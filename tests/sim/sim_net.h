@@ -26,7 +26,7 @@
 
 #include "net/net.h"
 
-enum { SIM_LOOPS_MAX = 64, SIM_RULES_MAX = 256 };
+enum { SIM_LOOPS_MAX = 1024, SIM_RULES_MAX = 256 };
 
 struct sim_net_config {
     uint64_t seed;

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The account at the end: what was submitted against what happened. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/sim/sim_book.h"
+
+/* Fields of our own lines, whose form is known: the value behind `key` up to `stop`. */
+static bool field(struct span line, const char *key, char stop, struct span *ret_value)
+{
+    const char *at = memmem(line.at, line.size, key, strlen(key));
+    if (at == NULL) {
+        return false;
+    }
+    at += strlen(key);
+    struct span rest = span_of(at, (size_t)(line.at + line.size - at));
+    *ret_value = span_of(at, span_find(rest, stop));
+    return true;
+}
+
+static uint64_t number_field(struct span line, const char *key)
+{
+    struct span value;
+    uint64_t number;
+    if (!field(line, key, '\n', &value)) {
+        return UINT64_MAX;
+    }
+    struct cursor cursor = cursor_of(value);
+    return cursor_take_uint(&cursor, UINT64_MAX, &number) ? number : UINT64_MAX;
+}
+
+static bool has(struct span line, const char *text)
+{
+    return memmem(line.at, line.size, text, strlen(text)) != NULL;
+}
+
+/* The recipient that a line speaks of, NULL when it is none of ours. */
+static struct sim_entry *entry_of_line(struct sim_book *book, struct span line)
+{
+    struct span address;
+    if (!field(line, "\"recipient\":\"", '"', &address)) {
+        return NULL;
+    }
+    const char *dash = memchr(address.at, '-', address.size);
+    uint64_t number;
+    if (dash == NULL) {
+        return NULL;
+    }
+    struct cursor cursor =
+        cursor_of(span_of(dash + 1, (size_t)(address.at + address.size - dash - 1)));
+    if (!cursor_take_uint(&cursor, book->entries_count - 1, &number)) {
+        return NULL;
+    }
+    struct sim_entry *entry = &book->entries[number];
+    return span_equal(address, span_of_text(entry->address)) ? entry : NULL;
+}
+
+/* The servers' logs. */
+
+static void join_mail(struct sim_book *book, const struct sim_mail *mail)
+{
+    const struct sim_engine *sim = book->sim;
+    if (mail->number >= book->entries_count ||
+        strcmp(book->entries[mail->number].address, mail->recipient) != 0) {
+        sim_violation(sim, "a server has mail for %s, which was not submitted", mail->recipient);
+    }
+    struct sim_entry *entry = &book->entries[mail->number];
+    if (entry->is_bad) {
+        sim_violation(sim, "a server has mail for %s, which is rejected", mail->recipient);
+    }
+    if (mail->token != entry->token) {
+        sim_violation(sim, "%s got the message of %llu", mail->recipient,
+                      (unsigned long long)mail->token);
+    }
+    if (entry->hash != 0 && entry->hash != mail->hash) {
+        sim_violation(sim, "%s got other bytes than were submitted", mail->recipient);
+    }
+    if (entry->deliveries > 0 && entry->delivered_hash != mail->hash) {
+        sim_violation(sim, "LAW 6: %s got other bytes the second time", mail->recipient);
+    }
+    if (entry->deliveries++ == 0) {
+        entry->first_ns = mail->at_ns;
+    }
+    entry->delivered_hash = mail->hash;
+    entry->last_ns = mail->at_ns;
+}
+
+/* results.ndjson and the event log. */
+
+static enum sim_end end_of_line(struct span line)
+{
+    static const struct {
+        const char *type;
+        enum sim_end end;
+    } TYPES[] = {
+        {"\"type\":\"Delivery\"", SIM_DELIVERED},
+        {"\"type\":\"Bounce\"", SIM_BOUNCED},
+        {"\"type\":\"Expiration\"", SIM_EXPIRED},
+        {"\"type\":\"AdminBounce\"", SIM_CANCELLED},
+    };
+    for (size_t i = 0; i < COUNT_OF(TYPES); i++) {
+        if (has(line, TYPES[i].type)) {
+            return TYPES[i].end;
+        }
+    }
+    return 0;
+}
+
+static void join_results(struct sim_book *book, const struct sim_submitted *batch,
+                         struct span content)
+{
+    const struct sim_engine *sim = book->sim;
+    struct cursor cursor = cursor_of(content);
+    struct span line;
+    while (cursor_take_line(&cursor, &line)) {
+        struct sim_entry *entry = entry_of_line(book, line);
+        enum sim_end end = end_of_line(line);
+        bool is_whole = line.size > 2 && line.at[0] == '{' && line.at[line.size - 1] == '}';
+        if (entry == NULL || end == 0 || !is_whole) {
+            if (sim->crashes == 0) {
+                sim_violation(sim, "results of %s: a line that nobody can read: %.*s", batch->id,
+                              (int)line.size, line.at);
+            }
+            continue;
+        }
+        if (entry->batch != (uint32_t)(batch - book->batches) ||
+            number_field(line, "\"line\":") != entry->ordinal + 1u) {
+            sim_violation(sim, "results of %s: not its recipient: %.*s", batch->id, (int)line.size,
+                          line.at);
+        }
+        if (entry->ends_count > 0 && sim->crashes == 0) {
+            sim_violation(sim, "LAW 2: %s has ended twice", entry->address);
+        }
+        entry->ends_count++;
+        entry->end = end;
+        entry->is_marked = has(line, "\"possible_duplicate\":true");
+    }
+}
+
+static void join_events(struct sim_book *book, struct span content)
+{
+    struct cursor cursor = cursor_of(content);
+    struct span line;
+    while (cursor_take_line(&cursor, &line)) {
+        if (has(line, "\"TEMP_AMBIGUOUS\"")) {
+            struct sim_entry *entry = entry_of_line(book, line);
+            if (entry != NULL) {
+                entry->ambiguous++;
+            }
+        }
+    }
+}
+
+/* The spool. */
+
+struct found {
+    struct sim_book *book;
+    const char *dir;
+    const char *id;
+    uint32_t count;
+    char path[256];
+};
+
+static void each_name(struct sim_engine *sim, const char *path,
+                      void (*on_name)(void *context, const char *name, enum disk_kind kind),
+                      void *context)
+{
+    int fd = disk_open(sim->view, DISK_ROOT, path, DISK_READONLY | DISK_DIRECTORY);
+    if (fd >= 0) {
+        (void)disk_list(sim->view, fd, on_name, context);
+        disk_close(sim->view, fd);
+    }
+}
+
+/* Directories of days, in done/ and in failed/. */
+static void on_day(void *context, const char *name, enum disk_kind kind)
+{
+    struct found *found = context;
+    (void)kind;
+    char path[sizeof(found->path)];
+    (void)snprintf(path, sizeof(path), "%s/%s/%s.batch", found->dir, name, found->id);
+    struct disk_stat stat;
+    if (disk_stat_at(found->book->sim->view, DISK_ROOT, path, &stat) == 0) {
+        found->count++;
+        memcpy(found->path, path, sizeof(path));
+    }
+}
+
+static struct found find_batch(struct sim_book *book, const struct sim_submitted *batch,
+                               const char *dir)
+{
+    struct found found = {.book = book, .dir = dir, .id = batch->id};
+    each_name(book->sim, dir, on_day, &found);
+    return found;
+}
+
+static struct span peek(struct sim_book *book, const char *dir, const char *name)
+{
+    char path[300];
+    struct span content;
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+    return sim_disk_peek(book->sim->disk, path, &content) == 0 ? content : SPAN_NONE;
+}
+
+static void on_log(void *context, const char *name, enum disk_kind kind)
+{
+    struct sim_book *book = context;
+    (void)kind;
+    join_events(book, peek(book, "/spool/log", name));
+}
+
+/* One recipient. */
+
+static void judge_repeats(struct sim_book *book, const struct sim_entry *entry)
+{
+    const struct sim_engine *sim = book->sim;
+    uint32_t once = entry->end == SIM_DELIVERED || entry->ends_count == 0 ? 1 : 0;
+    uint32_t repeats = entry->deliveries > once ? entry->deliveries - once : 0;
+    book->totals.repeats += repeats;
+    if (repeats == 0 || entry->ends_count == 0) {
+        return;
+    }
+    bool is_unknown = book->had_power_loss && entry->is_marked; /* the log was lost */
+    if (repeats > entry->ambiguous + sim->crashes && !is_unknown) {
+        sim_violation(sim, "LAW 6: %s was delivered %u times, with %u ambiguous ends, %llu crashes",
+                      entry->address, entry->deliveries, entry->ambiguous,
+                      (unsigned long long)sim->crashes);
+    }
+    if (!entry->is_marked) {
+        if (sim->crashes == 0) {
+            sim_violation(sim, "LAW 6: %s was delivered %u times, not told as possible_duplicate",
+                          entry->address, entry->deliveries);
+        }
+        book->totals.unmarked_repeats += repeats;
+    }
+}
+
+static void judge_entry(struct sim_book *book, const struct sim_entry *entry)
+{
+    const struct sim_engine *sim = book->sim;
+    if (entry->is_bad) {
+        return;
+    }
+    book->totals.recipients++;
+    book->totals.results_missing += entry->ends_count == 0 ? 1 : 0;
+    book->totals.results_twice += entry->ends_count > 1 ? 1 : 0;
+    if (entry->ends_count == 0 && sim->crashes == 0) {
+        sim_violation(sim, "%s has no end", entry->address);
+    }
+    if (entry->ends_count > 0 && (entry->end & entry->ends) == 0) {
+        sim_violation(sim, "%s may not end so: %u, only %u", entry->address, entry->end,
+                      entry->ends);
+    }
+    if (entry->end == SIM_DELIVERED && entry->deliveries == 0) {
+        sim_violation(sim, "LAW 5: %s is told delivered, and no server has it", entry->address);
+    }
+    if (entry->ends == SIM_DELIVERED && entry->deliveries == 0) {
+        sim_violation(sim, "%s was to be delivered, and no server has it", entry->address);
+    }
+    judge_repeats(book, entry);
+}
+
+/* One batch. */
+
+struct counts {
+    uint64_t delivered, bounced, expired, cancelled;
+};
+
+static struct counts count_ends(const struct sim_book *book, const struct sim_submitted *batch)
+{
+    struct counts counts = {0};
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct sim_entry *entry = &book->entries[batch->first + i];
+        counts.delivered += entry->end == SIM_DELIVERED ? 1 : 0;
+        counts.bounced += entry->end == SIM_BOUNCED ? 1 : 0;
+        counts.expired += entry->end == SIM_EXPIRED ? 1 : 0;
+        counts.cancelled += entry->end == SIM_CANCELLED ? 1 : 0;
+    }
+    return counts;
+}
+
+static void judge_summary(struct sim_book *book, const struct sim_submitted *batch,
+                          struct span summary)
+{
+    const struct sim_engine *sim = book->sim;
+    const struct counts told = {
+        .delivered = number_field(summary, "\"delivered\":"),
+        .bounced = number_field(summary, "\"bounced\":"),
+        .expired = number_field(summary, "\"expired\":"),
+        .cancelled = number_field(summary, "\"cancelled\":"),
+    };
+    uint64_t accepted = batch->count - batch->bad_count;
+    if (number_field(summary, "\"accepted\":") != accepted ||
+        number_field(summary, "\"rejected\":") != batch->bad_count ||
+        told.delivered + told.bounced + told.expired + told.cancelled != accepted) {
+        sim_violation(sim, "LAW 3: summary of %s does not add up to %llu: %.*s", batch->id,
+                      (unsigned long long)accepted, (int)summary.size, summary.at);
+    }
+    const struct counts counted = count_ends(book, batch);
+    bool is_same = memcmp(&counted, &told, sizeof(told)) == 0;
+    if (!is_same && sim->crashes == 0) {
+        sim_violation(sim, "summary of %s says other than results.ndjson: %.*s", batch->id,
+                      (int)summary.size, summary.at);
+    }
+    uint64_t reached = 0;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        reached += book->entries[batch->first + i].deliveries > 0 ? 1 : 0;
+    }
+    if (told.delivered > reached) {
+        sim_violation(sim, "LAW 5: summary of %s says %llu delivered, servers have %llu", batch->id,
+                      (unsigned long long)told.delivered, (unsigned long long)reached);
+    }
+    book->totals.delivered += told.delivered;
+    book->totals.bounced += told.bounced;
+    book->totals.expired += told.expired;
+    book->totals.cancelled += told.cancelled;
+}
+
+static uint32_t lines_count(struct span content)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < content.size; i++) {
+        count += content.at[i] == '\n' ? 1 : 0;
+    }
+    return count;
+}
+
+static void settle_batch(struct sim_book *book, const struct sim_submitted *batch)
+{
+    const struct sim_engine *sim = book->sim;
+    struct found done = find_batch(book, batch, "/spool/done");
+    struct found failed = find_batch(book, batch, "/spool/failed");
+    struct found *want = batch->is_failing ? &failed : &done;
+    if (done.count + failed.count != 1 || want->count != 1) {
+        sim_violation(sim, "LAW 4: %s is %u times in done/, %u times in failed/", batch->id,
+                      done.count, failed.count);
+    }
+    if (batch->is_failing) {
+        for (uint32_t i = 0; i < batch->count; i++) {
+            if (book->entries[batch->first + i].deliveries > 0) {
+                sim_violation(sim, "%s failed, and %s got mail", batch->id,
+                              book->entries[batch->first + i].address);
+            }
+        }
+        return;
+    }
+    join_results(book, batch, peek(book, done.path, "results.ndjson"));
+    if (lines_count(peek(book, done.path, "rejects.ndjson")) != batch->bad_count) {
+        sim_violation(sim, "%s: rejects.ndjson does not have its %u lines", batch->id,
+                      batch->bad_count);
+    }
+    for (uint32_t i = 0; i < batch->count; i++) {
+        judge_entry(book, &book->entries[batch->first + i]);
+    }
+    judge_summary(book, batch, peek(book, done.path, "summary.json"));
+}
+
+void sim_book_settle_up(struct sim_book *book)
+{
+    size_t count;
+    const struct sim_mail *log = sim_peers_log(book->sim->peers, &count);
+    for (size_t i = 0; i < count; i++) {
+        join_mail(book, &log[i]);
+    }
+    each_name(book->sim, "/spool/log", on_log, book);
+    for (uint32_t i = 0; i < book->batches_count; i++) {
+        settle_batch(book, &book->batches[i]);
+    }
+    const char *words;
+    if (sim_peers_wrongs(book->sim->peers, &words) > 0) {
+        sim_violation(book->sim, "the SMTP client does not keep the rules: %s", words);
+    }
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim_book: the book of what was submitted to a simulated engine, and the account at the end.
+ *
+ * sim_book_submit writes a batch into the spool as a submitter does (files synced, renamed from
+ * in/tmp to in/new, names synced) and keeps for every recipient who it is, where it stands, what
+ * bytes it must get, and what may become of it. Addresses are unique: SCRIPT-NUMBER@DOMAIN, SCRIPT
+ * being a word of bench/sink_script.h or "u".
+ *
+ * sim_book_settle_up joins the book with what the mail servers have logged, with results.ndjson,
+ * the event log and summary.json. A breach is a sim_violation:
+ *   - a batch is in neither done/ nor failed/, or in both
+ *   - a recipient without an end, or with two; an end that it may not have
+ *   - told delivered, and no server has it (LAW 5); delivered by what was never submitted
+ *   - other bytes than were submitted, or not the same bytes each time (LAW 6)
+ *   - more deliveries than ambiguous ends and crashes account for (LAW 6)
+ *   - a repeat that the log does not call possible_duplicate, unless a crash lies between
+ *   - summary.json that does not say what happened
+ * After a power loss the event log and results.ndjson may lack lines, after any crash the latter
+ * may hold some twice: then the journal's counts in summary.json are held against the servers'.
+ *
+ * Bounds: the heap's.
+ */
+#pragma once
+
+#include "tests/sim/sim_engine.h"
+
+enum sim_kind { SIM_NDJSON, SIM_CSV, SIM_BSMTP };
+enum { SIM_KINDS_COUNT = SIM_BSMTP + 1 };
+
+enum sim_end {
+    SIM_DELIVERED = 1u << 0,
+    SIM_BOUNCED = 1u << 1,
+    SIM_EXPIRED = 1u << 2,
+    SIM_CANCELLED = 1u << 3,
+    SIM_ANY_END = 15u,
+};
+
+/* Who a recipient is to be. */
+struct sim_choice {
+    const char *script; /* NULL: none */
+    const char *domain;
+    unsigned ends; /* enum sim_end: what may become of it; 0: any */
+    bool is_bad;   /* an address that is rejected (not in SIM_BSMTP) */
+};
+
+struct sim_plan {
+    const char *id;
+    enum sim_kind kind;
+    uint32_t count;
+    uint32_t body_size;        /* about */
+    uint32_t rcpts_per_record; /* SIM_BSMTP; 0: one */
+    bool is_same;              /* merge: no variables, all get the same bytes */
+    bool is_lf;                /* SIM_BSMTP: lines end in LF */
+    bool is_bare;              /* SIM_BSMTP: no Date, no Message-ID */
+    bool is_failing;           /* goes to failed/: its manifest is broken */
+    uint64_t expires_s;        /* wall seconds; 0: none */
+    void (*choose)(void *context, uint32_t index, struct sim_choice *ret_choice);
+    void *context;
+};
+
+struct sim_entry {
+    uint32_t batch;
+    uint32_t ordinal;
+    unsigned ends;
+    bool is_bad;
+    uint64_t hash;  /* of the bytes it must get; 0: made by the engine */
+    uint64_t token; /* in the message; SIM_PEER_NONE: none */
+    char address[96];
+    /* What happened. */
+    uint32_t deliveries;
+    uint64_t delivered_hash;
+    int64_t first_ns;
+    int64_t last_ns;
+    uint32_t ends_count; /* lines of results.ndjson */
+    enum sim_end end;
+    bool is_marked;     /* possible_duplicate in its last line */
+    uint32_t ambiguous; /* lines of the event log that tell of an attempt without an answer */
+};
+
+struct sim_submitted {
+    char id[64];
+    enum sim_kind kind;
+    bool is_failing;
+    uint32_t first; /* entry */
+    uint32_t count;
+    uint32_t bad_count;
+};
+
+struct sim_totals {
+    uint64_t recipients;
+    uint64_t delivered, bounced, expired, cancelled;
+    uint64_t repeats;          /* deliveries beyond the first */
+    uint64_t unmarked_repeats; /* of them those after a crash without possible_duplicate */
+    uint64_t results_missing;
+    uint64_t results_twice;
+};
+
+struct sim_book {
+    struct sim_engine *sim;
+    struct sim_entry *entries; /* by number */
+    uint32_t entries_count;
+    uint32_t entries_room;
+    struct sim_submitted *batches;
+    uint32_t batches_count;
+    uint32_t batches_room;
+    bool had_power_loss;
+    struct sim_totals totals;
+};
+
+void sim_book_init(struct sim_book *book, struct sim_engine *sim);
+void sim_book_deinit(struct sim_book *book);
+/* Returns the batch's index. The engine must have made the spool. */
+uint32_t sim_book_submit(struct sim_book *book, const struct sim_plan *plan);
+/* A merge batch for recipients that are all alike. */
+uint32_t sim_book_submit_simple(struct sim_book *book, const char *id, uint32_t count,
+                                const char *script, const char *domain, unsigned ends);
+/* Puts the order's file: "pause", "resume", "cancel". */
+void sim_book_order(struct sim_book *book, uint32_t batch, const char *verb);
+/* After everything has come to its end. May be called once. */
+void sim_book_settle_up(struct sim_book *book);
+const struct sim_entry *sim_book_entry(const struct sim_book *book, uint32_t batch, uint32_t index);

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/sim/sim_dns.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/base/ensure.h"
+
+enum { CHANCE_WHOLE = 65536 };
+
+/* What becomes of a question is drawn when it is asked, and kept in question->source_data: the time
+ * of its end, with the fate in the lowest bits. */
+enum fate { FATE_ANSWER, FATE_FAIL, FATE_TIMEOUT };
+enum { FATE_BITS = 2 };
+
+struct sim_source {
+    struct dns_source source; /* first */
+    struct sim_dns *dns;
+    struct dns_question *open;
+};
+
+static bool chance(struct sim_dns *dns, uint32_t of_whole)
+{
+    return of_whole > 0 && random_below(&dns->random, CHANCE_WHOLE) < of_whole;
+}
+
+static int64_t delay_ns(struct sim_dns *dns)
+{
+    int64_t spread_ns = dns->config.delay_max_ns - dns->config.delay_min_ns;
+    ensure(spread_ns >= 0);
+    return dns->config.delay_min_ns +
+           (int64_t)(random_u64(&dns->random) % ((uint64_t)spread_ns + 1));
+}
+
+static int64_t due_ns(const struct dns_question *question)
+{
+    return (int64_t)(question->source_data >> FATE_BITS);
+}
+
+static void source_ask(struct dns_source *source, struct dns_question *question)
+{
+    struct sim_source *sim = (struct sim_source *)source;
+    struct sim_dns *dns = sim->dns;
+    enum fate fate = FATE_ANSWER;
+    if (chance(dns, dns->config.fail_chance)) {
+        fate = FATE_FAIL;
+    } else if (chance(dns, dns->config.timeout_chance) ||
+               fake_zone_is_silent(dns->rows, span_of_text(question->name), question->type)) {
+        fate = FATE_TIMEOUT;
+    }
+    int64_t wait_ns = fate == FATE_TIMEOUT ? dns->config.timeout_ns : delay_ns(dns);
+    uint64_t due = (uint64_t)(clock_mono(dns->clock).ns + wait_ns);
+    question->source = source;
+    question->source_data = due << FATE_BITS | fate;
+    question->next = sim->open;
+    sim->open = question;
+    dns->questions_count++;
+}
+
+static void answer(struct sim_dns *dns, struct dns_question *question)
+{
+    enum fate fate = (enum fate)(question->source_data & ((1u << FATE_BITS) - 1));
+    struct span message = SPAN_NONE;
+    enum dns_status status = fate == FATE_FAIL ? DNS_FAILED : DNS_TIMED_OUT;
+    if (fate == FATE_ANSWER) {
+        status = fake_zone_answer(dns->rows, span_of_text(question->name), question->type,
+                                  dns->message, &message);
+    }
+    question->on_answer(question, status, message);
+}
+
+static struct mono_time source_step(struct dns_source *source, struct mono_time now)
+{
+    struct sim_source *sim = (struct sim_source *)source;
+    struct mono_time next = MONO_NEVER;
+    struct dns_question **at = &sim->open;
+    while (*at != NULL) {
+        struct dns_question *question = *at;
+        if (due_ns(question) > now.ns) {
+            next = mono_earlier(next, (struct mono_time){.ns = due_ns(question)});
+            at = &question->next;
+            continue;
+        }
+        *at = question->next;
+        answer(sim->dns, question);
+    }
+    return next;
+}
+
+static void source_destroy(struct dns_source *source)
+{
+    free(source);
+}
+
+struct dns_source *sim_dns_source(struct sim_dns *dns)
+{
+    struct sim_source *sim = calloc(1, sizeof(*sim));
+    ensure(sim != NULL);
+    sim->source =
+        (struct dns_source){.ask = source_ask, .step = source_step, .destroy = source_destroy};
+    sim->dns = dns;
+    return &sim->source;
+}
+
+void sim_dns_init(struct sim_dns *dns, const struct clock *clock, uint64_t seed,
+                  const struct sim_dns_config *config)
+{
+    dns->clock = clock;
+    dns->config = *config;
+    dns->rows_count = 0;
+    dns->rows[0] = (struct fake_row){.name = NULL};
+    dns->questions_count = 0;
+    random_init_seed(&dns->random, seed);
+}
+
+void sim_dns_add(struct sim_dns *dns, const char *name, int type, uint32_t ttl_s, const char *data)
+{
+    ensure(dns->rows_count < SIM_DNS_ROWS_MAX);
+    uint32_t at = dns->rows_count++;
+    ensure(strlen(name) < SIM_DNS_TEXT_MAX);
+    ensure(data == NULL || strlen(data) < SIM_DNS_TEXT_MAX);
+    (void)snprintf(dns->texts[at].name, SIM_DNS_TEXT_MAX, "%s", name);
+    (void)snprintf(dns->texts[at].data, SIM_DNS_TEXT_MAX, "%s", data == NULL ? "" : data);
+    dns->rows[at] = (struct fake_row){.name = dns->texts[at].name,
+                                      .type = type,
+                                      .ttl_s = ttl_s,
+                                      .data = data == NULL ? NULL : dns->texts[at].data};
+    dns->rows[at + 1] = (struct fake_row){.name = NULL};
+}
+
+/* The texts stay where they are, so rows only point elsewhere. */
+void sim_dns_remove(struct sim_dns *dns, const char *name)
+{
+    for (uint32_t i = 0; i < dns->rows_count; i++) {
+        if (strcmp(dns->rows[i].name, name) == 0) {
+            dns->texts[i].name[0] = '\0';
+        }
+    }
+}

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The lives of an engine, put together as engine/boot.c does it. */
+#include "tests/sim/sim_engine.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <urcu/urcu-qsbr.h>
+
+#include "tests/sim/sim_engine_priv.h"
+
+#define SPOOL "/spool"
+
+static const int64_t WALL_START_NS = 1800000000 * NS_PER_S;
+
+void sim_trace(const struct sim_engine *sim, const char *format, ...)
+{
+    if (!sim->settings.is_traced) {
+        return;
+    }
+    va_list arguments;
+    va_start(arguments, format);
+    (void)fprintf(stderr, "%14.6f %8llu ", (double)sim->clock.mono.ns / (double)NS_PER_S,
+                  (unsigned long long)sim->steps);
+    (void)vfprintf(stderr, format, arguments);
+    (void)fputc('\n', stderr);
+    va_end(arguments);
+}
+
+void sim_violation(const struct sim_engine *sim, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)fprintf(stderr,
+                  "violation at %.6f s, step %llu: ", (double)sim->clock.mono.ns / (double)NS_PER_S,
+                  (unsigned long long)sim->steps);
+    (void)vfprintf(stderr, format, arguments);
+    (void)fputc('\n', stderr);
+    va_end(arguments);
+    abort();
+}
+
+/* The configuration that tests begin with: small tables, so that a life costs little. */
+static void config_begin(struct sim_engine *sim, const struct config *defaults)
+{
+    struct config *config = &sim->config;
+    *config = *defaults;
+    config->hostname = "out.sim.example";
+    config->spool = SPOOL;
+    config->log_directory = NULL;
+    config->log_events = true;
+    config->free_space_min = 0;
+    config->workers_count = 1;
+    config->sessions_max = 64;
+    config->recipients_max = 4096;
+    config->batches_max = 64;
+    config->domains_max = 256;
+    config->sites_max = 64;
+    config->dns_answers_max = 256;
+    config->dns_questions_max = 32;
+    config->journal_segment_size = 65536;
+    config->journal_segments_max = 4;
+    config->readahead_bytes_max = 1 << 22;
+    config->message_size_max = 1 << 20;
+    sim->sources[0] = defaults->sources[0];
+    sim->sources[0].ehlo = "out.sim.example";
+    sim->routes[0] = defaults->routes[defaults->routes_count - 1];
+    config->sources = sim->sources;
+    config->sources_count = 1;
+    config->routes = sim->routes;
+    config->routes_count = 1;
+}
+
+struct config_route *sim_engine_route(struct sim_engine *sim, char *pattern)
+{
+    ensure(sim->config.routes_count < SIM_ROUTES_MAX);
+    uint32_t last = sim->config.routes_count++;
+    sim->routes[last] = sim->routes[last - 1];
+    struct config_route *route = &sim->routes[last - 1];
+    route->pattern = pattern;
+    return route;
+}
+
+struct sim_engine *sim_engine_create(const struct sim_engine_config *config)
+{
+    struct sim_engine *sim = aligned_alloc(64, (sizeof(*sim) + 63) & ~(size_t)63);
+    ensure(sim != NULL);
+    memset(sim, 0, sizeof(*sim));
+    urcu_qsbr_register_thread();
+    sim->settings = *config;
+    clock_manual_init(&sim->clock, (struct mono_time){.ns = NS_PER_S},
+                      (struct wall_time){.ns = WALL_START_NS});
+    random_init_seed(&sim->random, config->seed);
+    const struct clock *clock = &sim->clock.clock;
+    sim->disk = sim_disk_create(clock, random_u64(&sim->random), config->disk_delay_max_ns);
+    sim->view = sim_disk_view(sim->disk, NULL);
+    ensure(disk_mkdir(sim->view, DISK_ROOT, SPOOL) == 0);
+    int root = disk_open(sim->view, DISK_ROOT, "/", DISK_READONLY | DISK_DIRECTORY);
+    ensure(disk_sync(sim->view, root) == 0);
+    disk_close(sim->view, root);
+    struct sim_net_config net = config->net;
+    net.seed = random_u64(&sim->random);
+    sim->net = sim_net_create(&net, clock);
+    sim->peers = sim_peers_create(sim->net, clock, random_u64(&sim->random));
+    sim->dns = malloc(sizeof(*sim->dns));
+    ensure(sim->dns != NULL);
+    sim_dns_init(sim->dns, clock, random_u64(&sim->random), &config->dns);
+    if (config->defaults == NULL) {
+        struct writer errors = writer_of(sim->errors, sizeof(sim->errors));
+        sim->owned_defaults = config_read(NULL, &errors);
+        ensure(sim->owned_defaults != NULL);
+    }
+    config_begin(sim, config->defaults != NULL ? config->defaults : sim->owned_defaults);
+    return sim;
+}
+
+/* Making. */
+
+static int make_tables(struct sim_engine *sim)
+{
+    const struct config *config = &sim->config;
+    struct engine *engine = &sim->engine;
+    int error = 0;
+    memset(engine, 0, sizeof(*engine));
+    engine->config = config;
+    engine->clock = &sim->clock.clock;
+    engine->secret = random_u64(&sim->random);
+    engine->batches = calloc(config->batches_max, sizeof(struct batch));
+    engine->source_limits = calloc(config->sources_count, sizeof(struct limit));
+    ensure(engine->batches != NULL);
+    ensure(engine->source_limits != NULL);
+    for (uint32_t i = 0; i < config->sources_count; i++) {
+        limit_init(&engine->source_limits[i], config->sources[i].connections_max);
+    }
+    engine->domains = domain_table_create(config->domains_max, engine->secret, &error);
+    engine->sites = site_table_create(config->sites_max, &error);
+    engine->retry = retry_wheel_create(wall_seconds(clock_wall(engine->clock)));
+    ensure(engine->domains != NULL);
+    ensure(engine->sites != NULL);
+    ensure(engine->retry != NULL);
+    return 0;
+}
+
+static int make_intake(struct sim_engine *sim)
+{
+    struct writer errors = writer_of(sim->errors, sizeof(sim->errors) - 1);
+    sim->intake_disk = sim_disk_view(sim->disk, &sim->intake.actor.waker);
+    sim->engine.intake = &sim->intake;
+    const struct intake_config intake = {.engine = &sim->engine, .disk = sim->intake_disk};
+    int result = intake_init(&sim->intake, &intake, false, &errors);
+    *errors.at = '\0';
+    return result;
+}
+
+static int make_journal(struct sim_engine *sim)
+{
+    const struct config *config = &sim->config;
+    sim->journal_disk = sim_disk_view(sim->disk, &sim->journal.actor.waker);
+    sim->engine.journal = &sim->journal;
+    int result = journal_replay(sim->journal_disk, SPOOL "/journal", &sim->known);
+    if (result != 0) {
+        return result;
+    }
+    const struct journal_config journal = {
+        .disk = sim->journal_disk,
+        .clock = sim->engine.clock,
+        .directory = SPOOL "/journal",
+        .active = SPOOL "/active",
+        .log_directory = config->log_events ? SPOOL "/log" : NULL,
+        .segment_size = config->journal_segment_size,
+        .segments_max = config->journal_segments_max,
+        .log_size_max = config->log_size_max,
+        .settled = &sim->intake.settled,
+    };
+    return journal_init(&sim->journal, &journal, false);
+}
+
+static int make_resolver(struct sim_engine *sim)
+{
+    const struct config *config = &sim->config;
+    const struct resolver_config resolver = {
+        .source = sim_dns_source(sim->dns),
+        .clock = sim->engine.clock,
+        .secret = sim->engine.secret,
+        .answers_max = config->dns_answers_max,
+        .questions_max = config->dns_questions_max,
+        .ttl_min_s = config->dns_ttl_min_s,
+        .ttl_max_s = config->dns_ttl_max_s,
+        .negative_ttl_max_s = config->dns_negative_ttl_max_s,
+        .temporary_ttl_s = config->dns_temporary_ttl_s,
+        .stale_max_s = config->dns_stale_max_s,
+        .use_ip4 = config->use_ip4,
+        .use_ip6 = config->use_ip6,
+        .allow_special = config->allow_special,
+        .own_names = config->hostname,
+    };
+    int result = resolver_init(&sim->resolver, &resolver, false);
+    sim->engine.resolver = &sim->resolver;
+    sim->engine.mx_cache = sim->resolver.cache;
+    return result;
+}
+
+static struct net_loop *make_net(void *context, const struct net_config *config, int *ret_error)
+{
+    (void)ret_error;
+    return sim_net_loop_create(((struct sim_engine *)context)->net, config);
+}
+
+static int make_workers(struct sim_engine *sim)
+{
+    uint32_t count = sim->config.workers_count;
+    ensure(count <= SIM_WORKERS_MAX);
+    sim->engine.workers = sim->workers_by_index;
+    sim->engine.workers_count = count;
+    sim->workers = aligned_alloc(64, (count * sizeof(struct worker) + 63) & ~(size_t)63);
+    ensure(sim->workers != NULL);
+    int result = 0;
+    for (uint32_t i = 0; i < count && result == 0; i++) {
+        sim->workers_by_index[i] = &sim->workers[i];
+        const struct worker_config worker = {
+            .engine = &sim->engine,
+            .index = i,
+            .seed = random_u64(&sim->random) | 1,
+            .net_create = make_net,
+            .net_context = sim,
+        };
+        result = worker_init(&sim->workers[i], &worker, false);
+        sim->workers_made = i + 1;
+    }
+    return result;
+}
+
+static void actor_add(struct sim_engine *sim, struct sim_actor actor)
+{
+    ensure(sim->actors_count < SIM_ACTORS_MAX);
+    actor.deadline = sim->clock.mono;
+    sim->actors[sim->actors_count++] = actor;
+}
+
+static void actors_gather(struct sim_engine *sim)
+{
+    sim->actors_count = 0;
+    actor_add(sim, (struct sim_actor){.actor = &sim->journal.actor, .disk = sim->journal_disk});
+    actor_add(sim, (struct sim_actor){.actor = &sim->resolver.actor});
+    for (uint32_t i = 0; i < sim->config.workers_count; i++) {
+        actor_add(sim,
+                  (struct sim_actor){.actor = &sim->workers[i].actor, .net = sim->workers[i].net});
+    }
+    actor_add(sim, (struct sim_actor){
+                       .actor = &sim->intake.actor, .disk = sim->intake_disk, .is_lazy = true});
+    actor_add(sim, (struct sim_actor){.actor = &sim->control.actor, .is_lazy = true});
+}
+
+/* Unmaking, in the order of engine/boot.c; half-built safe. */
+static void take_down(struct sim_engine *sim)
+{
+    control_deinit(&sim->control);
+    for (uint32_t i = 0; i < sim->workers_made; i++) {
+        worker_deinit(&sim->workers[i]);
+    }
+    free(sim->workers);
+    sim->workers = NULL;
+    sim->workers_made = 0;
+    resolver_deinit(&sim->resolver);
+    journal_deinit(&sim->journal);
+    intake_deinit(&sim->intake);
+    journal_known_free(&sim->known);
+    disk_destroy(sim->journal_disk);
+    disk_destroy(sim->intake_disk);
+    sim->journal_disk = NULL;
+    sim->intake_disk = NULL;
+    retry_wheel_destroy(sim->engine.retry, true);
+    site_table_destroy(sim->engine.sites);
+    domain_table_destroy(sim->engine.domains);
+    free(sim->engine.source_limits);
+    free(sim->engine.batches);
+    memset(&sim->engine, 0, sizeof(sim->engine));
+    sim->actors_count = 0;
+    sim->is_up = false;
+}
+
+int sim_engine_boot(struct sim_engine *sim)
+{
+    ensure(!sim->is_up);
+    memset(&sim->control, 0, sizeof(sim->control));
+    memset(&sim->resolver, 0, sizeof(sim->resolver));
+    memset(&sim->journal, 0, sizeof(sim->journal));
+    memset(&sim->intake, 0, sizeof(sim->intake));
+    memset(&sim->known, 0, sizeof(sim->known));
+    sim->boots++;
+    sim->errors[0] = '\0';
+    int result = make_tables(sim);
+    result = result == 0 ? make_intake(sim) : result;
+    result = result == 0 ? make_journal(sim) : result;
+    if (result == 0) {
+        intake_recover(&sim->intake, &sim->known);
+    }
+    result = result == 0 ? make_resolver(sim) : result;
+    result = result == 0 ? make_workers(sim) : result;
+    if (result == 0) {
+        struct writer errors = writer_of(sim->errors, sizeof(sim->errors) - 1);
+        result = control_init(&sim->control, &sim->engine, false, &errors);
+    }
+    sim_trace(sim, "boot %llu: %d %s", (unsigned long long)sim->boots, result, sim->errors);
+    if (result != 0) {
+        take_down(sim);
+        return result;
+    }
+    actors_gather(sim);
+    sim->is_up = true;
+    return 0;
+}
+
+void sim_engine_crash(struct sim_engine *sim, bool is_power_loss)
+{
+    ensure(sim->is_up);
+    sim_trace(sim, "crash: %s", is_power_loss ? "power loss" : "killed");
+    sim->crashes++;
+    if (is_power_loss) {
+        sim_disk_crash(sim->disk);
+    } else {
+        sim_disk_kill(sim->disk);
+    }
+    take_down(sim);
+}
+
+void sim_engine_stop(struct sim_engine *sim)
+{
+    ensure(sim->is_up);
+    sim_trace(sim, "stop asked");
+    control_stop(&sim->control, sim->clock.mono);
+    waker_signal_xcore(&sim->control.actor.waker);
+}
+
+void sim_engine_ended(struct sim_engine *sim)
+{
+    sim->exit_status = sim->control.exit_status;
+    sim_trace(sim, "stopped with status %d", sim->exit_status);
+    take_down(sim);
+}
+
+void sim_engine_destroy(struct sim_engine *sim)
+{
+    if (sim == NULL) {
+        return;
+    }
+    if (sim->is_up) {
+        take_down(sim);
+    }
+    sim_peers_destroy(sim->peers);
+    sim_net_destroy(sim->net);
+    disk_destroy(sim->view);
+    sim_disk_destroy(sim->disk);
+    free(sim->dns);
+    config_destroy(sim->owned_defaults);
+    urcu_qsbr_unregister_thread();
+    free(sim);
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim_engine_priv: what the files of the simulated engine share. sim_engine.c: its lives;
+ * sim_turn.c: the scheduler.
+ */
+#pragma once
+
+#include "tests/sim/sim_engine.h"
+
+/* Control has come to its end: the engine is taken down in order. */
+void sim_engine_ended(struct sim_engine *sim);

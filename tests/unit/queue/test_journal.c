@@ -2,6 +2,7 @@
 #include "queue/journal.h"
 
 #include <errno.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -586,19 +587,78 @@ static void test_bugs_panic(void)
 }
 
 /* The same on a real file system, with each of the disks that are there. */
+enum { REAL_RECORDS = 20000, REAL_ENTRIES = 500 };
+
+struct real {
+    struct journal *journal;
+    struct inbox replies, settled;
+    struct batch batch;
+    struct journal_accept accept;
+    struct journal_entry entries[REAL_ENTRIES];
+    uint32_t sent, back;
+    bool is_accepted;
+};
+
+static void real_push(struct real *real)
+{
+    uint32_t room = REAL_ENTRIES - (real->sent - real->back);
+    for (; real->is_accepted && room > 0 && real->sent < REAL_RECORDS; room--) {
+        struct journal_entry *entry = &real->entries[real->sent % REAL_ENTRIES];
+        entry->reply_to = &real->replies;
+        entry->batch = &real->batch;
+        entry->ordinal = real->sent;
+        entry->what = JOURNAL_DELIVERED;
+        entry->is_result = true;
+        entry->line_size =
+            (uint16_t)snprintf(entry->line, sizeof(entry->line), "line %u\n", real->sent);
+        inbox_push_xcore(&real->journal->entries, &entry->node);
+        real->sent++;
+    }
+}
+
+/* As boot.c does it: step, wait, step. */
+static void real_deliver(struct real *real)
+{
+    struct journal *journal = real->journal;
+    inbox_push_xcore(&journal->accepts, &real->accept.node);
+    while (inbox_is_empty(&real->settled) && stat_read_xcore(&journal->stats.has_failed) == 0) {
+        struct mono_time now = clock_mono(clock_system());
+        struct mono_time next = journal->actor.step(&journal->actor, now);
+        if (mono_before(now, next) && waker_sleep(&journal->actor.waker)) {
+            journal->actor.wait(&journal->actor, now, mono_earlier(next, mono_add_ms(now, 10)));
+            waker_awake(&journal->actor.waker);
+        }
+        while (inbox_take(&real->replies) != NULL) {
+            real->back += real->is_accepted;
+            real->is_accepted = true;
+        }
+        real_push(real);
+    }
+    CU_ASSERT_EQUAL(stat_read_xcore(&journal->stats.has_failed), 0);
+    CU_ASSERT_EQUAL(stat_read_xcore(&journal->stats.log_failures), 0);
+    CU_ASSERT_EQUAL(batch_settled_xcore(&real->batch), REAL_RECORDS);
+    CU_ASSERT(stat_read_xcore(&journal->stats.checkpoints) > 0);
+}
+
 static void real_disk_run(struct disk *disk, const char *base, struct journal *journal)
 {
-    struct waker waker;
-    struct inbox replies, settled;
-    ensure(waker_init(&waker, false) == 0);
-    inbox_init(&replies, &waker);
-    inbox_init(&settled, &waker);
-    char paths[3][64];
-    static const char *const NAMES[] = {"journal", "active", "log"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const NAMES[] = {"journal", "active", "log", "active/real"};
+    char paths[COUNT_OF(NAMES)][64];
+    for (size_t i = 0; i < COUNT_OF(NAMES); i++) {
         (void)snprintf(paths[i], sizeof(paths[i]), "%s/%s", base, NAMES[i]);
         ensure(disk_mkdir(disk, DISK_ROOT, paths[i]) == 0);
     }
+    struct waker waker;
+    ensure(waker_init(&waker, false) == 0);
+    struct real *real = calloc(1, sizeof(*real));
+    ensure(real != NULL);
+    real->journal = journal;
+    inbox_init(&real->replies, &waker);
+    inbox_init(&real->settled, &waker);
+    real->batch.number = 1;
+    real->batch.records_count = real->batch.recipients_count = REAL_RECORDS;
+    (void)snprintf(real->batch.directory, sizeof(real->batch.directory), "real");
+    real->accept = (struct journal_accept){.reply_to = &real->replies, .batch = &real->batch};
     const struct journal_config config = {.disk = disk,
                                           .clock = clock_system(),
                                           .directory = paths[0],
@@ -607,62 +667,30 @@ static void real_disk_run(struct disk *disk, const char *base, struct journal *j
                                           .segment_size = 32768,
                                           .segments_max = 2,
                                           .log_size_max = 50000,
-                                          .settled = &settled};
+                                          .settled = &real->settled};
     ensure(journal_init(journal, &config, true) == 0);
-    static struct batch batch;
-    batch = (struct batch){.number = 1, .records_count = 20000, .recipients_count = 20000};
-    (void)snprintf(batch.directory, sizeof(batch.directory), "real");
-    char folder[80];
-    (void)snprintf(folder, sizeof(folder), "%s/real", paths[1]);
-    ensure(disk_mkdir(disk, DISK_ROOT, folder) == 0);
-    struct journal_accept accept = {.reply_to = &replies, .batch = &batch};
-    inbox_push_xcore(&journal->accepts, &accept.node);
-    static struct journal_entry entries[500];
-    uint32_t sent = 0, back = 0;
-    bool is_accepted = false;
-    while (inbox_is_empty(&settled) && stat_read_xcore(&journal->stats.has_failed) == 0) {
-        struct mono_time now = clock_mono(clock_system());
-        struct mono_time next = journal->actor.step(&journal->actor, now);
-        if (mono_before(now, next) && waker_sleep(&journal->actor.waker)) {
-            journal->actor.wait(&journal->actor, now, mono_earlier(next, mono_add_ms(now, 10)));
-            waker_awake(&journal->actor.waker);
-        }
-        struct inbox_node *node;
-        while ((node = inbox_take(&replies)) != NULL) {
-            back += is_accepted;
-            is_accepted = true;
-        }
-        for (uint32_t room = 500 - (sent - back); is_accepted && room > 0 && sent < 20000; room--) {
-            struct journal_entry *entry = &entries[sent % 500];
-            *entry = (struct journal_entry){.reply_to = &replies,
-                                            .batch = &batch,
-                                            .ordinal = sent,
-                                            .what = JOURNAL_DELIVERED,
-                                            .is_result = true};
-            entry->line_size =
-                (uint16_t)snprintf(entry->line, sizeof(entry->line), "line %u\n", sent);
-            inbox_push_xcore(&journal->entries, &entry->node);
-            sent++;
-        }
-    }
-    CU_ASSERT_EQUAL(stat_read_xcore(&journal->stats.has_failed), 0);
-    CU_ASSERT_EQUAL(stat_read_xcore(&journal->stats.log_failures), 0);
-    CU_ASSERT_EQUAL(batch_settled_xcore(&batch), 20000);
-    CU_ASSERT(stat_read_xcore(&journal->stats.checkpoints) > 0);
+    real_deliver(real);
     journal_deinit(journal);
+    free(real);
     struct journal_known known;
     ensure(journal_replay(disk, paths[0], &known) == 0);
     CU_ASSERT_EQUAL(known.batches_count, 1);
-    CU_ASSERT_EQUAL(known.batches[0].counts[BATCH_DELIVERED], 20000);
+    CU_ASSERT_EQUAL(known.batches[0].counts[BATCH_DELIVERED], REAL_RECORDS);
     CU_ASSERT_EQUAL(known.corrupt_records, 0);
     journal_known_free(&known);
 }
 
+static int remove_one(const char *path, const struct stat *stat, int kind, struct FTW *place)
+{
+    (void)stat;
+    (void)kind;
+    (void)place;
+    return remove(path);
+}
+
 static void remove_tree(const char *base)
 {
-    char command[128];
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", base);
-    CU_ASSERT_EQUAL(system(command), 0);
+    CU_ASSERT_EQUAL(nftw(base, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 static void test_real_disks(void)

@@ -211,7 +211,7 @@ static int core_init(struct intake_core *core, const struct intake_config *confi
     core->parser = scan_parser_create();
     core->record = malloc(sizeof(*core->record));
     core->message = malloc(sizeof(*core->message));
-    core->worker_orders = calloc(config->engine->workers_count + 1u, sizeof(*core->worker_orders));
+    core->worker_orders = calloc(settings->workers_count, sizeof(*core->worker_orders));
     core->reason_text = malloc(INTAKE_REASON_MAX);
     bool is_whole = core->names != NULL && core->orders != NULL && core->batches != NULL &&
                     core->free_slots != NULL && core->by_id != NULL && core->parser != NULL &&
@@ -283,6 +283,7 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     list_init(&core->dealing);
     list_init(&core->active);
     list_init(&core->leaving);
+    list_init(&core->blocks);
     inbox_init(&core->orders_back, &intake->actor.waker);
     inbox_chain_init(&core->loads_waiting);
     result = core_init(core, config);
@@ -327,7 +328,7 @@ void intake_deinit(struct intake *intake)
             intake_abandon(core, ib);
         }
     }
-    intake_load_blocks(core);
+    intake_load_end(core);
     if (core->has_spool) {
         spool_close(&core->spool);
     }

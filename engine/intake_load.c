@@ -4,6 +4,8 @@
 
 #include "engine/intake_priv.h"
 
+enum { INTAKE_END_WAIT_NS = 100 * 1000 * 1000 };
+
 /*
  * A load's records are read with as few operations as their places allow: neighbours (with small
  * gaps) in one piece. The block is one piece of memory; each run of neighbours has its place in it.
@@ -146,6 +148,8 @@ static bool load_start(struct intake_core *core, struct load *load)
     }
     block->size = room;
     core->block_bytes += room;
+    list_init(&block->link);
+    list_add_last(&core->blocks, &block->link);
     load->block = block;
     read->load = load;
     read->ops_left = 0;
@@ -212,6 +216,23 @@ void intake_load_blocks(struct intake_core *core)
         struct load_block *block = CONTAINER_OF(node, struct load_block, node);
         ensure(core->block_bytes >= block->size);
         core->block_bytes -= block->size;
+        list_remove(&block->link);
         free(block);
+    }
+}
+
+/* The disk writes into blocks, and into ops, as long as they are with it. */
+void intake_load_end(struct intake_core *core)
+{
+    while (core->ops_away > 0) {
+        if (disk_reap(core->disk) != NULL) {
+            core->ops_away--;
+        } else {
+            core->disk->ops->wait(core->disk, INTAKE_END_WAIT_NS);
+        }
+    }
+    struct list *link;
+    while ((link = list_take_first(&core->blocks)) != NULL) {
+        free(CONTAINER_OF(link, struct load_block, link));
     }
 }

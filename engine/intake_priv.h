@@ -131,6 +131,7 @@ struct intake_core {
     struct load *load_held;           /* found no room: the next to be read */
     uint32_t ops_away;
     uint64_t block_bytes; /* lent or being filled */
+    struct list blocks;   /* they */
     struct mono_time rescan_at;
     struct mono_time pickup_at;
     bool has_more_new; /* in/new held more than one listing, or claiming was held back */
@@ -173,3 +174,5 @@ void intake_load_take(struct intake_core *core);
 /* Completed reads; returns how many. */
 uint32_t intake_load_reap(struct intake_core *core);
 void intake_load_blocks(struct intake_core *core);
+/* The engine stops: waits for the reads that are under way, and frees what is lent. */
+void intake_load_end(struct intake_core *core);

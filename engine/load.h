@@ -26,7 +26,8 @@ struct lane;
 
 struct load_block {
     struct inbox_node node;
-    uint64_t size; /* bytes that count against the budget */
+    struct list link; /* intake's: all that are out */
+    uint64_t size;    /* bytes that count against the budget */
     char bytes[];
 };
 

@@ -199,6 +199,11 @@ int journal_init(struct journal *journal, const struct journal_config *config, b
     return error;
 }
 
+void journal_abandon(struct journal *journal)
+{
+    journal_fail(journal->core);
+}
+
 /* What is pending is written as far as it can be; every op must be back before its memory goes. */
 static void core_drain(struct journal_core *core)
 {

@@ -146,7 +146,12 @@ struct journal {
  * Single-threaded start. */
 int journal_init(struct journal *journal, const struct journal_config *config, bool with_event_fd)
     __attribute__((warn_unused_result));
-/* Writes and syncs what is pending, then closes. NULL-safe, half-built safe. */
+/* As a crash would: what is pending is neither written nor given back, no object of others is
+ * touched any more. Only journal_deinit may follow. */
+void journal_abandon(struct journal *journal);
+/* Writes, syncs and gives back what is pending, then closes: senders' objects and inboxes must
+ * still be there, unless the journal is idle, has failed or was abandoned. NULL-safe, half-built
+ * safe. */
 void journal_deinit(struct journal *journal);
 /* True when nothing is waiting, unsynced or unflushed: for an orderly stop. Any thread. A failed
  * journal never is: look at has_failed. */

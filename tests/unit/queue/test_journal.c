@@ -542,6 +542,29 @@ static void test_stop_writes_what_is_pending(void)
     rig_destroy(rig);
 }
 
+/* An abandoned journal leaves everybody's objects alone, and the disk as it was. */
+static void test_abandoned_journal_touches_nothing(void)
+{
+    struct rig *rig = started(18);
+    struct rig_batch *batch = accepted(rig, 10);
+    for (uint32_t i = 0; i < 10; i++) {
+        (void)rig_entry(rig, batch, i, JOURNAL_DELIVERED);
+    }
+    rig->disk->reaps_left = 0;
+    rig_step(rig, 1);
+    journal_abandon(&rig->journal);
+    rig->disk->reaps_left = UINT32_MAX;
+    memset(rig->entries, 0xff, sizeof(rig->entries));
+    uint64_t ops_count = rig->disk->ops_count;
+    rig_stop(rig);
+    CU_ASSERT(rig->disk->ops_count <= ops_count + 1); /* the write that was in flight */
+    CU_ASSERT_EQUAL(batch_settled_xcore(&batch->batch), 0);
+    for (size_t i = 0; i < RIG_WORKERS; i++) {
+        CHECK_ROW(i, inbox_take(&rig->workers[i]) == NULL);
+    }
+    rig_destroy(rig);
+}
+
 /* A batch whose folder is gone is ended without being accepted again. */
 static void test_unknown_batch_may_end(void)
 {
@@ -717,5 +740,6 @@ SUITE(journal, test_life_of_a_batch, test_batch_without_recipients,
       test_failing_ops, test_failed_sync_is_final, test_log_failures_stop_nothing,
       test_log_rotates_and_mends, test_results_each_second, test_checkpoints_bound_the_journal,
       test_no_checkpoint_is_a_failure, test_many_results_files, test_results_buffers_run_out,
-      test_many_reply_inboxes, test_stop_writes_what_is_pending, test_unknown_batch_may_end,
-      test_bugs_panic, test_real_disks)
+      test_many_reply_inboxes, test_stop_writes_what_is_pending,
+      test_abandoned_journal_touches_nothing, test_unknown_batch_may_end, test_bugs_panic,
+      test_real_disks)

@@ -378,13 +378,14 @@ void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_
 {
     (void)now;
     struct engine *engine = core->engine;
+    bool is_cancelled = (stat_read_xcore(&ib->batch->orders) & BATCH_CANCELLED) != 0;
     for (uint32_t i = 0; i < INTAKE_DEALS_STEP_MAX && ib->recipients.count > 0; i++) {
         struct inbox_chain chain;
         inbox_chain_init(&chain);
         while (chain.count < INTAKE_CHUNK && ib->recipients.count > 0) {
             struct inbox_node *node = inbox_chain_take(&ib->recipients);
             struct recipient *recipient = CONTAINER_OF(node, struct recipient, node);
-            if (recipient->due_s != 0) {
+            if (recipient->due_s != 0 && !is_cancelled) {
                 retry_push_xcore(engine->retry, recipient);
                 continue;
             }
@@ -573,16 +574,17 @@ static void order_obey(struct intake_core *core, const struct spool_order *order
     if (spool_order_keep(&core->spool, ib->fd, order->verb) != 0) {
         odd(order_not_kept);
     }
-    for (uint32_t i = 0; i < engine->workers_count && order->verb != SPOOL_PAUSE; i++) {
-        struct worker_order *message = &core->worker_orders[i];
-        *message = (struct worker_order){
-            .reply_to = &core->orders_back,
-            .batch = ib->batch,
-            .is_cancel = order->verb == SPOOL_CANCEL,
-        };
-        core->orders_left++;
-        inbox_push_xcore(&engine->workers[i]->orders, &message->node);
+    if (order->verb == SPOOL_PAUSE) {
+        return; /* workers look at it at each turn */
     }
+    core->worker_orders[0] = (struct worker_order){
+        .reply_to = &core->orders_back,
+        .batch = ib->batch,
+        .is_cancel = order->verb == SPOOL_CANCEL,
+    };
+    core->orders_left++;
+    inbox_push_xcore(&engine->workers[engine->workers_count - 1]->orders,
+                     &core->worker_orders[0].node);
 }
 
 void intake_take_orders(struct intake_core *core)

@@ -130,7 +130,12 @@ void outcome_on_durable(struct worker *worker, struct journal_entry *entry)
     worker_move(worker, PLACE_JOURNAL, PLACE_NONE, 1);
     if (entry->what == JOURNAL_DEFERRED) {
         stat_add(&worker->stats.wheeled, 1);
-        retry_push_xcore(worker->engine->retry, recipient);
+        if ((stat_read_xcore(&worker_batch(worker, recipient)->orders) & BATCH_CANCELLED) != 0) {
+            /* The sweep for it may be over: as if it had been found there. */
+            inbox_chain_add(&worker->due, &recipient->node);
+        } else {
+            retry_push_xcore(worker->engine->retry, recipient);
+        }
     } else {
         stat_add(&worker->stats.returned, 1);
         inbox_chain_add(&worker->settled, &recipient->node);

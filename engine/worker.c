@@ -312,7 +312,7 @@ static void take_orders(struct worker *worker)
     while ((node = inbox_take(&worker->orders)) != NULL) {
         struct worker_order *order = CONTAINER_OF(node, struct worker_order, node);
         if (order->is_cancel && worker->index == 0) {
-            worker->sweep_slot = 0;
+            worker->sweep_slot = 0; /* the others know already: none puts more into the wheel */
         }
         for (struct list *link = worker->lanes_all.next; link != &worker->lanes_all;
              link = link->next) {
@@ -324,7 +324,10 @@ static void take_orders(struct worker *worker)
             }
             lane_mark_dirty(lane);
         }
-        inbox_push_xcore(order->reply_to, &order->node);
+        struct inbox *next = worker->index == 0
+                                 ? order->reply_to
+                                 : &worker->engine->workers[worker->index - 1]->orders;
+        inbox_push_xcore(next, &order->node);
     }
 }
 

@@ -90,8 +90,8 @@ struct attempt {
     char id[ATTEMPT_ID_MAX + 1];
 };
 
-/* An order about one batch, to all workers; owner: intake until pushed, and again when it comes
- * back. */
+/* An order about one batch; owner: intake until pushed to the last worker, then each worker down to
+ * the first, and intake again when it comes back. */
 struct worker_order {
     struct inbox_node node;
     struct inbox *reply_to;

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control files: pause, resume, cancel; while scanning, sending, deferred, and over a restart.
+
+test_orders.py BUILD
+"""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import (Engine, Place, Sink, check, equal, make_merge, read_text, route,  # noqa: E402
+                 run_cases, send, wait_for)
+
+FAST = {"retry_first": "1s", "retry_max": "2s", "retry_jitter": 0, "suspend_first": "1s",
+        "suspend_max": "1s"}
+place = sink = slow = engine = None
+
+
+def taken(batch):
+    """How many of a batch the sinks have."""
+    return sum(count for name, count in {**sink.taken(), **slow.taken()}.items()
+               if name.startswith(f"{batch}-") or f"-{batch}-" in name)
+
+
+def give(batch, verb):
+    engine.order(batch, verb)
+    path = os.path.join(engine.spool, "in", "ctl", f"{batch}.{verb}")
+    wait_for(lambda: not os.path.exists(path), f"{verb} of {batch} was obeyed")
+
+
+def settle(look, what):
+    """The value of look() when it stands still for half a second of steps of the engine."""
+    last = [look(), engine.status()["totals"]]
+    seen = [0]
+
+    def stands():
+        now = [look(), engine.status()["totals"]]
+        seen[0] = seen[0] + 1 if now == last else 0
+        last[:] = now
+        return seen[0] > 25
+    wait_for(stands, what)
+    return last[0]
+
+
+def case_pause_and_resume():
+    """A batch of a slow site stops in the middle, and goes on."""
+    names = [f"p1-{i}@slow.test" for i in range(1500)]
+    engine.submit(make_merge(engine, "p1", names))
+    wait_for(lambda: taken("p1") > 20, "it sends")
+    give("p1", "pause")
+    stopped = settle(lambda: taken("p1"), "it stands still")
+    check(stopped < 1200, "it stopped before the end", stopped)
+    wait_for(lambda: engine.progress("p1")["state"] == "paused", "progress.json says so")
+    equal(read_text(os.path.join(engine.spool, "active", "p1.batch", "order")).strip(), "pause",
+          "the order is kept")
+    end = send(engine, "other", ["other-1@slow.test"])
+    equal(end.counts(), {"accepted": 1, "delivered": 1}, "another batch of the site goes on")
+    equal(taken("p1"), stopped, "it still stands")
+    give("p1", "resume")
+    end = engine.wait_end("p1")
+    equal(end.counts(), {"accepted": 1500, "delivered": 1500}, "all arrive")
+    equal(taken("p1"), 1500, "once each")
+
+
+def case_pause_stops_soon():
+    """Few more than are in flight go out behind a pause."""
+    names = [f"p2-{i}@slow.test" for i in range(1500)]
+    engine.submit(make_merge(engine, "p2", names))
+    wait_for(lambda: taken("p2") > 20, "it sends")
+    give("p2", "pause")
+    before = taken("p2")
+    after = settle(lambda: taken("p2"), "it stands still")
+    # Four connections; and what had been read ahead for them may go.
+    check(after - before <= 200, "few go behind it", (before, after))
+    give("p2", "cancel")
+    end = engine.wait_end("p2")
+    equal(end.counts().get("cancelled"), 1500 - after, "the rest is cancelled")
+
+
+def case_pause_over_restart():
+    names = [f"p3-{i}@slow.test" for i in range(1000)]
+    engine.submit(make_merge(engine, "p3", names))
+    wait_for(lambda: taken("p3") > 20, "it sends")
+    give("p3", "pause")
+    settle(lambda: taken("p3"), "it stands still")
+    for stop in (engine.terminate, engine.kill):
+        stop()
+        before = taken("p3")
+        engine.start()
+        wait_for(lambda: (engine.progress("p3") or {}).get("state") == "paused", "still paused")
+        equal(settle(lambda: taken("p3"), "it stands still"), before, "nothing was sent")
+    give("p3", "resume")
+    end = engine.wait_end("p3")
+    equal(end.counts(), {"accepted": 1000, "delivered": 1000}, "all arrive")
+    equal(taken("p3"), 1000, "once each")
+
+
+def case_cancel_while_sending():
+    names = [f"c1-{i}@slow.test" for i in range(1500)]
+    engine.submit(make_merge(engine, "c1", names))
+    wait_for(lambda: taken("c1") > 20, "it sends")
+    give("c1", "cancel")
+    end = engine.wait_end("c1")
+    counts = end.counts()
+    equal(end.place, "done", "a cancelled batch is done")
+    equal(counts["delivered"] + counts["cancelled"], 1500, "delivered or cancelled")
+    check(counts["cancelled"] > 500, "most are cancelled", counts)
+    equal(taken("c1"), counts["delivered"], "the sink agrees")
+    kinds = {}
+    for line in end.results:
+        kinds[line["type"]] = kinds.get(line["type"], 0) + 1
+    equal(kinds, {"Delivery": counts["delivered"], "AdminBounce": counts["cancelled"]},
+          "results.ndjson agrees")
+
+
+def case_cancel_while_deferred():
+    """The retry wheel is searched: nobody waits for an hour."""
+    names = [f"rcpt451-c2-{i}@later.test" for i in range(500)]
+    engine.submit(make_merge(engine, "c2", names))
+    wait_for(lambda: engine.status()["queue"]["retry"] >= 500, "all wait for their retry")
+    give("c2", "cancel")
+    end = engine.wait_end("c2", 15)
+    equal(end.counts(), {"accepted": 500, "cancelled": 500}, "cancelled")
+    equal({line["num_attempts"] for line in end.results}, {2}, "as their second outcome")
+
+
+def case_pause_while_deferred():
+    """What comes due while its batch is paused waits for the resume."""
+    names = [f"rcpt451x1-p4-{i}@fast.test" for i in range(200)]
+    engine.submit(make_merge(engine, "p4", names))
+    wait_for(lambda: engine.status()["queue"]["retry"] >= 200, "all wait for their retry")
+    give("p4", "pause")
+    wait_for(lambda: engine.status()["queue"]["retry"] == 0, "they come due")
+    equal(settle(lambda: taken("p4"), "it stands still"), 0, "and are not sent")
+    give("p4", "resume")
+    end = engine.wait_end("p4")
+    equal(end.counts(), {"accepted": 200, "delivered": 200}, "they are behind a resume")
+
+
+def case_cancel_deferred_over_restart():
+    names = [f"rcpt451-c3-{i}@later.test" for i in range(300)]
+    engine.submit(make_merge(engine, "c3", names))
+    wait_for(lambda: (engine.progress("c3") or {}).get("deferred") == 300, "all are deferred")
+    engine.kill()
+    engine.start()
+    give("c3", "cancel")
+    end = engine.wait_end("c3", 15)
+    equal(end.counts(), {"accepted": 300, "cancelled": 300}, "cancelled")
+
+
+def case_cancel_paused():
+    names = [f"c4-{i}@slow.test" for i in range(1000)]
+    engine.submit(make_merge(engine, "c4", names))
+    wait_for(lambda: taken("c4") > 20, "it sends")
+    give("c4", "pause")
+    give("c4", "cancel")
+    end = engine.wait_end("c4", 15)
+    counts = end.counts()
+    equal(counts["delivered"] + counts["cancelled"], 1000, "delivered or cancelled")
+    equal(taken("c4"), counts["delivered"], "the sink agrees")
+
+
+def case_order_before_the_claim():
+    """An order for a batch that is renamed in together with it."""
+    directory = make_merge(engine, "p5", [f"p5-{i}@fast.test" for i in range(50)])
+    engine.kill()
+    engine.submit(directory)
+    engine.order("p5", "pause")
+    engine.start()
+    wait_for(lambda: (engine.progress("p5") or {}).get("state") == "paused", "it is paused")
+    equal(settle(lambda: taken("p5"), "it stands still"), 0, "nothing was sent")
+    give("p5", "resume")
+    equal(engine.wait_end("p5").counts(), {"accepted": 50, "delivered": 50}, "now it is")
+
+
+def case_kill_between_cancel_and_end():
+    names = [f"c6-{i}@slow.test" for i in range(2000)]
+    engine.submit(make_merge(engine, "c6", names))
+    wait_for(lambda: taken("c6") > 20, "it sends")
+    give("c6", "cancel")
+    engine.kill()
+    before = taken("c6")
+    engine.start()
+    counts = engine.wait_end("c6").counts()
+    equal(counts["delivered"] + counts["cancelled"], 2000, "delivered or cancelled")
+    equal(taken("c6"), before, "a cancelled batch sends nothing behind a restart")
+
+
+def case_orders_for_nobody():
+    """Unknown ids are forgotten, other names put aside, and nothing breaks."""
+    give("nobody", "cancel")
+    path = os.path.join(engine.spool, "in", "ctl")
+    for name in ("nobody.explode", "noverb"):
+        with open(os.path.join(path, name), "x", encoding="utf-8"):
+            pass
+    os.symlink("/etc/passwd", os.path.join(path, "x.pause"))
+    os.mkdir(os.path.join(path, "y.pause"))
+    wait_for(lambda: not os.path.exists(os.path.join(path, "nobody.explode")), "put aside")
+    wait_for(lambda: not os.path.exists(os.path.join(path, "noverb")), "put aside")
+    bad = os.listdir(os.path.join(engine.spool, "badmail"))
+    check(any(name.startswith("nobody.explode") for name in bad), "into badmail/", bad)
+    end = send(engine, "after", ["after-1@fast.test"])
+    equal(end.counts(), {"accepted": 1, "delivered": 1}, "it works on")
+
+
+def main():
+    global place, sink, slow, engine
+    with Place("orders") as place:
+        sink = Sink(place)
+        slow = Sink(place, "--latency-ms", "4", name="slow")
+        engine = Engine(place, routes=route("*", sink.port, **FAST) +
+                        route("slow.test", slow.port, **FAST, connections=4,
+                              per_connection=100000) +
+                        route("later.test", sink.port, retry_first="1h")).start()
+        result = run_cases([value for name, value in globals().items()
+                            if name.startswith("case_")])
+        if engine.is_alive():
+            result |= engine.terminate()
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -49,6 +49,26 @@ static bool known_equal(const struct journal_known *a, const struct journal_know
     return is_equal;
 }
 
+/* The disk dies in the middle of a replay or of the start behind it: the next replay says the same.
+ */
+static void crash_in_recovery(struct rig *rig, struct journal_known *known, size_t row)
+{
+    rig->disk->fail_at = rig->disk->ops_count + 1 + random_below(&rig->random, 12);
+    rig->disk->is_sticky = true;
+    rig->disk->error = -EIO;
+    struct journal_known half = {0};
+    if (journal_replay(&rig->disk->disk, "journal", &half) == 0) {
+        (void)rig_start(rig, &half);
+    }
+    journal_known_free(&half);
+    rig_crash(rig, KEEPS[random_below(&rig->random, COUNT_OF(KEEPS))]);
+    struct journal_known again = {0};
+    CHECK_ROW(row, journal_replay(&rig->disk->disk, "journal", &again) == 0);
+    CHECK_ROW(row, known_equal(&again, known));
+    journal_known_free(known);
+    *known = again;
+}
+
 /* Crash at a random moment, replay, check, go on; over and over on one disk. */
 static void crash_rounds(uint64_t seed, bool is_shuffled)
 {
@@ -81,6 +101,9 @@ static void crash_rounds(uint64_t seed, bool is_shuffled)
             CHECK_ROW(seed, journal_replay(&rig->disk->disk, "journal", &again) == 0);
             CHECK_ROW(seed, known_equal(&again, &known));
             journal_known_free(&again);
+        }
+        if (random_below(&rig->random, 3) == 0) {
+            crash_in_recovery(rig, &known, seed);
         }
         ensure(rig_start(rig, &known) == 0);
         rig_adopt(rig, &known);

@@ -56,24 +56,40 @@ static bool take_recipients(struct intake_core *core)
     return true;
 }
 
-/* Batches are scanned in turn, a part of the step's records each. True: there is more to do at
- * once. */
-static bool scan(struct intake_core *core)
+/* The batch with the least left, of the first few: it can be sent while the others are scanned. */
+static struct intake_batch *nearest_to_end(struct intake_core *core)
 {
-    bool is_more = false;
+    struct intake_batch *best = NULL;
     struct list *node = core->scanning.next;
     for (uint32_t i = 0; i < INTAKE_SCANS_MAX && node != &core->scanning; i++) {
         struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
+        if (best == NULL || intake_scan_left(ib) < intake_scan_left(best)) {
+            best = ib;
+        }
         node = node->next;
-        uint32_t taken = intake_scan_some(core, ib, INTAKE_RECORDS_STEP_MAX / INTAKE_SCANS_MAX);
-        is_more = is_more || taken > 0 || ib->stage != INTAKE_SCANNING;
     }
-    struct list *first = list_is_empty(&core->scanning) ? NULL : core->scanning.next;
-    if (first != NULL) {
-        list_remove(first);
-        list_add_last(&core->scanning, first);
+    return best;
+}
+
+/* A part of the step goes to the batch that is nearest to its end, a part to all in turn, so that
+ * a huge one is not put off for ever. True: there is more to do at once. */
+static bool scan(struct intake_core *core)
+{
+    struct intake_batch *nearest = nearest_to_end(core);
+    if (nearest == NULL) {
+        return false;
     }
-    return is_more;
+    uint32_t taken = intake_scan_some(core, nearest, INTAKE_RECORDS_STEP_MAX / 4 * 3,
+                                      INTAKE_BYTES_STEP_MAX / 4 * 3);
+    if (list_is_empty(&core->scanning)) {
+        return true;
+    }
+    struct list *first = core->scanning.next;
+    list_remove(first);
+    list_add_last(&core->scanning, first);
+    struct intake_batch *ib = CONTAINER_OF(first, struct intake_batch, link);
+    taken += intake_scan_some(core, ib, INTAKE_RECORDS_STEP_MAX / 4, INTAKE_BYTES_STEP_MAX / 4);
+    return taken > 0 || ib->stage != INTAKE_SCANNING;
 }
 
 static bool deal(struct intake_core *core, struct mono_time now)

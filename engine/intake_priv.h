@@ -31,7 +31,8 @@ enum {
     INTAKE_RESCAN_MS = 1000,
     INTAKE_PICKUP_RESCAN_MS = 1000,
     INTAKE_REASON_MAX = 4096,
-    INTAKE_SCANS_MAX = 8,  /* batches scanned in turn */
+    INTAKE_SCANS_MAX = 64,           /* batches among which the nearest to its end is looked for */
+    INTAKE_BYTES_STEP_MAX = 1 << 20, /* of streams, scanned in one step */
     INTAKE_GAP_MAX = 4096, /* bytes between two records that are read along rather than around */
     INTAKE_PROGRESS_STEP_MAX = 64, /* progress.json files */
 };
@@ -79,7 +80,8 @@ struct intake_batch {
     struct journal_end end;
     bool is_settled;     /* the journal has said so */
     bool is_bsmtp_lf;    /* stream with LF line ends: turned into CRLF when loaded */
-    uint64_t live_count; /* recipient entries that have not come back */
+    uint64_t live_count;   /* recipient entries that have not come back */
+    uint32_t blocks_count; /* lent: workers may still send from them and from the template */
     struct list link;    /* in one of the core's lists by stage */
     struct mono_time progress_at;
     uint64_t progress_sum; /* of the counts last written: unchanged = not written again */
@@ -166,7 +168,10 @@ struct intake_batch *intake_batch_of(struct intake_core *core, uint32_t index);
 int intake_scan_begin(struct intake_core *core, struct intake_batch *ib);
 /* Up to `records_max` records; returns how many were taken, 0 when it has to wait for room. Ends in
  * ACCEPTING or LEAVING. */
-uint32_t intake_scan_some(struct intake_core *core, struct intake_batch *ib, uint32_t records_max);
+uint32_t intake_scan_some(struct intake_core *core, struct intake_batch *ib, uint32_t records_max,
+                          uint64_t bytes_max);
+/* Bytes that are still to be scanned; UINT64_MAX when it is not being scanned. */
+uint64_t intake_scan_left(const struct intake_batch *ib);
 void intake_scan_end(struct intake_core *core, struct intake_batch *ib);
 
 /* intake_load.c */

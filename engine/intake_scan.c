@@ -401,13 +401,33 @@ static bool scan_one(struct intake_core *core, struct intake_batch *ib)
     return ib->stage == INTAKE_SCANNING;
 }
 
-uint32_t intake_scan_some(struct intake_core *core, struct intake_batch *ib, uint32_t records_max)
+/* Bytes of the stream that are behind us. */
+static uint64_t scan_position(const struct intake_batch *ib)
 {
+    const struct intake_scan *scan = ib->scan;
+    return ib->stream->files[scan->file_index].start + scan->file_offset + scan->taken;
+}
+
+uint64_t intake_scan_left(const struct intake_batch *ib)
+{
+    return ib->stage == INTAKE_SCANNING ? ib->stream->size - scan_position(ib) : UINT64_MAX;
+}
+
+uint32_t intake_scan_some(struct intake_core *core, struct intake_batch *ib, uint32_t records_max,
+                          uint64_t bytes_max)
+{
+    if (ib->stage != INTAKE_SCANNING) {
+        return 0;
+    }
     struct mono_time start = clock_mono(core->engine->clock);
+    uint64_t stop = scan_position(ib) + bytes_max;
     uint32_t count = 0;
     while (count < records_max && slab_left(&core->recipients) >= room_wanted(ib) &&
            scan_one(core, ib)) {
         count++;
+        if (scan_position(ib) >= stop) {
+            break;
+        }
     }
     struct mono_time end = clock_mono(core->engine->clock);
     stat_add(&core->intake->stats.scan_records, count);

@@ -413,9 +413,7 @@ static bool take_due(struct worker *worker, struct mono_time now)
     if (worker->due.count == 0 && worker->sweep_slot != UINT32_MAX) {
         /* A batch was cancelled: its recipients are looked for wherever they wait, one slot a step.
          */
-        if (!retry_sweep_xcore(worker->engine->retry, worker->sweep_slot, &worker->due)) {
-            worker->sweep_slot++;
-        }
+        (void)retry_sweep_xcore(worker->engine->retry, worker->sweep_slot++, &worker->due);
         if (worker->sweep_slot == RETRY_FINE_SLOTS + RETRY_COARSE_SLOTS) {
             worker->sweep_slot = UINT32_MAX;
         }

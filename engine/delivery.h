@@ -94,6 +94,7 @@ struct delivery {
     uint32_t buf_size;
     struct plan *plan;
     struct span record_body; /* wire form, without the lone dot */
+    struct load *load; /* held while the transport may read of it or of its batch's template */
 };
 
 /* Opens a connection of the lane to the host; the caller has taken the limits. 0, or -errno:
@@ -103,12 +104,14 @@ int delivery_open(struct lane *lane, const struct lane_host *host, struct mono_t
 /* The worker's transport callback. */
 void delivery_on_event(void *context, const struct net_event *event);
 /*
- * Begins a transaction on an IDLE session. The attempts (1..SMTP_RCPTS_MAX, all with the same
- * bytes) are the delivery's from here on; the message was prepared in the delivery by compose.h.
+ * Begins a transaction on an IDLE session. The attempts (1..SMTP_RCPTS_MAX, all of `load`, all with
+ * the same bytes) are the delivery's from here on; the message was prepared in the delivery by
+ * compose.h. What of it is not a copy stays with the load and its batch, which are held until the
+ * transport has let go of it: the answer may come before.
  */
-void delivery_begin(struct delivery *delivery, struct attempt *const *attempts, uint32_t count,
-                    struct mono_time now);
+void delivery_begin(struct delivery *delivery, struct load *load, struct attempt *const *attempts,
+                    uint32_t count, struct mono_time now);
 /* An orderly end of an IDLE session. */
 void delivery_quit(struct delivery *delivery, struct mono_time now);
-/* Gives back what the transaction held: bufs, plan, block of recipients. */
+/* Gives back what the transaction held: bufs, plan, block of recipients, load. */
 void delivery_release_message(struct delivery *delivery);

@@ -431,7 +431,8 @@ static bool take_due(struct worker *worker, struct mono_time now)
 static struct mono_time retry_wake(struct worker *worker, struct mono_time now)
 {
     struct mono_time look_at = mono_add_ms(worker->retry_looked, RETRY_LOOK_MS);
-    if (mono_before(now, look_at)) {
+    /* What was due then has been taken by now, by this worker or another. */
+    if (mono_before(now, look_at) && mono_before(now, worker->retry_due)) {
         return mono_earlier(worker->retry_due, look_at);
     }
     worker->retry_looked = now;

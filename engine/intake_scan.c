@@ -48,6 +48,8 @@ void intake_scan_end(struct intake_core *core, struct intake_batch *ib)
         return;
     }
     if (scan->rejects.fd >= 0) {
+        /* Of a batch that failed: its reason sends people there. */
+        (void)spool_rejects_sync(&scan->rejects);
         spool_rejects_close(&scan->rejects);
     }
     (void)XXH3_freeState(scan->hash);

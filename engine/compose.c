@@ -176,7 +176,7 @@ static enum compose_result plan_wire(struct delivery *delivery, const struct bat
             delivery->transaction.is_8bit = output.is_8bit;
             return COMPOSE_OK;
         }
-        slab_give(&delivery->worker->bufs[delivery->buf_class], delivery->buf);
+        worker_give(delivery->worker, &delivery->worker->bufs[delivery->buf_class], delivery->buf);
         delivery->buf = NULL;
         if (result != -ENOSPC || class == COMPOSE_BUF_CLASSES - 1) {
             delivery_release_message(delivery);

@@ -49,19 +49,22 @@ void delivery_release_message(struct delivery *delivery)
 {
     struct worker *worker = delivery->worker;
     if (delivery->buf != NULL) {
-        slab_give(&worker->bufs[delivery->buf_class], delivery->buf);
+        worker_give(worker, &worker->bufs[delivery->buf_class], delivery->buf);
         delivery->buf = NULL;
     }
     if (delivery->plan != NULL) {
-        slab_give(&worker->plans, delivery->plan);
+        worker_give(worker, &worker->plans, delivery->plan);
         delivery->plan = NULL;
     }
     if (delivery->rcpts != NULL) {
         slab_give(&worker->rcpts_blocks, delivery->rcpts);
         delivery->rcpts = NULL;
     }
+    if (delivery->load != NULL) {
+        dispatch_drop_load(worker, delivery->load);
+        delivery->load = NULL;
+    }
     delivery->record_body = SPAN_NONE;
-    worker->has_room = true;
 }
 
 static void set_timer(struct delivery *delivery, struct mono_time now)
@@ -212,6 +215,7 @@ static void on_over(struct delivery *delivery, const struct smtp_event *event, s
     struct lane *lane = delivery->lane;
     ensure(delivery->undecided_count == 0);
     delivery->is_over = true;
+    delivery->is_body_due = false;
     delivery->is_ready_due = false;
     if (!delivery->has_reached && policy_is_host_bad(&event->result)) {
         struct policy_verdict verdict = policy_of_result(&event->result, false);
@@ -277,7 +281,8 @@ static void pump(struct delivery *delivery, struct mono_time now)
     if (delivery->is_body_due) {
         send_body(delivery, now);
     }
-    if (delivery->commands_out == 0 && !delivery->is_close_asked) {
+    /* Never behind a body: on_txdone counts commands before it. */
+    if (delivery->commands_out == 0 && delivery->body_out == 0 && !delivery->is_close_asked) {
         struct writer writer = writer_of(delivery->commands, sizeof(delivery->commands));
         (void)smtp_session_output(&delivery->smtp, &writer);
         struct net_segment segment = {
@@ -340,6 +345,7 @@ int delivery_open(struct lane *lane, const struct lane_host *host, struct mono_t
     delivery->rcpts = NULL;
     delivery->buf = NULL;
     delivery->plan = NULL;
+    delivery->load = NULL;
     delivery->undecided_count = 0;
     delivery->smtp_config = (struct smtp_session_config){
         .ehlo_name = span_of_text(source->ehlo),
@@ -390,8 +396,7 @@ static void delivery_end(struct delivery *delivery, struct mono_time now)
     limit_give_xcore(lane->source_limit);
     limit_give_xcore(&lane->site->connections);
     stat_sub(&worker->stats.sessions, 1);
-    slab_give(&worker->deliveries, delivery);
-    worker->has_room = true;
+    worker_give(worker, &worker->deliveries, delivery);
     lane_mark_dirty(lane);
     (void)now;
 }
@@ -476,11 +481,18 @@ void delivery_on_event(void *context, const struct net_event *event)
     pump(delivery, now);
 }
 
-void delivery_begin(struct delivery *delivery, struct attempt *const *attempts, uint32_t count,
-                    struct mono_time now)
+void delivery_begin(struct delivery *delivery, struct load *load, struct attempt *const *attempts,
+                    uint32_t count, struct mono_time now)
 {
     ensure(count > 0);
     ensure(count <= SMTP_RCPTS_MAX);
+    ensure(delivery->undecided_count == 0);
+    ensure(delivery->body_out == 0);
+    ensure(delivery->load == NULL);
+    if (delivery->plan != NULL || delivery->record_body.size > 0) {
+        load->holds++;
+        delivery->load = load;
+    }
     struct span *paths = delivery->paths_inline;
     if (count > DELIVERY_RCPTS_INLINE) {
         delivery->rcpts = slab_take(&delivery->worker->rcpts_blocks);
@@ -489,6 +501,8 @@ void delivery_begin(struct delivery *delivery, struct attempt *const *attempts, 
     }
     struct attempt **slots = attempts_of(delivery);
     for (uint32_t i = 0; i < count; i++) {
+        ensure(attempts[i]->load == load);
+        ensure(attempts[i]->address_size > 0);
         slots[i] = attempts[i];
         paths[i] = span_of(attempts[i]->address, attempts[i]->address_size);
     }

@@ -96,8 +96,7 @@ void dispatch_drop_load(struct worker *worker, struct load *load)
     if (load->block != NULL) {
         inbox_push_xcore(&worker->engine->intake->blocks, &load->block->node);
     }
-    slab_give(&worker->loads_free, load);
-    worker->has_room = true;
+    worker_give(worker, &worker->loads_free, load);
 }
 
 /* The load at the head of the lane, or NULL; one that is used up has left the list already. */
@@ -110,12 +109,13 @@ static struct load *load_head(struct lane *lane)
 static struct attempt *attempt_take(struct lane *lane, struct load *load)
 {
     struct worker *worker = lane->worker;
-    struct attempt *attempt = slab_take(&worker->attempts);
+    struct attempt *attempt = worker_may_attempt(worker) ? slab_take(&worker->attempts) : NULL;
     if (attempt == NULL) {
         lane_mark_starved(lane);
         return NULL;
     }
     ensure(load->next < load->count);
+    ensure(lane->loaded_count > 0);
     attempt->recipient = load->recipients[load->next++];
     attempt->batch = load->batch;
     attempt->load = load;
@@ -138,8 +138,7 @@ void dispatch_put_back(struct worker *worker, struct lane *lane, struct attempt 
     worker_move(worker, PLACE_FLIGHT, PLACE_READY, 1);
     ready_push_front(&lane->ready, attempt->recipient, attempt->batch);
     dispatch_drop_load(worker, attempt->load);
-    slab_give(&worker->attempts, attempt);
-    worker->has_room = true;
+    worker_give(worker, &worker->attempts, attempt);
     lane_mark_dirty(lane);
 }
 
@@ -260,11 +259,13 @@ static uint32_t group_size(const struct lane *lane, const struct load *load)
     return count;
 }
 
-/* Attempts of the group, those that cannot be served settled; returns how many are left. */
+/* Attempts of the group, those that cannot be served settled; returns how many are left. The
+ * message is made from the record of the first of them, `*ret_index`. */
 static uint32_t group_take(struct lane *lane, struct load *load, uint32_t count,
-                           struct attempt **ret_attempts, struct mono_time now)
+                           struct attempt **ret_attempts, uint32_t *ret_index, struct mono_time now)
 {
     uint32_t taken = 0;
+    *ret_index = load->next;
     for (uint32_t i = 0; i < count; i++) {
         struct attempt *attempt = attempt_take(lane, load);
         if (attempt == NULL) {
@@ -276,16 +277,20 @@ static uint32_t group_take(struct lane *lane, struct load *load, uint32_t count,
             settle_problem(lane, attempt, writer_span(&problem), now);
             continue;
         }
+        *ret_index = taken == 0 ? load->next - 1 : *ret_index;
         ret_attempts[taken++] = attempt;
     }
     return taken;
 }
 
-/* False: nothing more can be begun now. */
+/* False: nothing more can be begun now; the lane comes back by its timer or as a starved one. */
 static bool begin_one(struct lane *lane, struct load *load, struct mono_time now)
 {
     uint32_t count = group_size(lane, load);
-    uint32_t index = load->next;
+    if (!worker_may_attempt(lane->worker)) {
+        lane_mark_starved(lane);
+        return false;
+    }
     struct mono_time next;
     if (!site_rate_take_xcore(lane->site, count, now, &next)) {
         timer_set(&lane->worker->timers, &lane->timer, next);
@@ -293,7 +298,8 @@ static bool begin_one(struct lane *lane, struct load *load, struct mono_time now
     }
     struct attempt *attempts[SMTP_RCPTS_MAX];
     load->holds++; /* the message is composed from it below, whatever becomes of the attempts */
-    uint32_t taken = group_take(lane, load, count, attempts, now);
+    uint32_t index;
+    uint32_t taken = group_take(lane, load, count, attempts, &index, now);
     struct delivery *delivery = CONTAINER_OF(lane->idle.next, struct delivery, idle);
     char words[256];
     struct writer problem = writer_of(words, sizeof(words));
@@ -302,7 +308,7 @@ static bool begin_one(struct lane *lane, struct load *load, struct mono_time now
     switch (result) {
     case COMPOSE_OK:
         if (taken > 0) {
-            delivery_begin(delivery, attempts, taken, now);
+            delivery_begin(delivery, load, attempts, taken, now);
         }
         break;
     case COMPOSE_BAD:
@@ -318,7 +324,7 @@ static bool begin_one(struct lane *lane, struct load *load, struct mono_time now
         break;
     }
     dispatch_drop_load(lane->worker, load);
-    return result != COMPOSE_WAIT && taken > 0;
+    return result != COMPOSE_WAIT;
 }
 
 /* What each lane of the site may hold when all want more; at least one. */

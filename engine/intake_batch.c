@@ -507,6 +507,9 @@ static void content_free(struct intake_core *core, struct intake_batch *ib)
 
 static void batch_free(struct intake_core *core, struct intake_batch *ib)
 {
+    ensure(ib->live_count == 0);
+    ensure(ib->blocks_count == 0);
+    ensure(ib->recipients.count == 0);
     content_free(core, ib);
     intake_enter(core, ib, INTAKE_FREE);
     core->free_slots[core->free_count++] = ib->batch->index;
@@ -526,8 +529,9 @@ void intake_leave(struct intake_core *core, struct intake_batch *ib)
 {
     bool is_failed = ib->leaving_to != SPOOL_END_DONE;
     ensure(is_failed || ib->is_settled);
-    if (!is_failed && ib->live_count > 0) {
-        return; /* entries are on their way back */
+    if (ib->live_count > 0 || ib->blocks_count > 0) {
+        ensure(!is_failed);
+        return; /* entries are on their way back, or their last bytes are still being sent */
     }
     stream_close(core, ib);
     struct spool_progress summary = progress_of(core, ib, is_failed ? "failed" : "done");

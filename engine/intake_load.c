@@ -147,6 +147,8 @@ static bool load_start(struct intake_core *core, struct load *load)
         return false;
     }
     block->size = room;
+    block->batch = ib->batch->index;
+    ib->blocks_count++;
     core->block_bytes += room;
     list_init(&block->link);
     list_add_last(&core->blocks, &block->link);
@@ -214,8 +216,11 @@ void intake_load_blocks(struct intake_core *core)
     struct inbox_node *node;
     while ((node = inbox_take(&core->intake->blocks)) != NULL) {
         struct load_block *block = CONTAINER_OF(node, struct load_block, node);
+        struct intake_batch *ib = intake_batch_of(core, block->batch);
         ensure(core->block_bytes >= block->size);
+        ensure(ib->blocks_count > 0);
         core->block_bytes -= block->size;
+        ib->blocks_count--;
         list_remove(&block->link);
         free(block);
     }

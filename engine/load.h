@@ -6,7 +6,8 @@
  * Born in the worker's slab; owner: the worker, between push to intake's `loads` and return to the
  * worker's `loads` inbox: intake. All recipients of a load are of one batch. The block that holds
  * the bytes belongs to intake: the worker pushes it back (`blocks` inbox) when the last attempt of
- * the load is over.
+ * the load is over and no transport reads of it any more. It stands for the batch's template as
+ * well: the batch does not end before its blocks are back.
  * Bounds: LOAD_RECIPIENTS_MAX recipients; about LOAD_SIZE_MAX bytes (one larger record may come
  * alone); blocks within readahead_bytes_max: intake lets loads wait.
  */
@@ -27,6 +28,7 @@ struct lane;
 struct load_block {
     struct inbox_node node;
     struct list link; /* intake's: all that are out */
+    uint32_t batch;   /* whose it is: the batch does not end before all its blocks are back */
     uint64_t size;    /* bytes that count against the budget */
     char bytes[];
 };

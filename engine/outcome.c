@@ -79,8 +79,10 @@ void outcome_settle(struct worker *worker, struct attempt *attempt, const struct
     struct recipient *recipient = attempt->recipient;
     const struct batch *batch = attempt->batch;
     struct journal_entry *entry = slab_take(&worker->entries_free);
-    ensure(entry != NULL); /* the slab has one for each attempt */
+    ensure(entry != NULL); /* none is attempted without one: worker_may_attempt */
     ensure(attempt->place == PLACE_FLIGHT);
+    ensure(recipient->batch == batch->index);
+    ensure(recipient->ordinal < batch->records_count);
     struct wall_time at = clock_wall(worker->engine->clock);
     struct outcome final = *outcome;
     /* LAW 6: this attempt repeats one whose end of data was sent and whose answer was not read. */
@@ -119,8 +121,7 @@ void outcome_settle(struct worker *worker, struct attempt *attempt, const struct
     count(worker, &final, is_possible_duplicate);
     worker_move(worker, PLACE_FLIGHT, PLACE_JOURNAL, 1);
     dispatch_drop_load(worker, attempt->load);
-    slab_give(&worker->attempts, attempt);
-    worker->has_room = true;
+    worker_give(worker, &worker->attempts, attempt);
     inbox_chain_add(&worker->decided, &entry->node);
 }
 
@@ -140,6 +141,5 @@ void outcome_on_durable(struct worker *worker, struct journal_entry *entry)
         stat_add(&worker->stats.returned, 1);
         inbox_chain_add(&worker->settled, &recipient->node);
     }
-    slab_give(&worker->entries_free, entry);
-    worker->has_room = true;
+    worker_give(worker, &worker->entries_free, entry);
 }

@@ -34,6 +34,21 @@ struct batch *worker_batch(const struct worker *worker, const struct recipient *
     return &worker->engine->batches[recipient->batch];
 }
 
+bool worker_may_attempt(const struct worker *worker)
+{
+    return slab_left(&worker->attempts) > 0 &&
+           slab_left(&worker->entries_free) > worker->attempts.count_out;
+}
+
+void worker_give(struct worker *worker, struct slab *slab, void *slot)
+{
+    bool had_none = slab_left(slab) == 0;
+    bool is_of_attempts = slab == &worker->attempts || slab == &worker->entries_free;
+    had_none |= is_of_attempts && !worker_may_attempt(worker);
+    slab_give(slab, slot);
+    worker->has_room |= had_none;
+}
+
 void worker_move(struct worker *worker, unsigned from, unsigned to, uint64_t count)
 {
     if (from != PLACE_NONE) {
@@ -56,6 +71,11 @@ void worker_check(const struct worker *worker)
     uint64_t away = stat_read_xcore(&stats->returned) + stat_read_xcore(&stats->wheeled) +
                     stat_read_xcore(&stats->handed);
     ensure(stat_read_xcore(&stats->received) == here + away); /* LAW 3 */
+    /* One attempt a recipient in flight, one entry a record under way, one more for each attempt. */
+    ensure(stat_read_xcore(&stats->places[PLACE_FLIGHT]) == worker->attempts.count_out);
+    ensure(stat_read_xcore(&stats->places[PLACE_JOURNAL]) == worker->entries_free.count_out);
+    ensure(slab_left(&worker->entries_free) >= worker->attempts.count_out);
+    ensure(stat_read_xcore(&stats->sessions) == worker->deliveries.count_out);
 }
 
 bool worker_is_drained(const struct worker *worker)
@@ -273,8 +293,7 @@ static void take_answers(struct worker *worker, struct mono_time now)
     while ((node = inbox_take(&worker->answers)) != NULL) {
         struct mx_query *query = CONTAINER_OF(node, struct mx_query, node);
         uint64_t user = query->user;
-        slab_give(&worker->queries, query);
-        worker->has_room = true;
+        worker_give(worker, &worker->queries, query);
         if ((user & QUERY_OF_LANE) != 0) {
             struct lane *lane =
                 slab_at_handle(&worker->lanes, handle_of_u64(user & ~QUERY_OF_LANE));
@@ -448,16 +467,38 @@ static struct mono_time retry_wake(struct worker *worker, struct mono_time now)
 
 /* Lanes. */
 
-static bool dispatch_dirty(struct worker *worker, struct mono_time now)
+/* Whether some of everything is free that a lane may wait for on the list of starved ones. */
+static bool has_some_of_all(const struct worker *worker)
 {
-    if (worker->has_room) {
-        worker->has_room = false;
-        struct list *node;
-        for (uint32_t i = 0; i < STEP_LANES && (node = list_take_first(&worker->lanes_starved));
-             i++) {
-            list_add_last(&worker->lanes_dirty, node);
+    const struct slab *const slabs[] = {
+        &worker->deliveries, &worker->loads_free, &worker->queries, &worker->plans,
+        &worker->bufs[0],    &worker->bufs[1],    &worker->bufs[2], &worker->bufs[3],
+    };
+    for (size_t i = 0; i < COUNT_OF(slabs); i++) {
+        if (slab_left(slabs[i]) == 0) {
+            return false;
         }
     }
+    return worker_may_attempt(worker);
+}
+
+/* Something came back of which there was none: some of the starved lanes are looked at again. The
+ * others as well, a part a step, unless something runs out: its coming back is the next sign. */
+static void feed_starved(struct worker *worker)
+{
+    if (!worker->has_room) {
+        return;
+    }
+    struct list *node;
+    for (uint32_t i = 0; i < STEP_LANES && (node = list_take_first(&worker->lanes_starved)); i++) {
+        list_add_last(&worker->lanes_dirty, node);
+    }
+    worker->has_room = !list_is_empty(&worker->lanes_starved) && has_some_of_all(worker);
+}
+
+static bool dispatch_dirty(struct worker *worker, struct mono_time now)
+{
+    feed_starved(worker);
     struct list *node;
     for (uint32_t i = 0; i < STEP_LANES; i++) {
         node = list_take_first(&worker->lanes_dirty);

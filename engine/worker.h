@@ -205,3 +205,9 @@ void worker_place_recipient(struct worker *worker, struct recipient *recipient,
 /* True when it has no session, no recipient in flight, nothing on the way to the journal. */
 bool worker_is_drained(const struct worker *worker);
 struct batch *worker_batch(const struct worker *worker, const struct recipient *recipient);
+/* Whether one more attempt may be made: there is a slot, and a journal entry for its outcome (a
+ * settle never waits). */
+bool worker_may_attempt(const struct worker *worker);
+/* Gives a slot back; when it was the only one, lanes that wait for such a one are looked at again.
+ */
+void worker_give(struct worker *worker, struct slab *slab, void *slot);

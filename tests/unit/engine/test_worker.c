@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker with lanes, dispatch and deliveries, against a server that does what a test says. */
+#include <stdlib.h>
+
+#include "tests/unit/engine/worker_rig.h"
+
+static const char LETTER[] = "From: News <news@sender.example>\nTo: {{_to}}\nSubject: News\n\n"
+                             "Hello.\n";
+
+static void check_quiet(struct rig *rig)
+{
+    CU_ASSERT_EQUAL(rig_sessions(rig), 0);
+    CU_ASSERT_EQUAL(rig->blocks_out, 0);
+    for (unsigned place = 0; place < WORKER_PLACES_COUNT; place++) {
+        CHECK_ROW(place, rig_place(rig, place) == 0);
+    }
+    for (uint32_t i = 0; i < rig->engine.workers_count; i++) {
+        const struct worker *worker = rig->workers[i];
+        CHECK_ROW(i, worker->attempts.count_out == 0);
+        CHECK_ROW(i, worker->entries_free.count_out == 0);
+        CHECK_ROW(i, worker->loads_free.count_out == 0);
+        CHECK_ROW(i, worker->deliveries.count_out == 0);
+        CHECK_ROW(i, worker->plans.count_out == 0);
+        CHECK_ROW(i, worker->rcpts_blocks.count_out == 0);
+        for (size_t class = 0; class < COMPOSE_BUF_CLASSES; class ++) {
+            CHECK_ROW(class, worker->bufs[class].count_out == 0);
+        }
+    }
+}
+
+static void test_delivers_all(void)
+{
+    struct rig *rig = rig_create();
+    rig->config->workers_count = 2;
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "example.org", 300);
+    rig_deal(rig, batch, 0);
+    rig_add_many(rig, batch, "example.net", 200);
+    rig_deal(rig, batch, 1);
+    CU_ASSERT(rig_run_until_returned(rig, 500, 60000));
+    CU_ASSERT_EQUAL(rig->messages, 500);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 500);
+    rig_run(rig, 120000);
+    check_quiet(rig);
+    CU_ASSERT_EQUAL(rig->workers[0]->lanes.count_out, 1); /* the one to nowhere */
+    rig_destroy(rig);
+}
+
+/* Bodies that outlive their answer. */
+
+static const char *refuse_in_the_body(struct rig_conn *conn, enum rig_moment moment,
+                                      struct span line)
+{
+    (void)line;
+    if (moment == RIG_BODY && conn->body_size < 200) {
+        return "552 5.3.4 too large for me\r\n";
+    }
+    return moment == RIG_BODY || moment == RIG_DOT ? "" : NULL;
+}
+
+/* One message of `size` octets, each line of it beginning with a dot. */
+static struct span bsmtp_record(const char *domain, size_t size)
+{
+    char *text = malloc(size + 512);
+    ensure(text != NULL);
+    struct writer writer = writer_of(text, size + 512);
+    writer_put_format(&writer,
+                      "MAIL FROM:<news@sender.example>\r\nRCPT TO:<ann@%s>\r\n"
+                      "RCPT TO:<bob@%s>\r\nDATA\r\nFrom: <news@sender.example>\r\n\r\n",
+                      domain, domain);
+    while (writer_size(&writer) < size) {
+        writer_put(&writer, SPAN("..this line of the message begins with a dot\r\n"));
+    }
+    writer_put(&writer, SPAN(".\r\n"));
+    ensure(!writer.is_full);
+    return writer_span(&writer);
+}
+
+/* The recipients were settled, their load given back and its memory used again, while the transport
+ * still sent from it. */
+static void test_a_refusal_before_the_body_is_out_leaves_its_memory_alone(void)
+{
+    struct rig *rig = rig_create();
+    rig->on_moment = refuse_in_the_body;
+    rig_start(rig);
+    uint32_t batch = rig_batch_bsmtp(rig, "");
+    struct span record = bsmtp_record("example.org", 2000000);
+    (void)rig_add(rig, batch, "example.org", record, 0);
+    (void)rig_add(rig, batch, "example.org", record, 1);
+    rig_deal(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, 2, 600000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_BOUNCED), 2);
+    rig_run(rig, 600000);
+    check_quiet(rig);
+    free((void *)(uintptr_t)record.at);
+    rig_destroy(rig);
+}
+
+/* A letter of so many lines that begin with a dot that the transport does not take it at once. */
+static char *dotted_letter(size_t size)
+{
+    char *text = malloc(size + 256);
+    ensure(text != NULL);
+    struct writer writer = writer_of(text, size + 255);
+    writer_put(&writer, SPAN("From: News <news@sender.example>\nTo: {{_to}}\nSubject: News\n\n"));
+    while (writer_size(&writer) < size) {
+        writer_put(&writer, SPAN("a line without a dot in front of it\n.and one with a dot\n"));
+    }
+    *writer.at = '\0';
+    return text;
+}
+
+static void test_a_refusal_in_the_middle_of_a_body_ends_it(void)
+{
+    struct rig *rig = rig_create();
+    rig->on_moment = refuse_in_the_body;
+    rig_start(rig);
+    char *letter = dotted_letter(400000);
+    uint32_t batch = rig_batch_merge(rig, letter, "");
+    rig_add_many(rig, batch, "example.org", 3);
+    rig_deal(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, 3, 600000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_BOUNCED), 3);
+    rig_run(rig, 600000);
+    check_quiet(rig);
+    free(letter);
+    rig_destroy(rig);
+}
+
+static const char *reset_in_the_body(struct rig_conn *conn, enum rig_moment moment,
+                                     struct span line)
+{
+    (void)conn;
+    (void)line;
+    return moment == RIG_BODY ? "!" : NULL;
+}
+
+static void test_a_reset_in_the_middle_of_a_body_is_a_deferral(void)
+{
+    struct rig *rig = rig_create();
+    rig->on_moment = reset_in_the_body;
+    rig_start(rig);
+    char *letter = dotted_letter(400000);
+    uint32_t batch = rig_batch_merge(rig, letter, "");
+    rig_add_many(rig, batch, "example.org", 3);
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 60000);
+    CU_ASSERT(rig_entries_of(rig, JOURNAL_DEFERRED) >= 3);
+    CU_ASSERT_EQUAL(rig->returned, 0);
+    CU_ASSERT_EQUAL(retry_count_xcore(rig->engine.retry), 3);
+    check_quiet(rig);
+    free(letter);
+    rig_destroy(rig);
+}
+
+/* Orders. */
+
+static const char *defer_all(struct rig_conn *conn, enum rig_moment moment, struct span line)
+{
+    (void)conn;
+    (void)line;
+    return moment == RIG_RCPT ? "451 4.2.1 later\r\n" : NULL;
+}
+
+/* Taking a slot of the wheel and putting back what is not cancelled filled it again: the sweep
+ * never went on to the next slot. */
+static void test_a_cancel_finds_what_is_deferred_beside_other_batches(void)
+{
+    struct rig *rig = rig_create();
+    rig->config->workers_count = 2;
+    rig->on_moment = defer_all;
+    rig_start(rig);
+    uint32_t stays = rig_batch_merge(rig, LETTER, "");
+    uint32_t goes = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, stays, "example.org", 500);
+    rig_add_many(rig, goes, "example.org", 500);
+    rig_deal(rig, stays, 0);
+    rig_deal(rig, goes, 1);
+    rig_run(rig, 120000);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), 1000);
+    CU_ASSERT_EQUAL(retry_count_xcore(rig->engine.retry), 1000);
+    rig_order(rig, goes, BATCH_CANCELLED);
+    CU_ASSERT(rig_run_until_returned(rig, 500, 10000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_CANCELLED), 500);
+    CU_ASSERT_EQUAL(retry_count_xcore(rig->engine.retry), 500);
+    rig_settle(rig);
+    rig_destroy(rig);
+}
+
+/* The record of its deferral was on its way to the journal when the sweep went through the wheel.
+ */
+static void test_a_cancel_finds_what_is_with_the_journal(void)
+{
+    struct rig *rig = rig_create();
+    rig->on_moment = defer_all;
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "example.org", 5);
+    rig_deal(rig, batch, 0);
+    rig->is_journal_held = true;
+    rig_run(rig, 10000);
+    CU_ASSERT_EQUAL(rig_place(rig, PLACE_JOURNAL), 5);
+    rig_order(rig, batch, BATCH_CANCELLED);
+    rig_run(rig, 10000);
+    rig->is_journal_held = false;
+    CU_ASSERT(rig_run_until_returned(rig, 5, 10000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_CANCELLED), 5);
+    rig_destroy(rig);
+}
+
+static void test_a_pause_holds_and_a_resume_lets_go(void)
+{
+    struct rig *rig = rig_create();
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "example.org", 500);
+    stat_set(&rig->batches[batch].orders, BATCH_PAUSED);
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 120000);
+    CU_ASSERT_EQUAL(rig->messages, 0);
+    rig_order(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, 500, 60000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 500);
+    rig_destroy(rig);
+}
+
+/* Bounds. */
+
+/* More were settled than there are journal entries, while the journal was busy: the engine stopped
+ * with a breach. */
+static void test_a_slow_journal_holds_the_workers(void)
+{
+    struct rig *rig = rig_create();
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    enum { MANY = 3 * WORKER_ATTEMPTS_MAX };
+    rig_add_many(rig, batch, "example.org", MANY);
+    stat_set(&rig->batches[batch].orders, BATCH_CANCELLED);
+    rig_deal(rig, batch, 0);
+    rig->is_journal_held = true;
+    rig_run(rig, 1000);
+    CU_ASSERT(rig_place(rig, PLACE_JOURNAL) >= WORKER_ATTEMPTS_MAX);
+    CU_ASSERT(rig_place(rig, PLACE_JOURNAL) < MANY);
+    rig->is_journal_held = false;
+    CU_ASSERT(rig_run_until_returned(rig, MANY, 60000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_CANCELLED), MANY);
+    rig_run(rig, 10000);
+    check_quiet(rig);
+    rig_destroy(rig);
+}
+
+/* Nothing was left to be sent of the group, and the lane was left alone with the rest. */
+static void test_a_bad_record_does_not_hold_up_the_next(void)
+{
+    struct rig *rig = rig_create();
+    rig->config->routes[0].connection_idle_ms = 600000;
+    rig->config->routes[0].connections_max = 1;
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    for (uint32_t i = 0; i < 20; i++) {
+        (void)rig_add(rig, batch, "example.org",
+                      i % 2 == 0 ? SPAN("{\"to\":\"no address\"}\n")
+                                 : SPAN("{\"to\":\"ann@example.org\"}\n"),
+                      0);
+    }
+    rig_deal(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, 20, 5000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_BOUNCED), 10);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 10);
+    rig_destroy(rig);
+}
+
+/* Of the recipients that share a message the first one's record is bad. */
+static void test_a_bad_record_does_not_spoil_its_group(void)
+{
+    struct rig *rig = rig_create();
+    rig_start(rig);
+    uint32_t batch =
+        rig_batch_merge(rig, "From: News <news@sender.example>\nSubject: News\n\nHello.\n", "");
+    (void)rig_add(rig, batch, "example.org", SPAN("{\"to\":\"ann@exam\n"), 0);
+    rig_add_many(rig, batch, "example.org", 5);
+    rig_deal(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, 6, 5000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_BOUNCED), 1);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 5);
+    CU_ASSERT_EQUAL(rig->messages, 1);
+    rig_destroy(rig);
+}
+
+/* More large messages at once than there are bufs for: lanes wait for one, and do not ask for their
+ * bytes again and again meanwhile. */
+static void test_large_messages_wait_for_memory(void)
+{
+    struct rig *rig = rig_create();
+    rig->config->sessions_max = 48;
+    rig->config->routes[0].connections_max = 48;
+    rig->config->routes[0].backlog_per_connection = 1;
+    rig_start(rig);
+    enum { MANY = 200, VALUE_SIZE = 60000, RECORD_SIZE = VALUE_SIZE + 100 };
+    uint32_t batch = rig_batch_merge(rig,
+                                     "From: News <news@sender.example>\nSubject: News\n"
+                                     "Content-Type: text/plain; charset=utf-8\n\n"
+                                     "{{a}}\n{{a}}\n{{a}}\n{{a}}\n",
+                                     "");
+    char *text = malloc(RECORD_SIZE);
+    ensure(text != NULL);
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct writer record = writer_of(text, RECORD_SIZE);
+        writer_put_format(&record, "{\"to\":\"u%u@example.org\",\"vars\":{\"a\":\"", i);
+        for (size_t size = 0; size < VALUE_SIZE; size++) {
+            writer_put_byte(&record, size % 60 == 59 ? ' ' : 'x');
+        }
+        writer_put(&record, SPAN("\"}}\n"));
+        ensure(!record.is_full);
+        (void)rig_add(rig, batch, "example.org", writer_span(&record), 0);
+    }
+    rig_deal(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, MANY, 600000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), MANY);
+    CU_ASSERT_EQUAL(rig->workers[0]->bufs[3].count_out_peak, rig->workers[0]->bufs[3].count_max);
+    CU_ASSERT(rig->loads_asked < 10 * MANY);
+    rig_run(rig, 10000);
+    check_quiet(rig);
+    free(text);
+    rig_destroy(rig);
+}
+
+/* A15: the server takes one recipient at a time; each transaction settles at least one. */
+static const char *take_one(struct rig_conn *conn, enum rig_moment moment, struct span line)
+{
+    (void)line;
+    return moment == RIG_RCPT && conn->rcpts > 0 ? "452 4.5.3 too many recipients\r\n" : NULL;
+}
+
+static void test_one_recipient_at_a_time_gets_on(void)
+{
+    struct rig *rig = rig_create();
+    rig->on_moment = take_one;
+    rig_start(rig);
+    uint32_t batch =
+        rig_batch_merge(rig, "From: News <news@sender.example>\nSubject: News\n\nHello.\n", "");
+    rig_add_many(rig, batch, "example.org", 60);
+    rig_deal(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, 60, 600000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 60);
+    CU_ASSERT_EQUAL(rig->rcpts, 60);
+    rig_run(rig, 10000);
+    check_quiet(rig);
+    rig_destroy(rig);
+}
+
+SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_its_memory_alone,
+      test_a_refusal_in_the_middle_of_a_body_ends_it,
+      test_a_reset_in_the_middle_of_a_body_is_a_deferral,
+      test_a_cancel_finds_what_is_deferred_beside_other_batches,
+      test_a_cancel_finds_what_is_with_the_journal, test_a_pause_holds_and_a_resume_lets_go,
+      test_a_slow_journal_holds_the_workers, test_a_bad_record_does_not_hold_up_the_next,
+      test_a_bad_record_does_not_spoil_its_group, test_large_messages_wait_for_memory,
+      test_one_recipient_at_a_time_gets_on)

@@ -13,10 +13,14 @@ def main():
     parser.add_argument("--build", required=True)
     parser.add_argument("--title", default="tests")
     parser.add_argument("--suite", action="append", default=[])
+    parser.add_argument("--multiply", default="1", help="of all time limits")
+    parser.add_argument("tests", nargs="*", help="by name, instead of suites")
     options = parser.parse_args()
     command = ["meson", "test", "-C", options.build, "--print-errorlogs", "--no-rebuild"]
+    command += ["--timeout-multiplier", options.multiply]
     for suite in options.suite:
         command += ["--suite", suite]
+    command += options.tests
     environment = dict(os.environ, ASAN_OPTIONS="detect_leaks=1", TSAN_OPTIONS="halt_on_error=1")
     status = subprocess.run(command, env=environment).returncode
     counts = {"OK": 0, "SKIP": 0}

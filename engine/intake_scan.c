@@ -49,7 +49,9 @@ void intake_scan_end(struct intake_core *core, struct intake_batch *ib)
     }
     if (scan->rejects.fd >= 0) {
         /* Of a batch that failed: its reason sends people there. */
-        (void)spool_rejects_sync(&scan->rejects);
+        if (spool_rejects_sync(&scan->rejects) != 0) {
+            odd(rejects_not_written);
+        }
         spool_rejects_close(&scan->rejects);
     }
     (void)XXH3_freeState(scan->hash);

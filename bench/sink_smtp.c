@@ -157,6 +157,10 @@ void sink_smtp_open(struct sink_smtp *session, struct writer *out)
 
 static void on_hello(struct sink_smtp *session, bool is_extended, struct writer *out)
 {
+    if (is_extended && session->policy->is_old) {
+        SAY("502 5.5.1 What is EHLO?");
+        return;
+    }
     struct sink_script script = share_draw(session, SINK_VERB_EHLO);
     bool is_done;
     if (script_play(session, &script, out, &is_done) && !is_done) {

@@ -41,6 +41,7 @@ struct sink_policy {
     uint64_t size_max; /* told by SIZE and enforced at MAIL; 0 = none */
     bool is_scripted;  /* look for scripts in addresses */
     bool is_stepwise;  /* does not offer PIPELINING */
+    bool is_old;       /* knows HELO only */
     struct sink_share shares[SINK_SHARES_MAX];
     size_t shares_count;
 };

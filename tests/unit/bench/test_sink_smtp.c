@@ -336,6 +336,16 @@ static void test_stepwise(void)
                                                          "\r\n250 ENHANCEDSTATUSCODES\r\n")));
 }
 
+static void test_old(void)
+{
+    struct peer peer;
+    peer_init(&peer, &HOOKS_NONE);
+    peer.policy.is_old = true;
+    peer_take(&peer, SPAN("EHLO me\r\nHELO me\r\n"));
+    CU_ASSERT(
+        span_equal(writer_span(&peer.writer), SPAN("502 5.5.1 What is EHLO?\r\n250 sink\r\n")));
+}
+
 static void test_open_twice_panics(void)
 {
     struct peer peer;
@@ -345,5 +355,5 @@ static void test_open_twice_panics(void)
 }
 
 SUITE(sink_smtp, test_whole, test_every_split, test_byte_by_byte, test_no_hooks, test_output_bound,
-      test_long_line, test_delay, test_share, test_connect_share, test_stepwise,
+      test_long_line, test_delay, test_share, test_connect_share, test_stepwise, test_old,
       test_open_twice_panics)

@@ -201,6 +201,7 @@ static int make_journal(struct boot *boot)
         .segments_max = config->journal_segments_max,
         .log_size_max = config->log_size_max,
         .settled = &boot->intake.settled,
+        .known = &boot->known,
     };
     result = journal_init(&boot->journal, &journal, true);
     boot->has_journal = result == 0;
@@ -333,15 +334,16 @@ static void unmake_all(struct boot *boot)
     if (boot->has_control) {
         control_deinit(&boot->control);
     }
+    /* First: its last group holds records that live in the workers' slabs. */
+    if (boot->has_journal) {
+        journal_deinit(&boot->journal);
+    }
     for (uint32_t i = 0; i < boot->workers_made; i++) {
         worker_deinit(&boot->workers[i]);
     }
     free(boot->workers);
     if (boot->has_resolver) {
         resolver_deinit(&boot->resolver);
-    }
-    if (boot->has_journal) {
-        journal_deinit(&boot->journal);
     }
     if (boot->has_intake) {
         intake_deinit(&boot->intake);

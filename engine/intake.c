@@ -162,6 +162,14 @@ static void look(struct intake_core *core, struct mono_time now)
     intake_take_orders(core);
 }
 
+/* There is more in in/new, and nothing keeps us from it. */
+static bool may_claim_more(const struct intake_core *core)
+{
+    return core->has_more_new && !stat_read_xcore(&core->intake->stats.is_short_of_space) &&
+           !stat_read_xcore(&core->engine->is_draining) && core->free_count > 0 &&
+           slab_left(&core->recipients) > 0;
+}
+
 static struct mono_time intake_step(struct actor *actor, struct mono_time now)
 {
     struct intake *intake = (struct intake *)actor;
@@ -180,9 +188,7 @@ static struct mono_time intake_step(struct actor *actor, struct mono_time now)
         core->pickup_at = core->rescan_at;
     } else {
         look(core, now);
-        is_more =
-            is_more || (core->has_more_new && !stat_read_xcore(&intake->stats.is_short_of_space) &&
-                        core->free_count > 0 && slab_left(&core->recipients) > 0);
+        is_more = is_more || may_claim_more(core);
         if (!mono_before(now, core->pickup_at)) {
             collect_pickup(core, now);
         }

@@ -41,7 +41,7 @@ static struct sim_entry *entry_of_line(struct sim_book *book, struct span line)
     if (!field(line, "\"recipient\":\"", '"', &address)) {
         return NULL;
     }
-    const char *dash = memchr(address.at, '-', address.size);
+    const char *dash = memrchr(address.at, '-', span_find(address, '@'));
     uint64_t number;
     if (dash == NULL) {
         return NULL;
@@ -115,9 +115,10 @@ static void join_results(struct sim_book *book, const struct sim_submitted *batc
     while (cursor_take_line(&cursor, &line)) {
         struct sim_entry *entry = entry_of_line(book, line);
         enum sim_end end = end_of_line(line);
-        bool is_whole = line.size > 2 && line.at[0] == '{' && line.at[line.size - 1] == '}';
+        bool is_whole = line.size > 2 && line.at[0] == '{' && line.at[line.size - 1] == '}' &&
+                        memchr(line.at, '\0', line.size) == NULL;
         if (entry == NULL || end == 0 || !is_whole) {
-            if (sim->crashes == 0) {
+            if (!book->had_power_loss) {
                 sim_violation(sim, "results of %s: a line that nobody can read: %.*s", batch->id,
                               (int)line.size, line.at);
             }

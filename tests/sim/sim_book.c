@@ -23,7 +23,9 @@ static void put(struct text *text, struct span piece)
         text->at = realloc(text->at, text->room);
         ensure(text->at != NULL);
     }
-    memcpy(text->at + text->size, piece.at, piece.size);
+    if (piece.size > 0) {
+        memcpy(text->at + text->size, piece.at, piece.size);
+    }
     text->size += piece.size;
 }
 
@@ -250,6 +252,8 @@ uint32_t sim_book_submit(struct sim_book *book, const struct sim_plan *plan)
         put_file(disk, dir, "message.eml", &content);
         put_file(disk, dir, plan->kind == SIM_CSV ? "recipients.csv" : "recipients.ndjson", &rows);
     }
+    batch = &book->batches[book->batches_count - 1];
+    batch->is_failing |= batch->bad_count == batch->count; /* nobody to send to */
     ensure(disk_sync(disk, dir) == 0);
     disk_close(disk, dir);
     ensure(disk_rename(disk, DISK_ROOT, from, DISK_ROOT, to) == 0);

@@ -28,6 +28,42 @@ void sim_trace(const struct sim_engine *sim, const char *format, ...)
     va_end(arguments);
 }
 
+/* What lies in the spool, for who looks for a reason. */
+struct dump {
+    const struct sim_engine *sim;
+    const char *path;
+};
+
+static void dump_directory(const struct sim_engine *sim, const char *path);
+
+static void on_dumped(void *context, const char *name, enum disk_kind kind)
+{
+    const struct dump *dump = context;
+    char path[512];
+    (void)snprintf(path, sizeof(path), "%s/%s", dump->path, name);
+    struct disk_stat stat = {.size = 0};
+    (void)disk_stat_at(dump->sim->view, DISK_ROOT, path, &stat);
+    (void)fprintf(stderr, "    %8llu %s\n", (unsigned long long)stat.size, path);
+    struct span content;
+    bool is_shown = strcmp(name, "reason.txt") == 0 || strncmp(name, "events", 6) == 0;
+    if (is_shown && sim_disk_peek(dump->sim->disk, path, &content) == 0) {
+        (void)fprintf(stderr, "             %.*s\n", (int)content.size, content.at);
+    }
+    if (kind == DISK_KIND_DIRECTORY) {
+        dump_directory(dump->sim, path);
+    }
+}
+
+static void dump_directory(const struct sim_engine *sim, const char *path)
+{
+    struct dump dump = {.sim = sim, .path = path};
+    int fd = disk_open(sim->view, DISK_ROOT, path, DISK_READONLY | DISK_DIRECTORY);
+    if (fd >= 0) {
+        (void)disk_list(sim->view, fd, on_dumped, &dump);
+        disk_close(sim->view, fd);
+    }
+}
+
 void sim_violation(const struct sim_engine *sim, const char *format, ...)
 {
     va_list arguments;
@@ -38,6 +74,9 @@ void sim_violation(const struct sim_engine *sim, const char *format, ...)
     (void)vfprintf(stderr, format, arguments);
     (void)fputc('\n', stderr);
     va_end(arguments);
+    if (sim->settings.is_traced) {
+        dump_directory(sim, SPOOL);
+    }
     abort();
 }
 

@@ -188,7 +188,7 @@ bool sim_engine_run_until(struct sim_engine *sim, bool (*is_done)(struct sim_eng
     struct mono_time limit = mono_add_ns(sim->clock.mono, ns);
     uint64_t looked = UINT64_MAX;
     do {
-        if (looked != sim->steps_at_advance) {
+        if (looked != sim->steps_at_advance || !sim->is_up) {
             looked = sim->steps_at_advance;
             if (is_done(sim)) {
                 return true;

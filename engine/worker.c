@@ -528,8 +528,8 @@ static void rehouse(struct worker *worker, struct mono_time now)
     }
 }
 
-/* The engine stops: idle sessions end now, those that are not up yet are given up; the others end
- * behind their transaction. */
+/* The engine stops: idle sessions end now, those that are not up yet, or wait for a greeting, are
+ * given up; the others end behind their transaction. */
 static void begin_drain(struct worker *worker)
 {
     if (worker->is_draining || stat_read_xcore(&worker->engine->is_draining) == 0) {
@@ -542,7 +542,7 @@ static void begin_drain(struct worker *worker)
         lane_mark_dirty(lane);
         for (struct list *node = lane->sessions.next; node != &lane->sessions; node = node->next) {
             const struct delivery *delivery = CONTAINER_OF(node, struct delivery, link);
-            if (delivery->stage == DELIVERY_CONNECTING) {
+            if (!delivery->has_reached) {
                 (void)net_close(worker->net, delivery->conn, true);
             }
         }

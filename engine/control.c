@@ -247,7 +247,7 @@ static void take_signals(struct control *control, struct mono_time now)
             control_stop(control, now);
             break;
         case SIGUSR1:
-            stat_add(&control->core->engine->log_rotations, 1);
+            stat_add(&control->core->engine->journal->rotations_asked, 1);
             waker_signal_xcore(&control->core->engine->journal->actor.waker);
             break;
         default: /* a signal number, not an enum of ours */

@@ -48,6 +48,4 @@ struct engine {
     /* Set by control: no new transactions; sessions end; what is past the end of data is waited
      * for. */
     struct stat_counter is_draining;
-    /* Counted up by control (SIGUSR1): the journal rotates the event log. */
-    struct stat_counter log_rotations;
 };

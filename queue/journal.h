@@ -139,6 +139,7 @@ struct journal {
     struct inbox entries;
     struct inbox ends;
     struct journal_stats stats;
+    struct stat_counter rotations_asked; /* control adds: the event log gets a new file */
     struct journal_core *core; /* the room's own */
 };
 

@@ -115,9 +115,12 @@ bool journal_log_write(struct journal_core *core, struct journal_group *group)
     if (log->dir < 0 || group->log_size == 0) {
         return false;
     }
-    if (log->fd >= 0 && log->offset > 0 && log->offset + group->log_size > log->size_max) {
+    uint64_t asked = stat_read_xcore(&core->journal->rotations_asked);
+    bool is_due = log->offset + group->log_size > log->size_max || asked != log->rotations_seen;
+    if (log->fd >= 0 && log->offset > 0 && is_due) {
         log_rotate(core);
     }
+    log->rotations_seen = asked;
     if (log->fd < 0 && log_open(core) != 0) {
         stat_add(&core->journal->stats.log_failures, 1);
         return false;

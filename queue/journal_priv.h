@@ -207,6 +207,7 @@ struct journal_log {
     uint64_t offset;
     uint64_t size_max;
     struct journal_io io;
+    uint64_t rotations_seen; /* of those asked for */
 };
 
 struct journal_core {

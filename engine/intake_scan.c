@@ -7,13 +7,6 @@
 #include "engine/intake_priv.h"
 #include "engine/record_check.h"
 
-/* One record may become this many recipients: so many entries must be free before it is looked at.
- */
-static uint32_t room_wanted(const struct intake_batch *ib)
-{
-    return ib->batch->manifest->kind == MANIFEST_BSMTP ? SCAN_RCPTS_MAX : 1;
-}
-
 static uint64_t record_size_max(const struct intake_core *core, const struct intake_batch *ib)
 {
     return ib->batch->manifest->kind == MANIFEST_BSMTP ? core->engine->config->message_size_max
@@ -58,6 +51,22 @@ void intake_scan_end(struct intake_core *core, struct intake_batch *ib)
     free(scan->window);
     free(scan);
     ib->scan = NULL;
+}
+
+void intake_scan_restart(struct intake_core *core, struct intake_batch *ib)
+{
+    ensure(ib->stage == INTAKE_SCANNING);
+    struct batch *batch = ib->batch;
+    intake_drop_recipients(core, ib);
+    intake_scan_end(core, ib);
+    scan_columns_destroy((struct scan_columns *)(uintptr_t)batch->columns);
+    batch->columns = NULL;
+    batch->recipients_count = 0;
+    batch->rejected_count = 0;
+    ib->is_bsmtp_lf = false;
+    if (intake_scan_begin(core, ib) != 0) {
+        intake_fail(core, ib, "out of memory");
+    }
 }
 
 /* More of the file into the window; what is behind us makes room first. 0 or -errno. */
@@ -194,6 +203,15 @@ static enum taken take_address(struct intake_core *core, struct intake_batch *ib
     return *ret_domain == DOMAIN_NONE ? TAKEN_WAIT : TAKEN;
 }
 
+static void fail_at(struct intake_core *core, struct intake_batch *ib, uint64_t line,
+                    const char *reason)
+{
+    char words[512];
+    (void)snprintf(words, sizeof(words), "%s:%llu: %s",
+                   ib->stream->files[ib->scan->file_index].name, (unsigned long long)line, reason);
+    intake_fail(core, ib, words);
+}
+
 static enum taken take_merge(struct intake_core *core, struct intake_batch *ib,
                              const struct where *where)
 {
@@ -204,7 +222,7 @@ static enum taken take_merge(struct intake_core *core, struct intake_batch *ib,
         batch->columns = scan_columns_create(where->record, &problem);
         scan->has_header = true;
         if (batch->columns == NULL) {
-            intake_fail(core, ib, problem.text);
+            fail_at(core, ib, where->line + problem.line_offset, problem.text);
         }
         return TAKEN;
     }
@@ -273,7 +291,8 @@ static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
     }
     /* A record is taken whole or not at all. */
     const struct engine *engine = core->engine;
-    if (domain_table_count(engine->domains) + message->rcpts_count > engine->config->domains_max) {
+    if (slab_left(&core->recipients) < message->rcpts_count ||
+        domain_table_count(engine->domains) + message->rcpts_count > engine->config->domains_max) {
         return TAKEN_WAIT;
     }
     uint16_t flags = flags_of(message);
@@ -344,15 +363,6 @@ static void next_file(struct intake_core *core, struct intake_batch *ib)
     scan->is_file_end = false;
 }
 
-static void fail_at(struct intake_core *core, struct intake_batch *ib, uint64_t line,
-                    const char *reason)
-{
-    char words[512];
-    (void)snprintf(words, sizeof(words), "%s:%llu: %s",
-                   ib->stream->files[ib->scan->file_index].name, (unsigned long long)line, reason);
-    intake_fail(core, ib, words);
-}
-
 /* One turn of the splitter. False: it has to wait for room, or the scan has ended. */
 static bool scan_one(struct intake_core *core, struct intake_batch *ib)
 {
@@ -375,9 +385,13 @@ static bool scan_one(struct intake_core *core, struct intake_batch *ib)
         scan->taken += skip;
         result = window_fill(core, ib);
         if (result != 0) {
-            intake_fail(core, ib,
-                        result == -ESTALE ? "a file changed while it was read"
-                                          : "a file cannot be read");
+            char words[256];
+            (void)snprintf(words, sizeof(words), "%s: %s", ib->stream->files[scan->file_index].name,
+                           result == -ESTALE
+                               ? "changed while it was read: write a batch in in/tmp, "
+                                 "and no more once it is in in/new"
+                               : "cannot be read");
+            intake_fail(core, ib, words);
         }
         return result == 0;
     case SCAN_SPLIT_RECORD:
@@ -426,8 +440,7 @@ uint32_t intake_scan_some(struct intake_core *core, struct intake_batch *ib, uin
     struct mono_time start = clock_mono(core->engine->clock);
     uint64_t stop = scan_position(ib) + bytes_max;
     uint32_t count = 0;
-    while (count < records_max && slab_left(&core->recipients) >= room_wanted(ib) &&
-           scan_one(core, ib)) {
+    while (count < records_max && slab_left(&core->recipients) > 0 && scan_one(core, ib)) {
         count++;
         if (scan_position(ib) >= stop) {
             break;

@@ -20,6 +20,20 @@ static bool errno_is_input(int error)
            error == -EISDIR;
 }
 
+/* Whoever made the batch made its files: nobody gets another one's text sent by moving it there. */
+static int owner_check(struct spool *spool, int batch_fd, const struct disk_stat *stat,
+                       const char *name, struct spool_problem *ret_problem)
+{
+    struct disk_stat directory;
+    int result = disk_stat_fd(spool->disk, batch_fd, &directory);
+    if (result == 0 && directory.owner_uid != stat->owner_uid) {
+        spool_problem_set(ret_problem, "%s: belongs to user %u, and the batch to user %u", name,
+                          (unsigned)stat->owner_uid, (unsigned)directory.owner_uid);
+        result = -EINVAL;
+    }
+    return result;
+}
+
 int spool_file_open(struct spool *spool, int batch_fd, const char *name, uint64_t size_max,
                     struct spool_file *ret_file, struct spool_problem *ret_problem)
 {
@@ -30,6 +44,9 @@ int spool_file_open(struct spool *spool, int batch_fd, const char *name, uint64_
         result = disk_stat_fd(spool->disk, file.fd, &file.stat);
         if (result == 0) {
             result = spool_stat_check(spool, &file.stat, false, size_max, name, ret_problem);
+        }
+        if (result == 0) {
+            result = owner_check(spool, batch_fd, &file.stat, name, ret_problem);
         }
         if (result == 0) {
             *ret_file = file;

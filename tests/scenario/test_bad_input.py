@@ -1,0 +1,434 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input on the spool side (conformance.md 4): told with file, line, reason and remedy; put
+where it belongs; and nothing else lost by it.
+
+test_bad_input.py BUILD
+"""
+import json
+import os
+import re
+import socket
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import (EACH, HEADER, Engine, Place, Sink, bsmtp_record, check, equal,  # noqa: E402
+                 make_bsmtp, make_merge, read_text, route, run_cases, send, soon, wait_for, write)
+
+place = sink = engine = None
+GOOD = ["good@bad.test"]
+BODY = b"From: a@b.test\r\n\r\nText.\r\n"
+RECORD = bsmtp_record("b@sender.test", ["good@bad.test"], BODY)
+
+
+def merge(recipients=GOOD, message=None, **manifest):
+    return lambda batch: make_merge(engine, batch, recipients, message, **manifest)
+
+
+def bsmtp(content, **manifest):
+    return lambda batch: make_bsmtp(engine, batch, content, **manifest)
+
+
+def csv(content):
+    def make(batch):
+        path = make_merge(engine, batch, GOOD)
+        write(os.path.join(path, "batch.json"),
+              '{"v":1,"from":"b@sender.test","recipients":"r.csv"}')
+        write(os.path.join(path, "r.csv"), content)
+        return path
+    return make
+
+
+def raw(content):
+    """batch.json as it stands."""
+    def make(batch):
+        path = make_merge(engine, batch, GOOD)
+        write(os.path.join(path, "batch.json"), content)
+        return path
+    return make
+
+
+def spoiled(spoil, name="recipients.ndjson"):
+    """A good batch, then spoil(path of the file)."""
+    def make(batch):
+        path = make_merge(engine, batch, GOOD)
+        spoil(os.path.join(path, name))
+        return path
+    return make
+
+
+def to_link(path):
+    os.rename(path, f"{path}.real")
+    os.symlink(f"{path}.real", path)
+
+
+def to_system_file(path):
+    os.unlink(path)
+    os.symlink("/etc/passwd", path)
+
+
+def to_fifo(path):
+    os.unlink(path)
+    os.mkfifo(path)
+
+
+def to_device(path):
+    os.unlink(path)
+    os.mknod(path, 0o20640, os.makedev(1, 5))  # /dev/zero
+
+
+def to_directory(path):
+    os.unlink(path)
+    os.mkdir(path)
+
+
+def to_two_links(path):
+    os.link(path, f"{path}.other")
+
+
+def to_socket(path):
+    os.unlink(path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+
+
+def to_huge_hole(path):
+    os.truncate(path, 1 << 40)
+
+
+LONG = "x" * 1100
+
+# What is wrong, how to make it, what reason.txt must say.
+BATCHES = [
+    ("empty manifest", raw(""), ["batch.json"]),
+    ("half a manifest", raw('{"v":1,"kind":"me'), ["batch.json", "line 1"]),
+    ("manifest on a later line", raw('{"v":1,\n"kind":"merge",\n"from" "x"}'), ["line 3"]),
+    ("manifest is a list", raw("[]"), ["batch.json"]),
+    ("no version", raw('{"from":"a@b.test"}'), ["batch.json", '"v"']),
+    ("version 2", raw('{"v":2,"from":"a@b.test"}'), ['"v"', "1"]),
+    ("unknown key", merge(surprise=1), ['"surprise"']),
+    ("two faults at once", merge(surprise=1, priority=77), ['"surprise"', '"priority"']),
+    ("not supported", merge(max_rate="1/s"), ['"max_rate"']),
+    ("no sender", raw('{"v":1}'), ['"from"']),
+    ("id with a slash", merge(id="../../etc"), ['"id"']),
+    ("path in message", raw('{"v":1,"from":"a@b.test","message":"../x.eml"}'), ['"message"']),
+    ("reserved recipients", raw('{"v":1,"from":"a@b.test","recipients":"results.ndjson"}'),
+     ['"recipients"']),
+    ("expires in the past of not_before", merge(not_before=soon(3600), expires=soon(60)),
+     ['"expires"', '"not_before"']),
+    ("wrong count", merge(GOOD * 2, count=3), ["count", "3", "2"]),
+    ("too large a manifest", raw('{"v":1,"from":"a@b.test","campaign":"' + "x" * 70000 + '"}'),
+     ["batch.json"]),
+    ("no recipients at all", merge([]), ["no recipient"]),
+    ("recipients missing", spoiled(os.unlink), ["recipients.ndjson"]),
+    ("message missing", spoiled(os.unlink, "message.eml"), ["message.eml"]),
+    ("manifest missing", spoiled(os.unlink, "batch.json"), ["batch.json"]),
+    ("link", spoiled(to_link), ["recipients.ndjson", "link"]),
+    ("link to a system file", spoiled(to_system_file, "message.eml"), ["message.eml", "link"]),
+    ("manifest is a link", spoiled(to_link, "batch.json"), ["batch.json", "link"]),
+    ("FIFO", spoiled(to_fifo), ["recipients.ndjson", "regular file"]),
+    ("FIFO as message", spoiled(to_fifo, "message.eml"), ["message.eml", "regular file"]),
+    ("device", spoiled(to_device), ["recipients.ndjson", "regular file"]),
+    ("socket", spoiled(to_socket), ["recipients.ndjson"]),
+    ("directory", spoiled(to_directory), ["recipients.ndjson"]),
+    ("two links", spoiled(to_two_links), ["recipients.ndjson", "2 links"]),
+    ("everybody may write", spoiled(lambda path: os.chmod(path, 0o666)), ["chmod o-w"]),
+    ("1 TB with a hole", spoiled(to_huge_hole), ["recipients.ndjson", "1099511627776 bytes"]),
+    ("no header in the message", merge(message="\r\nText\r\n"), ["message.eml", "From"]),
+    ("empty message", merge(message=""), ["message.eml"]),
+    ("two From", merge(message="From: a@b.test\nFrom: c@d.test\n\nx\n"), ["message.eml:2"]),
+    ("NUL in the message", merge(message=HEADER + "a\0b\r\n"), ["message.eml:10", "NUL"]),
+    ("lone CR in the message", merge(message=HEADER + "a\rb\r\n"), ["message.eml:10"]),
+    ("line of 1100 bytes", merge(message=HEADER + "a\r\n" + LONG + "\r\n"), ["message.eml:11"]),
+    ("header line of 1100", merge(message="X: " + LONG + "\r\n" + EACH), ["message.eml:1"]),
+    ("open placeholder", merge(message=HEADER + "{{name\r\n"), ["message.eml"]),
+    ("condition", merge(message=HEADER + "{{#if x}}a{{/if}}\r\n"), ["message.eml"]),
+    ("sender with a broken placeholder", merge(sender="{{x@sender.test"), ["from"]),
+    ("CSV without addresses", csv("name,town\nAnn,Rom\n"), ["r.csv:1", '"to" or "email"']),
+    ("CSV with two address columns", csv("to,email\na@b.test,c@d.test\n"), ["r.csv:1", "two columns"]),
+    ("CSV with a quote never closed", csv('to,name\na@b.test,"Ann\n' + "c@d.test,Bob\n" * 50),
+     ["r.csv:2", "quote"]),
+    ("empty CSV", csv(""), ["no recipient"]),
+    ("CSV in UTF-16", csv("to,name\na@b.test,Ann\n".encode("utf-16")), ["r.csv:1", "UTF-16"]),
+    ("BSMTP without files", lambda batch: make_bsmtp(engine, batch, []), ["messages-*.bsmtp"]),
+    ("BSMTP cut off", bsmtp(RECORD + RECORD[:-3]), ["messages-000.bsmtp", "cut off"]),
+    ("BSMTP with text between", bsmtp(RECORD + b"Dear all,\r\n" + RECORD),
+     ["messages-000.bsmtp:8", "not an SMTP command"]),
+    ("a dot not doubled", bsmtp(RECORD.replace(b"Text.", b".\r\nText.")),
+     ["messages-000.bsmtp:7", "not doubled"]),
+    ("mbox", bsmtp(b"From a@b.test Mon Jan 1\n" + BODY), ["messages-000.bsmtp:1"]),
+    ("all rejected", merge(["nobody"] * 3, max_reject="100%"), ["all were rejected"]),
+    ("more than 1 % rejected", merge(GOOD * 98 + ["nobody"] * 2), ["2 of 100", "max_reject"]),
+    ("more than max_reject", merge(GOOD * 5 + ["nobody"] * 3, max_reject=2),
+     ["3 of 8", "max_reject"]),
+    ("an unknown variable everywhere", merge(GOOD * 3, HEADER + "{{name}}\r\n"),
+     ["3 of 3", "rejects.ndjson"]),
+]
+
+# A line of recipients.ndjson that is rejected, and what its reason must say.
+LINES = [
+    ('{"to":"a@b.test"', ""),
+    ('{"to":"a@b.test"} x', ""),
+    ("[]", "object"),
+    ('"a@b.test"', "object"),
+    ('{"id":"x"}', "to"),
+    ('{"to":7}', "to"),
+    ('{"to":"a@b.test","to":"c@d.test"}', "to"),
+    ('{"to":"a@b.test","email":"c@d.test"}', "email"),
+    ('{"to":"a@b.test","colour":"red"}', "colour"),
+    ('{"to":"a@b.test","vars":[1]}', "vars"),
+    ('{"to":"a@b.test","vars":{"a":' + '{"b":' * 9 + "1" + "}" * 9 + "}}", ""),
+    ('{"to":"a@b.test\\r\\nRCPT TO:<x@y.test>"}', "control character"),
+    ('{"to":"a@b.test\\n"}', ""),
+    ('{"to":"a\\u0000@b.test"}', "control character"),
+    ('{"to":""}', "empty"),
+    ('{"to":"<>"}', ""),
+    ('{"to":"<a@b.test>"}', "angle bracket"),
+    ('{"to":"a"}', "no domain"),
+    ('{"to":"@b.test"}', ""),
+    ('{"to":"a@"}', "no domain"),
+    ('{"to":"a@b@c.test"}', "two @"),
+    ('{"to":"@x.test:a@b.test"}', "source route"),
+    ('{"to":"a b@c.test"}', "blank"),
+    ('{"to":"a..b@c.test"}', "dots"),
+    ('{"to":".a@c.test"}', "dot"),
+    ('{"to":"a.@c.test"}', "dot"),
+    ('{"to":"a(x)@c.test"}', "parenthesis"),
+    ('{"to":"a@b.test:25"}', "port"),
+    ('{"to":"a@192.0.2.1"}', "brackets"),
+    ('{"to":"a@[192.0.2.256]"}', "literal"),
+    ('{"to":"a@-b.test"}', "hyphen"),
+    ('{"to":"a@b..test"}', "dots"),
+    ('{"to":"a@b.test."}', "dot"),
+    ('{"to":"' + "a" * 65 + '@b.test"}', "64"),
+    ('{"to":"a@' + "b" * 64 + '.test"}', "63"),
+    ('{"to":"a@' + "b." * 130 + 'test"}', "253"),
+    ('{"to":"\\"a@b.test"}', "quote"),
+    ('{"to":"j\u00fcrgen@b.test"}', "SMTPUTF8"),
+    ('{"to":"a@\u200b.test"}', ""),
+    ('{"to":"a@xn--\u00fc.test"}', ""),
+    ('{"to":"a@b.test","vars":{"x":"\\ud800"}}', "half"),
+    (b'{"to":"a@b.test","vars":{"x":"\xff"}}', "UTF-8"),
+    ('{"to":"a@b.test","vars":{"x":"' + "y" * 66000 + '"}}', "longer than 65536"),
+]
+
+FINE = ["plain@fine.test", '"a b"@fine.test', '"a@b"@fine.test', "a+b=c/d@fine.test",
+        "UPPER@FINE.test", "x@[192.0.2.1]", "dash@a-b.fine.test", "under@_dmarc.fine.test",
+        "a" * 64 + "@fine.test", "u@b\u00fccher.fine.test", "\"\\\"q\"@fine.test"]
+ON_WIRE = {"u@b\u00fccher.fine.test": "u@xn--bcher-kva.fine.test"}
+
+
+def case_bad_batches():
+    """Each alone fails, with words; the good batch among them is sent."""
+    made = []
+    for number, (what, make, words) in enumerate(BATCHES):
+        batch = f"bad{number}"
+        made.append((engine.submit(make(batch)), what, words))
+    good = send(engine, "among", ["among@fine.test"])
+    equal(good.counts(), {"accepted": 1, "delivered": 1}, "a good batch among them")
+    for name, what, words in made:
+        end = engine.wait_end(name)
+        equal(end.place, "failed", f"{what}: where it is")
+        missing = [word for word in words if word.lower() not in end.reason.lower()]
+        check(not missing, f"{what}: reason.txt says {missing}", end.reason)
+        check(end.reason.isprintable() or "\n" in end.reason, f"{what}: plain words", end.reason)
+        check(not end.results, f"{what}: no results", end.results)
+    equal({name for name in sink.taken() if "bad.test" in name}, set(), "nothing of them is sent")
+
+
+def case_bad_recipients():
+    """Rejected line by line; the others are sent, byte for byte as they are."""
+    lines = []
+    wanted = {}
+    for number, (line, words) in enumerate(LINES):
+        lines.append(json.dumps({"to": FINE[number % len(FINE)], "id": f"f{number}"}).encode())
+        lines.append(line if isinstance(line, bytes) else line.encode())
+        wanted[len(lines)] = words
+    fine = (len(LINES) + len(FINE) - 1) // len(FINE) * len(FINE)
+    for number in range(len(LINES), fine):
+        lines.append(json.dumps({"to": FINE[number % len(FINE)], "id": f"f{number}"}).encode())
+    before = len(sink.messages())
+    end = send(engine, "lines", b"\n".join(lines), max_reject="100%")
+    equal(end.place, "done", "the batch is done")
+    equal(end.counts(), {"accepted": fine, "rejected": len(LINES), "delivered": fine}, "counts")
+    rejects = {row["line"]: row for row in end.rejects}
+    equal(sorted(rejects), sorted(wanted), "the lines that are rejected")
+    for line, words in wanted.items():
+        row = rejects.get(line, {})
+        check(words.lower() in row.get("reason", "").lower() and row.get("reason"),
+              f"line {line} ({lines[line - 1][:60]}) says {words}", row)
+        equal(row.get("file"), "recipients.ndjson", f"file of line {line}")
+        check(len(row.get("record", "")) <= 520, f"record of line {line} is clipped", row)
+    taken = {}
+    for message in sink.messages()[before:]:
+        for name in message["to"]:
+            taken[name] = taken.get(name, 0) + 1
+    share = fine // len(FINE)
+    equal(taken, {ON_WIRE.get(name, name): share for name in FINE}, "on the wire")
+
+
+def case_bad_bsmtp_messages():
+    """One message of many is rejected, the others are sent."""
+    def record(rcpt, body=BODY, mail=b"MAIL FROM:<b@sender.test>"):
+        one = bsmtp_record("b@sender.test", [rcpt], body)
+        return one.replace(b"MAIL FROM:<b@sender.test>", mail)
+    fine = record("ok@fine.test")
+    bad = [
+        (record("nobody"), "no domain"),
+        (record(""), "no recipient"),
+        (record("a@b.test", BODY.replace(b"Text", b"Te\0xt")), "NUL"),
+        (record("a@b.test", BODY.replace(b"Text", b"Te\rxt")), "carriage return"),
+        (record("a@b.test", BODY.replace(b"Text.\r\n", b"Text.\n")), "LF"),
+        (record("a@b.test", BODY.replace(b"Text", b"x" * 999)), "998"),
+        (record("a@b.test").replace(b"Text", b".Text"), "double"),
+        (record("a@b.test", mail=b"MAIL FROM:<b@sender.test> AUTH=<>"), "AUTH"),
+        (record("a@b.test", mail=b"MAIL FROM:<nobody>"), "no domain"),
+        (b"MAIL FROM:<b@sender.test>\r\n" + fine, "DATA"),
+        (b"RCPT TO:<a@b.test>\r\nDATA\r\nx: y\r\n.\r\n", "MAIL"),
+    ]
+    content = b""
+    for one, _ in bad:
+        content += fine + one
+    before = len(sink.messages())
+    engine.submit(make_bsmtp(engine, "messages", content, max_reject="100%"))
+    end = engine.wait_end("messages")
+    equal(end.place, "done", f"it is sent {end.reason}")
+    reasons = [row["reason"] for row in end.rejects]
+    equal(len(reasons), len(bad), f"one reject each: {reasons}")
+    for (_, words), reason in zip(bad, reasons):
+        check(words.lower() in reason.lower(), f"reason says {words}", reason)
+    equal(end.counts().get("delivered"), len(bad), "the others are sent")
+    names = {name for message in sink.messages()[before:] for name in message["to"]}
+    equal(names, {"ok@fine.test"}, "and nobody else gets anything")
+
+
+def case_missing_variables():
+    """reject, empty, literal (SPOOL.md 3)."""
+    text = HEADER + "Dear {{name}}, {{town|nowhere}}.\r\n"
+    recipients = [{"to": "a@fine.test", "vars": {"name": "Ann"}}, {"to": "b@fine.test"}]
+    end = send(engine, "v-reject", recipients, message=text, max_reject="100%")
+    equal(end.counts(), {"accepted": 1, "rejected": 1, "delivered": 1}, "reject")
+    check("name" in end.rejects[0]["reason"] and end.rejects[0]["line"] == 2, "which one",
+          end.rejects)
+    for missing in ("empty", "literal"):
+        end = send(engine, f"v-{missing}", recipients, message=text, missing=missing)
+        equal(end.counts(), {"accepted": 2, "delivered": 2}, missing)
+
+
+def case_header_injection():
+    """A value with line breaks cannot make a header field."""
+    text = HEADER.replace("Subject: Test", "Subject: {{subject}}") + "x\r\n"
+    recipients = [{"to": "a@fine.test", "vars": {"subject": "x\r\nBcc: victim@fine.test"}},
+                  {"to": "b@fine.test", "vars": {"subject": "fine"}}]
+    end = send(engine, "inject", recipients, message=text, max_reject="100%")
+    equal(end.counts(), {"accepted": 1, "rejected": 1, "delivered": 1}, "counts")
+
+
+def case_no_batches_in_new():
+    """What is no batch goes to badmail/ with a reason, and is not looked at for ever."""
+    new = os.path.join(engine.spool, "in", "new")
+    bad = os.path.join(engine.spool, "badmail")
+    write(os.path.join(new, "file.batch"), "x")
+    os.symlink("/etc", os.path.join(new, "link.batch"))
+    os.mkfifo(os.path.join(new, "fifo.batch"))
+    os.mkdir(os.path.join(new, "noend"))
+    os.mkdir(os.path.join(new, "sp ace.batch"))
+    os.mkdir(os.path.join(new, "new\nline.batch"))
+    os.mkdir(os.path.join(new.encode(), b"latin\xfc.batch").decode("utf-8", "surrogateescape"))
+    os.mkdir(os.path.join(new, "n" * 150 + ".batch"))
+    open_to_all = make_merge(engine, "open", GOOD)
+    os.chmod(open_to_all, 0o777)
+    engine.submit(open_to_all)
+    reserved = make_merge(engine, "reserved", GOOD)
+    write(os.path.join(reserved, "results.ndjson"), "{}\n")
+    engine.submit(reserved)
+    wait_for(lambda: not os.listdir(new), f"in/new is empty: {os.listdir(new)}")
+    names = os.listdir(bad)
+    reasons = [name for name in names if name.endswith(".reason")]
+    equal(len(reasons), 10, f"each has a reason: {names}")
+    equal(len(names), 20, f"and is there: {names}")
+    for name in reasons:
+        text = read_text(os.path.join(bad, name))
+        check(re.match(r"in/new/[ -~]+\n[ -~]+\n$", text), f"plain words in {name}", text)
+    equal(send(engine, "still", ["still@fine.test"]).counts(), {"accepted": 1, "delivered": 1},
+          "it works on")
+
+
+def case_same_id_twice():
+    """A second batch of the same id is refused while the first is under way."""
+    engine.submit(make_merge(engine, "twin", ["rcpt451-t@bad.test"], expires=soon(4)))
+    wait_for(lambda: engine.find("twin")[0] == "active", "it is active")
+    other = make_merge(engine, "twin-b", ["x@fine.test"], id="twin")
+    engine.submit(other)
+    end = engine.wait_end("twin-b")
+    equal(end.place, "failed", "refused")
+    check("same id" in end.reason, "it says why", end.reason)
+    engine.submit(make_merge(engine, "twin", ["y@fine.test"]))
+    end = engine.wait_end("twin~2")
+    equal(end.place, "failed", "the same name too")
+    equal(engine.wait_end("twin").counts(), {"accepted": 1, "expired": 1}, "the first goes on")
+
+
+def case_growing_files():
+    """A writer who goes on writing: what was added is not sent, nor what was not yet read."""
+    engine.submit(make_merge(engine, "grow", [f"slow20-{i}@grow.test" for i in range(1000)],
+                             expires=soon(5)))
+    wait_for(lambda: len([1 for name in sink.taken() if "@grow.test" in name]) >= 2, "it sends")
+    _, path = engine.find("grow")
+    with open(os.path.join(path, "recipients.ndjson"), "ab") as file:
+        file.write(b'{"to":"late@grow.test"}\n')
+    end = engine.wait_end("grow")
+    counts = end.counts()
+    equal(counts["accepted"], 1000, "accepted are those that were scanned")
+    check(counts.get("expired", 0) > 0, "those not yet read cannot be sent", counts)
+    check("late@grow.test" not in sink.taken(), "and what was added is not", "")
+    mine = [event for event in engine.events() if event["batch"] == "grow"]
+    reasons = {event["reason"] for event in mine if event["type"] == "TransientFailure"}
+    equal(reasons, {"TEMP_CONTENT"}, "the log says why")
+
+
+def case_wrong_owner():
+    """A file of somebody else in a batch is refused (SPOOL.md 2)."""
+    if os.geteuid() != 0:
+        print("    not root: left out")
+        return
+    path = make_merge(engine, "owner", GOOD)
+    os.chown(os.path.join(path, "recipients.ndjson"), 4711, -1)
+    engine.submit(path)
+    end = engine.wait_end("owner")
+    equal(end.place, "failed", "refused")
+    check("4711" in end.reason and "recipients.ndjson" in end.reason, "it says why", end.reason)
+    path = make_merge(engine, "theirs", ["theirs@fine.test"])
+    for name in ("", "recipients.ndjson", "message.eml", "batch.json"):
+        os.chown(os.path.join(path, name), 4711, -1)
+    engine.submit(path)
+    equal(engine.wait_end("theirs").counts(), {"accepted": 1, "delivered": 1},
+          "a batch that is somebody else's throughout is taken")
+
+
+def case_nothing_was_lost():
+    status = engine.status()
+    queue = {key: value for key, value in status["queue"].items() if value}
+    equal(queue, {}, "nothing is left in the queue")
+    totals = status["totals"]
+    equal(totals["accepted"], sum(totals[key] for key in
+                                  ("delivered", "bounced", "expired", "cancelled")),
+          "accepted is settled")
+    equal(os.listdir(os.path.join(engine.spool, "active")), [], "active/ is empty")
+
+
+def main():
+    global place, sink, engine
+    with Place("bad") as place:
+        sink = Sink(place)
+        fast = {"retry_first": "1s", "retry_max": "1s", "retry_jitter": 0}
+        engine = Engine(place, routes=route("*", sink.port, **fast) +
+                        route("grow.test", sink.port, **fast, connections=1)).start()
+        result = run_cases([value for name, value in globals().items()
+                            if name.startswith("case_")])
+        if engine.is_alive():
+            result |= engine.terminate()
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -71,6 +71,25 @@ static struct intake_batch *nearest_to_end(struct intake_core *core)
     return best;
 }
 
+/* The batch nearest to its end finds no entry or domain free. Those that others took for a half
+ * scanned batch help nobody: one of them gives its own back and begins anew. A batch for which all
+ * there are is too few cannot run. */
+static void make_room(struct intake_core *core, struct intake_batch *nearest)
+{
+    for (struct list *node = core->scanning.prev; node != &core->scanning; node = node->prev) {
+        struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
+        if (ib != nearest && ib->stage == INTAKE_SCANNING && ib->live_count > 0) {
+            intake_scan_restart(core, ib);
+            return;
+        }
+    }
+    if (nearest->live_count == core->recipients.count_out) {
+        intake_fail(core, nearest,
+                    "more recipients, or domains, than the engine may hold at once: split the "
+                    "batch, or raise recipients and domains in limits { }");
+    }
+}
+
 /* A part of the step goes to the batch that is nearest to its end, a part to all in turn, so that
  * a huge one is not put off for ever. True: there is more to do at once. */
 static bool scan(struct intake_core *core)
@@ -81,6 +100,10 @@ static bool scan(struct intake_core *core)
     }
     uint32_t taken = intake_scan_some(core, nearest, INTAKE_RECORDS_STEP_MAX / 4 * 3,
                                       INTAKE_BYTES_STEP_MAX / 4 * 3);
+    if (nearest->stage == INTAKE_SCANNING && taken == 0) {
+        make_room(core, nearest);
+        return nearest->stage != INTAKE_SCANNING;
+    }
     if (list_is_empty(&core->scanning)) {
         return true;
     }

@@ -265,7 +265,7 @@ void intake_open(struct intake_core *core, struct intake_batch *ib)
 }
 
 /* Recipients that were made and will not be sent: their entries and domains come back at once. */
-static void drop_recipients(struct intake_core *core, struct intake_batch *ib)
+void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib)
 {
     struct inbox_node *node;
     while ((node = inbox_chain_take(&ib->recipients)) != NULL) {
@@ -286,7 +286,7 @@ void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *
     ib->has_reason = copy != NULL;
     /* What the journal holds of it must not be lost with it: people look into hold/. */
     ib->leaving_to = ib->known != NULL ? SPOOL_END_HELD : SPOOL_END_FAILED;
-    drop_recipients(core, ib);
+    intake_drop_recipients(core, ib);
     intake_scan_end(core, ib);
     intake_enter(core, ib, INTAKE_LEAVING);
     stat_add(&core->intake->stats.batches_failed, 1);

@@ -151,6 +151,7 @@ void intake_abandon(struct intake_core *core, struct intake_batch *ib);
 void intake_claim_new(struct intake_core *core, struct mono_time now);
 void intake_recover_some(struct intake_core *core, struct mono_time now);
 void intake_open(struct intake_core *core, struct intake_batch *ib);
+void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib);
 /* The batch cannot run: words for people; it leaves for failed/. */
 void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *words);
 void intake_enter(struct intake_core *core, struct intake_batch *ib, enum intake_stage stage);
@@ -173,6 +174,8 @@ uint32_t intake_scan_some(struct intake_core *core, struct intake_batch *ib, uin
 /* Bytes that are still to be scanned; UINT64_MAX when it is not being scanned. */
 uint64_t intake_scan_left(const struct intake_batch *ib);
 void intake_scan_end(struct intake_core *core, struct intake_batch *ib);
+/* Gives back what the scan has taken so far; it begins anew. */
+void intake_scan_restart(struct intake_core *core, struct intake_batch *ib);
 
 /* intake_load.c */
 void intake_load_take(struct intake_core *core);

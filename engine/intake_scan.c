@@ -226,6 +226,9 @@ static enum taken take_merge(struct intake_core *core, struct intake_batch *ib,
         }
         return TAKEN;
     }
+    if (slab_left(&core->recipients) == 0) {
+        return TAKEN_WAIT;
+    }
     if (scan_record_recipient(core->parser, batch->manifest->format, batch->columns, where->record,
                               core->record, &problem) != 0) {
         scan->ordinal++;
@@ -440,7 +443,7 @@ uint32_t intake_scan_some(struct intake_core *core, struct intake_batch *ib, uin
     struct mono_time start = clock_mono(core->engine->clock);
     uint64_t stop = scan_position(ib) + bytes_max;
     uint32_t count = 0;
-    while (count < records_max && slab_left(&core->recipients) > 0 && scan_one(core, ib)) {
+    while (count < records_max && scan_one(core, ib)) {
         count++;
         if (scan_position(ib) >= stop) {
             break;

@@ -46,10 +46,18 @@ static const struct key KEYS[] = {
 };
 
 /* Keys that are lists, beside the table: the parser and this file know them by name. */
-static const char *const LIST_CORES = "cores"; /* node: core of worker 0, 1, ... */
-static const char *const LIST_HOSTS =
-    "host"; /* route: "name", "name:port", "address", "[v6]:port" */
-static const char *const LIST_IGNORE = "ignore"; /* route: EHLO keywords */
+static const char *const LIST_CORES = "cores";
+static const char *const LIST_HOSTS = "host";
+static const char *const LIST_IGNORE = "ignore";
+
+static const struct {
+    enum section section;
+    const char *line; /* of `ramjet check --defaults` */
+} LIST_LINES[] = {
+    {NODE, "# cores = {0, 1}  # core of each worker; default: one after the other"},
+    {ROUTE, "# host = {\"mx.example.net:25\", \"192.0.2.1\"}  # where mail goes; default: by DNS"},
+    {ROUTE, "# ignore = {PIPELINING}  # EHLO keywords that are not believed"},
+};
 
 /* libconfuse's callbacks have no user pointer: of the one parse that is under way (start is
  * single-threaded). */
@@ -664,6 +672,12 @@ void config_put_defaults(struct writer *writer)
             section = (int)key->section;
         }
         writer_put_format(writer, "    %s = \"%s\"  # %s\n", key->name, key->fallback, key->help);
+        bool is_last = i + 1 == COUNT_OF(KEYS) || KEYS[i + 1].section != key->section;
+        for (size_t list = 0; list < COUNT_OF(LIST_LINES) && is_last; list++) {
+            if (LIST_LINES[list].section == key->section) {
+                writer_put_format(writer, "    %s\n", LIST_LINES[list].line);
+            }
+        }
     }
     writer_put(writer, SPAN("}\n"));
 }

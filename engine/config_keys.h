@@ -93,7 +93,8 @@ CONFIG_KEY(ROUTE, "burst", COUNT, rate_burst, "1", 1, 1u << 20,
            "messages that may go at once when the rate has been idle")
 CONFIG_KEY(ROUTE, "rcpts-max", COUNT, rcpts_max, "100", 1, SMTP_RCPTS_MAX,
            "recipients of one transaction when the bytes are the same")
-CONFIG_KEY(ROUTE, "connect-timeout", MILLISECONDS, connect_timeout_ms, "30s", 10, 600000, "")
+CONFIG_KEY(ROUTE, "connect-timeout", MILLISECONDS, connect_timeout_ms, "30s", 10, 600000,
+           "until a connection is up")
 CONFIG_KEY(ROUTE, "suspend-first", SECONDS, suspend_first_s, "1m", 1, 86400,
            "a site that cannot be reached rests, doubling ...")
 CONFIG_KEY(ROUTE, "suspend-max", SECONDS, suspend_max_s, "15m", 1, 86400, "... up to this")
@@ -105,13 +106,20 @@ CONFIG_KEY(ROUTE, "retry-jitter", PERCENT, schedule.jitter_percent, "20", 0, 50,
 CONFIG_KEY(ROUTE, "expire", SECONDS, schedule.expire_s, "5d", 1, 604800,
            "age at which a recipient is given up")
 CONFIG_KEY(ROUTE, "greeting-timeout", MILLISECONDS, timeouts.greeting_ms, "5m", 10, 3600000,
-           "RFC 5321 4.5.3.2")
-CONFIG_KEY(ROUTE, "ehlo-timeout", MILLISECONDS, timeouts.ehlo_ms, "5m", 10, 3600000, "")
-CONFIG_KEY(ROUTE, "mail-timeout", MILLISECONDS, timeouts.mail_ms, "5m", 10, 3600000, "")
-CONFIG_KEY(ROUTE, "rcpt-timeout", MILLISECONDS, timeouts.rcpt_ms, "5m", 10, 3600000, "")
-CONFIG_KEY(ROUTE, "data-timeout", MILLISECONDS, timeouts.data_ms, "2m", 10, 3600000, "")
-CONFIG_KEY(ROUTE, "body-timeout", MILLISECONDS, timeouts.body_ms, "3m", 10, 3600000, "")
+           "until the greeting; this and the next by RFC 5321 4.5.3.2")
+CONFIG_KEY(ROUTE, "ehlo-timeout", MILLISECONDS, timeouts.ehlo_ms, "5m", 10, 3600000,
+           "until the answer to EHLO")
+CONFIG_KEY(ROUTE, "mail-timeout", MILLISECONDS, timeouts.mail_ms, "5m", 10, 3600000,
+           "until the answer to MAIL")
+CONFIG_KEY(ROUTE, "rcpt-timeout", MILLISECONDS, timeouts.rcpt_ms, "5m", 10, 3600000,
+           "until the answer to RCPT")
+CONFIG_KEY(ROUTE, "data-timeout", MILLISECONDS, timeouts.data_ms, "2m", 10, 3600000,
+           "until the answer to DATA")
+CONFIG_KEY(ROUTE, "body-timeout", MILLISECONDS, timeouts.body_ms, "3m", 10, 3600000,
+           "until some more of a message was taken")
 CONFIG_KEY(ROUTE, "end-of-data-timeout", MILLISECONDS, timeouts.end_of_data_ms, "10m", 10, 3600000,
-           "")
-CONFIG_KEY(ROUTE, "rset-timeout", MILLISECONDS, timeouts.rset_ms, "20s", 10, 3600000, "")
-CONFIG_KEY(ROUTE, "quit-timeout", MILLISECONDS, timeouts.quit_ms, "5s", 10, 3600000, "")
+           "until the answer to the end of data")
+CONFIG_KEY(ROUTE, "rset-timeout", MILLISECONDS, timeouts.rset_ms, "20s", 10, 3600000,
+           "until the answer to RSET")
+CONFIG_KEY(ROUTE, "quit-timeout", MILLISECONDS, timeouts.quit_ms, "5s", 10, 3600000,
+           "until the answer to QUIT")

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/config.h"
 
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -43,11 +44,17 @@ static void files_add(const struct files *files, const char *name, const char *c
     file_write(path, content);
 }
 
+static int remove_one(const char *path, const struct stat *stat, int kind, struct FTW *where)
+{
+    (void)stat;
+    (void)kind;
+    (void)where;
+    return remove(path);
+}
+
 static void files_remove(const struct files *files)
 {
-    char command[2 * PATH_SIZE];
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", files->directory);
-    ensure(system(command) == 0);
+    ensure(nftw(files->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0);
 }
 
 /* NULL: the errors are in errors_text, with the directory's name cut out. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The worker with lanes, dispatch and deliveries, against a server that does what a test says. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/unit/engine/worker_rig.h"
 
@@ -350,6 +352,237 @@ static void test_one_recipient_at_a_time_gets_on(void)
     rig_destroy(rig);
 }
 
+/* Names. */
+
+enum { DAY_MS = 86400 * 1000 };
+
+static struct rig *dns_rig(void)
+{
+    struct rig *rig = rig_create();
+    rig->config->routes[0].hosts_count = 0;
+    rig_start(rig);
+    return rig;
+}
+
+/* A lane looked its hosts up under the name of some domain that waited there. When that domain's
+ * owner changed its MX meanwhile, the mail of all other domains of the site went to the new one. */
+static void test_a_domain_that_moves_does_not_take_others_along(void)
+{
+    struct rig *rig = dns_rig();
+    rig_mx_put(rig, "good.example", MX_OK, "mx.host.example", &rig->server_addr, DAY_MS);
+    rig_mx_put(rig, "evil.example", MX_OK, "mx.host.example", &rig->server_addr, DAY_MS);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "good.example", 30);
+    rig_add_many(rig, batch, "evil.example", 1);
+    rig->is_intake_held = true;
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 100);
+    rig_mx_put(rig, "evil.example", MX_OK, "mx.evil.example", &rig->other_addr, DAY_MS);
+    rig->is_intake_held = false;
+    CU_ASSERT(rig_run_until_returned(rig, 31, 60000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 31);
+    CU_ASSERT(rig->other_messages <= 1);
+    rig_run(rig, 10000);
+    check_quiet(rig);
+    rig_destroy(rig);
+}
+
+static void test_domains_that_moved_are_placed_anew(void)
+{
+    struct rig *rig = dns_rig();
+    rig_mx_put(rig, "moved.example", MX_OK, "mx.host.example", &rig->server_addr, DAY_MS);
+    rig_mx_put(rig, "dead.example", MX_OK, "mx.host.example", &rig->server_addr, DAY_MS);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "moved.example", 30);
+    rig_add_many(rig, batch, "dead.example", 2);
+    rig->is_intake_held = true;
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 100);
+    rig_mx_put(rig, "moved.example", MX_OK, "mx.other.example", &rig->other_addr, DAY_MS);
+    rig_mx_put(rig, "dead.example", MX_NO_DOMAIN, NULL, NULL, DAY_MS);
+    rig->is_intake_held = false;
+    CU_ASSERT(rig_run_until_returned(rig, 32, 60000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 30);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_BOUNCED), 2);
+    fprintf(stderr,"del %u bounced %u other %lu deferred %u\n%s\n", rig_entries_of(rig, JOURNAL_DELIVERED), rig_entries_of(rig, JOURNAL_BOUNCED),rig->other_messages,rig_entries_of(rig, JOURNAL_DEFERRED), rig->entries[0].line);
+    CU_ASSERT_EQUAL(rig->other_messages, 30);
+    rig_run(rig, 10000);
+    check_quiet(rig);
+    rig_destroy(rig);
+}
+
+/* More than a step's worth waits for one answer. */
+static void test_many_wait_for_one_answer(void)
+{
+    struct rig *rig = dns_rig();
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "slow.example", 5000);
+    rig->is_resolver_held = true;
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 1000);
+    CU_ASSERT_EQUAL(rig_place(rig, PLACE_DOMAIN), 5000);
+    rig_mx_put(rig, "slow.example", MX_OK, "mx.host.example", &rig->server_addr, DAY_MS);
+    rig->is_resolver_held = false;
+    CU_ASSERT(rig_run_until_returned(rig, 5000, 600000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 5000);
+    CU_ASSERT_EQUAL(rig->queries_count, 1);
+    rig_destroy(rig);
+}
+
+/* An answer that the cache did not keep: a deferral, no asking for ever. */
+static void test_an_answer_that_is_not_kept_is_temporary(void)
+{
+    struct rig *rig = dns_rig();
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "lost.example", 3000);
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 60000);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), 3000);
+    CU_ASSERT(rig->queries_count < 10);
+    rig_destroy(rig);
+}
+
+/* There is no room for another site: who waits for one is settled when his time has come. */
+static void test_who_finds_no_site_expires(void)
+{
+    struct rig *rig = rig_create();
+    rig->config->routes[0].hosts_count = 0;
+    rig->config->sites_max = 2;
+    rig->config->routes[0].schedule.expire_s = 3600;
+    rig->config->routes[0].schedule.ceiling_s = 600;
+    rig->config->routes[0].schedule.first_s = 60;
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    for (uint32_t i = 0; i < 5; i++) {
+        char domain[32];
+        char host[32];
+        (void)snprintf(domain, sizeof(domain), "d%u.example", i);
+        (void)snprintf(host, sizeof(host), "mx%u.example", i);
+        rig_mx_put(rig, domain, MX_OK, host, &rig->server_addr, INT64_C(30) * DAY_MS);
+        rig_add_many(rig, batch, domain, 10);
+    }
+    rig_deal(rig, batch, 0);
+    CU_ASSERT_FALSE(rig_run_until_returned(rig, 21, 1800 * 1000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 20);
+    CU_ASSERT_EQUAL(rig_place(rig, PLACE_DOMAIN), 30);
+    CU_ASSERT(rig_run_until_returned(rig, 50, 1900 * 1000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_EXPIRED), 30);
+    rig_destroy(rig);
+}
+
+/* Sources. */
+
+/* One source cannot be used here: the mail of the others goes on, and their site is not suspended.
+ */
+static void test_a_source_that_cannot_be_bound_harms_its_own_mail_only(void)
+{
+    struct rig *rig = rig_create();
+    struct config_source *sources = calloc(2, sizeof(*sources));
+    ensure(sources != NULL);
+    for (uint8_t i = 0; i < 2; i++) {
+        sources[i] = rig->config->sources[0];
+        sources[i].name = strdup("source");
+        sources[i].ehlo = strdup("client.example");
+        sources[i].address = (struct net_addr){.family = NET_IP4, .bytes = {198, 51, 100, i}};
+    }
+    free(rig->config->sources[0].name);
+    free(rig->config->sources[0].ehlo);
+    free(rig->config->sources);
+    rig->config->sources = sources;
+    rig->config->sources_count = 2;
+    rig_start(rig);
+    sim_net_rule_set(rig->net, &sources[1].address, SIM_FOREIGN);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "example.org", 6400);
+    rig_deal(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, 3200, 120000));
+    rig_run(rig, 10000);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 3200);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), 3200);
+    rig_destroy(rig);
+}
+
+/* Ends. */
+
+static void test_nothing_is_begun_when_the_journal_has_failed(void)
+{
+    struct rig *rig = rig_create();
+    rig->config->routes[0].rate_per_hour = 3600 * 10;
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "example.org", 1000);
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 5000);
+    CU_ASSERT(rig->messages > 10);
+    stat_set(&rig->journal.stats.has_failed, 1);
+    uint64_t before = rig->messages;
+    rig_run(rig, 20000);
+    CU_ASSERT(rig->messages <= before + 1);
+    CU_ASSERT_EQUAL(rig_sessions(rig), 0);
+    rig_destroy(rig);
+}
+
+static const char *slow_dot(struct rig_conn *conn, enum rig_moment moment, struct span line)
+{
+    (void)line;
+    if (moment == RIG_DOT && conn->rig->context == NULL) {
+        conn->rcpts = 0;
+        return "";
+    }
+    return NULL;
+}
+
+/* Transactions that are past their end are waited for, others are not begun. */
+static void test_a_stop_waits_for_what_is_in_flight(void)
+{
+    struct rig *rig = rig_create();
+    rig->on_moment = slow_dot;
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "example.org", 100);
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 5000);
+    uint64_t flight = rig_place(rig, PLACE_FLIGHT);
+    CU_ASSERT(flight > 0);
+    stat_set(&rig->engine.is_draining, 1);
+    rig_run(rig, 10000);
+    CU_ASSERT_FALSE(worker_is_drained(rig->workers[0]));
+    CU_ASSERT_EQUAL(rig_place(rig, PLACE_FLIGHT), flight);
+    rig_run(rig, rig->config->routes[0].timeouts.end_of_data_ms);
+    CU_ASSERT(worker_is_drained(rig->workers[0]));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), flight);
+    for (uint32_t i = 0; i < rig->entries_count; i++) {
+        CHECK_ROW(i, rig->entries[i].is_ambiguous);
+    }
+    rig_destroy(rig);
+}
+
+/* One session for many sites: every lane gets its turn. */
+static void test_few_sessions_serve_many_sites(void)
+{
+    struct rig *rig = rig_create();
+    rig->config->routes[0].hosts_count = 0;
+    rig->config->sessions_max = 2;
+    rig->config->sites_max = 600;
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    for (uint32_t i = 0; i < 500; i++) {
+        char domain[32];
+        char host[32];
+        (void)snprintf(domain, sizeof(domain), "d%u.example", i);
+        (void)snprintf(host, sizeof(host), "mx%u.example", i);
+        rig_mx_put(rig, domain, MX_OK, host, &rig->server_addr, INT64_C(30) * DAY_MS);
+        rig_add_many(rig, batch, domain, 5);
+    }
+    rig_deal(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, 2500, 3600 * 1000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 2500);
+    rig_run(rig, 120000);
+    check_quiet(rig);
+    CU_ASSERT_EQUAL(rig->workers[0]->lanes.count_out, 1);
+    rig_destroy(rig);
+}
+
 SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_its_memory_alone,
       test_a_refusal_in_the_middle_of_a_body_ends_it,
       test_a_reset_in_the_middle_of_a_body_is_a_deferral,
@@ -357,4 +590,9 @@ SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_it
       test_a_cancel_finds_what_is_with_the_journal, test_a_pause_holds_and_a_resume_lets_go,
       test_a_slow_journal_holds_the_workers, test_a_bad_record_does_not_hold_up_the_next,
       test_a_bad_record_does_not_spoil_its_group, test_large_messages_wait_for_memory,
-      test_one_recipient_at_a_time_gets_on)
+      test_one_recipient_at_a_time_gets_on, test_a_domain_that_moves_does_not_take_others_along,
+      test_domains_that_moved_are_placed_anew, test_many_wait_for_one_answer,
+      test_an_answer_that_is_not_kept_is_temporary, test_who_finds_no_site_expires,
+      test_a_source_that_cannot_be_bound_harms_its_own_mail_only,
+      test_nothing_is_begun_when_the_journal_has_failed, test_a_stop_waits_for_what_is_in_flight,
+      test_few_sessions_serve_many_sites)

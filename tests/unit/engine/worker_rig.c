@@ -5,6 +5,7 @@
 #include <urcu/urcu-qsbr.h>
 
 #include "dns/mx_cache_writer.h"
+#include "dns/mx_site.h"
 #include "engine/load.h"
 
 static const struct sim_net_config CALM = {
@@ -57,6 +58,7 @@ static void count_message(struct rig_conn *conn)
 {
     struct rig *rig = conn->rig;
     rig->messages++;
+    rig->other_messages += conn->is_other;
     rig->rcpts += conn->rcpts;
     conn->messages++;
     size_t size = conn->kept_size < RIG_BODY_KEPT ? conn->kept_size : RIG_BODY_KEPT - 1;
@@ -148,7 +150,8 @@ static void on_server_event(void *context, const struct net_event *event)
     case NET_ACCEPTED:
         conn = calloc(1, sizeof(*conn));
         ensure(conn != NULL);
-        *conn = (struct rig_conn){.rig = rig, .conn = event->conn};
+        *conn = (struct rig_conn){
+            .rig = rig, .conn = event->conn, .is_other = event->user == &rig->other_addr};
         ensure(net_set_user(rig->server, event->conn, conn) == 0);
         rig->conns_count++;
         rig->conns_peak = rig->conns_count > rig->conns_peak ? rig->conns_count : rig->conns_peak;
@@ -221,6 +224,17 @@ static void intake_stub(struct rig *rig)
     }
 }
 
+/* Whatever was asked comes back: what the cache holds is the test's. */
+static void resolver_stub(struct rig *rig)
+{
+    struct inbox_node *node;
+    while (!rig->is_resolver_held && (node = inbox_take(&rig->resolver.queries)) != NULL) {
+        struct mx_query *query = CONTAINER_OF(node, struct mx_query, node);
+        rig->queries_count++;
+        inbox_push_xcore(query->reply_to, &query->node);
+    }
+}
+
 static void journal_stub(struct rig *rig)
 {
     struct inbox_node *node;
@@ -287,6 +301,8 @@ static void init_server(struct rig *rig)
     rig->server = sim_net_loop_create(rig->net, &server);
     const struct net_addr local = {.family = NET_IP4, .port = 25, .bytes = {192, 0, 2, 1}};
     ensure(net_listen(rig->server, &local, RIG_CONNS_MAX, NULL, &rig->server_addr) == 0);
+    const struct net_addr other = {.family = NET_IP4, .port = 25, .bytes = {192, 0, 2, 66}};
+    ensure(net_listen(rig->server, &other, RIG_CONNS_MAX, &rig->other_addr, &rig->other_addr) == 0);
 }
 
 struct rig *rig_create(void)
@@ -473,6 +489,23 @@ void rig_deal(struct rig *rig, uint32_t batch, uint32_t worker)
     inbox_push_chain_xcore(&rig->workers[worker]->recipients, &rig->waiting[batch]);
 }
 
+void rig_mx_put(struct rig *rig, const char *domain, enum mx_outcome outcome, const char *host,
+                const struct net_addr *addr, int64_t ttl_ms)
+{
+    struct mono_time now = clock_mono(&rig->clock.clock);
+    struct mx_result result = {.outcome = outcome};
+    if (outcome == MX_OK) {
+        struct mx_site_host site_host = {.name = span_of_text(host)};
+        mx_site_build(&site_host, 1, &result.site);
+        result.hosts_count = 1;
+        result.hosts[0] = (struct mx_host){.addr = *addr, .name_size = (uint8_t)strlen(host)};
+        result.names_size = (uint16_t)strlen(host);
+        memcpy(result.names, host, strlen(host));
+    }
+    ensure(mx_cache_put(rig->mx_cache, MX_KIND_MAIL, span_of_text(domain), &result, now,
+                        mono_add_ms(now, ttl_ms)) == 0);
+}
+
 void rig_order(struct rig *rig, uint32_t batch, uint64_t orders)
 {
     struct inbox back;
@@ -509,6 +542,7 @@ static bool round_once(struct rig *rig, struct mono_time *ret_next)
     }
     (void)net_run_once(rig->server, now);
     intake_stub(rig);
+    resolver_stub(rig);
     journal_stub(rig);
     for (uint32_t i = 0; i < rig->engine.workers_count; i++) {
         is_more |= waker_is_signalled(&rig->workers[i]->actor.waker);

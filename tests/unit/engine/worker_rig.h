@@ -52,6 +52,7 @@ struct rig_conn {
     struct rig *rig;
     struct net_conn_id conn;
     struct net_addr addr;
+    bool is_other; /* it came to other_addr */
     bool is_data;
     bool is_closing;
     uint32_t messages;
@@ -80,6 +81,7 @@ struct rig {
     struct sim_net *net;
     struct net_loop *server;
     struct net_addr server_addr;
+    struct net_addr other_addr; /* the server listens there, too */
     struct config *config;
     struct engine engine;
     struct waker waker; /* of the stubs */
@@ -101,13 +103,16 @@ struct rig {
     void *context;
     bool is_journal_held; /* entries stay with the journal */
     bool is_intake_held;  /* loads stay with intake */
+    bool is_resolver_held;
+    uint64_t queries_count;
     int load_result;
     uint32_t loads_asked;
     uint32_t blocks_out;
     uint32_t conns_count;
     uint32_t conns_peak;
-    uint64_t messages; /* accepted at the end of data */
-    uint64_t rcpts;    /* of these */
+    uint64_t messages;       /* accepted at the end of data */
+    uint64_t other_messages; /* of these, at other_addr */
+    uint64_t rcpts;          /* of these */
     uint64_t returned;
     struct rig_entry *entries;
     uint32_t entries_count;
@@ -136,6 +141,9 @@ void rig_run(struct rig *rig, int64_t ms);
 bool rig_run_until_returned(struct rig *rig, uint64_t count, int64_t ms);
 /* Runs as long as `is_true` is, at most `ms`; whether it is so no more. */
 bool rig_run_while(struct rig *rig, bool (*is_true)(struct rig *rig), int64_t ms);
+/* An answer for the cache; `host` and `addr` of MX_OK. */
+void rig_mx_put(struct rig *rig, const char *domain, enum mx_outcome outcome, const char *host,
+                const struct net_addr *addr, int64_t ttl_ms);
 /* To all workers; `orders` of the batch is set before. */
 void rig_order(struct rig *rig, uint32_t batch, uint64_t orders);
 uint32_t rig_entries_of(const struct rig *rig, uint8_t what);

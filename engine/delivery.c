@@ -405,7 +405,11 @@ static void on_closed(struct delivery *delivery, enum net_error error, struct mo
 {
     if (delivery->stage == DELIVERY_CONNECTING && !delivery->is_over) {
         struct policy_verdict verdict = policy_of_connect(error);
-        lane_host_failed(delivery->lane, &delivery->host.addr, &verdict, now);
+        if (error == NET_NO_SOURCE) {
+            lane_source_failed(delivery->lane, &verdict, now);
+        } else {
+            lane_host_failed(delivery->lane, &delivery->host.addr, &verdict, now);
+        }
         stat_add(&delivery->worker->stats.connects_failed, 1);
         delivery->has_reached = false;
     }

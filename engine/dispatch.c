@@ -8,15 +8,21 @@
 /* A session that has sent so many messages makes room when another lane waits for its site and
  * there are more lanes than connections. */
 enum { TURN_MESSAGES = 20 };
+/* The transport took no connection although we have a slot for it: looked at again after so long.
+ */
+enum { CONNECT_AGAIN_MS = 100 };
 
 static bool is_cancelled(const struct batch *batch)
 {
     return (stat_read_xcore(&batch->orders) & BATCH_CANCELLED) != 0;
 }
 
+/* Nothing new is begun: the engine stops, or what would be sent could not be recorded. */
 static bool is_draining(const struct lane *lane)
 {
-    return stat_read_xcore(&lane->worker->engine->is_draining) != 0;
+    const struct engine *engine = lane->worker->engine;
+    return stat_read_xcore(&engine->is_draining) != 0 || stat_read_xcore(&engine->must_stop) != 0 ||
+           stat_read_xcore(&engine->journal->stats.has_failed) != 0;
 }
 
 /* 1: bytes. */
@@ -177,13 +183,12 @@ static void settle_problem(struct lane *lane, struct attempt *attempt, struct sp
     settle_by(lane, attempt, OUTCOME_BOUNCED, &verdict, 0, now);
 }
 
-static bool is_expired(const struct lane *lane, const struct batch *batch)
+static bool is_expired(const struct lane *lane, const struct load *load)
 {
-    const struct engine *engine = lane->worker->engine;
-    const struct config_route *route =
-        lane->site != NULL ? lane->site->route
-                           : &engine->config->routes[engine->config->routes_count - 1];
-    return wall_seconds(clock_wall(engine->clock)) > outcome_expiry_s(batch, route);
+    const struct worker *worker = lane->worker;
+    ensure(load->next < load->count);
+    const struct config_route *route = outcome_route(worker, load->recipients[load->next]);
+    return wall_seconds(clock_wall(worker->engine->clock)) > outcome_expiry_s(load->batch, route);
 }
 
 static enum outcome_class class_of(enum policy_action action)
@@ -210,12 +215,12 @@ static bool settle_untried(struct lane *lane, struct load *load, struct mono_tim
 {
     const struct batch *batch = load->batch;
     bool cancelled = is_cancelled(batch);
-    bool expired = !cancelled && is_expired(lane, batch);
+    bool expired = !cancelled && is_expired(lane, load);
     bool unreadable = !cancelled && !expired && load->result != 0;
     bool nowhere = lane->site == NULL;
     struct mono_time until = {.ns = 0};
     if (!nowhere && lane->sessions_count == 0) {
-        until = site_suspended_until_xcore(lane->site, now);
+        until = lane_rest_until(lane, now);
     }
     if (!cancelled && !expired && !unreadable && !nowhere && until.ns == 0) {
         return false;
@@ -397,36 +402,47 @@ static void hand_over(struct lane *lane)
     inbox_push_chain_xcore(&worker->engine->workers[holder]->recipients, &chain);
 }
 
-/* True when a connection of the site and of the source was taken. */
-static bool limits_take(struct lane *lane)
+/* True when a connection of the site and of the source was taken; else who refused. */
+static bool limits_take(struct lane *lane, enum lane_limit *ret_refused)
 {
     if (!limit_take_xcore(&lane->site->connections)) {
+        *ret_refused = LANE_LIMIT_SITE;
         return false;
     }
     if (limit_take_xcore(lane->source_limit)) {
         return true;
     }
     limit_give_xcore(&lane->site->connections);
+    *ret_refused = LANE_LIMIT_SOURCE;
     return false;
 }
 
+/* False: refused, and the lane is on the stack of who refused, or has sessions whose end brings it
+ * back. */
 static bool limits_take_or_wait(struct lane *lane)
 {
-    if (limits_take(lane)) {
+    enum lane_limit refused;
+    if (limits_take(lane, &refused)) {
         return true;
     }
     /* Only who has less than its share may make others give up theirs: else two would drive each
      * other out for ever. */
-    if (lane->is_waiting || lane->sessions_count >= share_of(lane)) {
+    if (lane->sessions_count >= share_of(lane)) {
         return false;
     }
-    bool is_site_full = limit_count_xcore(&lane->site->connections) >= lane->site->connections.max;
-    if (is_site_full && lane->sessions_count == 0) {
+    if (refused == LANE_LIMIT_SITE && lane->sessions_count == 0 && !lane->waits[refused].is_away) {
         hand_over(lane);
     }
-    lane->is_waiting = true;
-    limit_wait_xcore(is_site_full ? &lane->site->connections : lane->source_limit, &lane->waiter);
-    return limits_take(lane);
+    while (!lane->waits[refused].is_away) {
+        struct limit *limit =
+            refused == LANE_LIMIT_SITE ? &lane->site->connections : lane->source_limit;
+        lane->waits[refused].is_away = true;
+        limit_wait_xcore(limit, &lane->waits[refused].waiter);
+        if (limits_take(lane, &refused)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static uint32_t sessions_wanted(const struct lane *lane)
@@ -438,6 +454,29 @@ static uint32_t sessions_wanted(const struct lane *lane)
     }
     uint64_t wanted = (backlog + route->backlog_per_connection - 1) / route->backlog_per_connection;
     return wanted < route->connections_max ? (uint32_t)wanted : route->connections_max;
+}
+
+/* What is loaded belongs to other sites by now: it is placed anew. */
+static void displace(struct lane *lane, struct mono_time now)
+{
+    struct worker *worker = lane->worker;
+    struct load *load;
+    while ((load = load_head(lane)) != NULL) {
+        load->holds++;
+        while (load->next < load->count) {
+            struct recipient *recipient = load->recipients[load->next++];
+            ensure(lane->loaded_count > 0);
+            lane->loaded_count--;
+            worker_move(worker, PLACE_LOADING, PLACE_NONE, 1);
+            worker_forget_site(worker, recipient);
+            worker_place_recipient(worker, recipient, now);
+        }
+        lane->loads_filled--;
+        list_remove(&load->link);
+        dispatch_drop_load(worker, load);
+    }
+    ensure(lane->loaded_count == 0);
+    lane_mark_dirty(lane);
 }
 
 /* False: no more connections now. */
@@ -460,6 +499,16 @@ static bool connect_one(struct lane *lane, struct mono_time now)
             lane_mark_dirty(lane);
         }
         return false;
+    case LANE_PICK_REST: {
+        struct policy_verdict verdict = policy_of_reason(TEMP_NO_CONNECT);
+        verdict.response.content = SPAN("no host has an address of our source's family");
+        lane_source_failed(lane, &verdict, now);
+        lane_mark_dirty(lane);
+        return false;
+    }
+    case LANE_PICK_MOVED:
+        displace(lane, now);
+        return false;
     }
     if (!may_take_more(lane) || !limits_take_or_wait(lane)) {
         return false;
@@ -467,7 +516,7 @@ static bool connect_one(struct lane *lane, struct mono_time now)
     if (delivery_open(lane, &host, now) != 0) {
         limit_give_xcore(lane->source_limit);
         limit_give_xcore(&lane->site->connections);
-        lane_mark_starved(lane);
+        timer_set(&worker->timers, &lane->timer, mono_add_ms(now, CONNECT_AGAIN_MS));
         return false;
     }
     return true;
@@ -475,7 +524,7 @@ static bool connect_one(struct lane *lane, struct mono_time now)
 
 static void connect_more(struct lane *lane, struct mono_time now)
 {
-    if (site_suspended_until_xcore(lane->site, now).ns != 0 || !list_is_empty(&lane->idle)) {
+    if (lane_rest_until(lane, now).ns != 0 || !list_is_empty(&lane->idle)) {
         return;
     }
     uint32_t wanted = sessions_wanted(lane);

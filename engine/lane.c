@@ -2,6 +2,7 @@
 #include "engine/lane.h"
 
 #include "dns/resolver.h"
+#include "engine/load.h"
 #include "engine/worker.h"
 
 static uint64_t lane_key(const struct site *site, uint32_t source_index)
@@ -21,7 +22,10 @@ static void on_timer(struct timer *timer, struct mono_time now)
     (void)now;
     struct lane *lane = CONTAINER_OF(timer, struct lane, timer);
     bool is_unused = lane_backlog(lane) == 0 && lane->sessions_count == 0;
-    if (is_unused && lane->loads_asked == 0 && !lane->is_waiting && !lane->is_asked) {
+    bool is_waited_for = lane->loads_asked > 0 || lane->is_asked ||
+                         lane->waits[LANE_LIMIT_SITE].is_away ||
+                         lane->waits[LANE_LIMIT_SOURCE].is_away;
+    if (is_unused && !is_waited_for) {
         lane_retire(lane);
         return;
     }
@@ -36,7 +40,10 @@ void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint
     lane->source = &worker->engine->config->sources[source_index];
     lane->source_limit = &worker->engine->source_limits[source_index];
     lane->key = lane_key(site, source_index);
-    lane->waiter.home = &worker->kicks;
+    for (size_t i = 0; i < LANE_LIMITS_COUNT; i++) {
+        lane->waits[i].waiter.home = &worker->kicks;
+        lane->waits[i].lane = lane;
+    }
     lane->failure = TEMP_NO_CONNECT;
     list_init(&lane->link);
     list_init(&lane->dirty);
@@ -72,8 +79,13 @@ void lane_retire(struct lane *lane)
     struct worker *worker = lane->worker;
     ensure(lane_backlog(lane) == 0);
     ensure(lane->sessions_count == 0);
-    ensure(!lane->is_waiting);
+    ensure(!lane->waits[LANE_LIMIT_SITE].is_away);
+    ensure(!lane->waits[LANE_LIMIT_SOURCE].is_away);
+    ensure(!lane->is_asked);
     ensure(lane->loads_asked == 0);
+    ensure(lane->loads_filled == 0);
+    ensure(list_is_empty(&lane->loads));
+    ensure(list_is_empty(&lane->sessions));
     struct lane **slot = lane_slot(worker, lane->key);
     while (*slot != lane) {
         ensure(*slot != NULL);
@@ -133,14 +145,8 @@ static bool is_bad(const struct lane *lane, const struct net_addr *addr, struct 
     return false;
 }
 
-void lane_host_failed(struct lane *lane, const struct net_addr *addr,
-                      const struct policy_verdict *verdict, struct mono_time now)
+static void note_failure(struct lane *lane, const struct policy_verdict *verdict)
 {
-    struct lane_bad_host *bad = &lane->bad_hosts[lane->bad_hosts_next++ % LANE_BAD_HOSTS_MAX];
-    bad->addr = *addr;
-    /* Shorter than any suspension of the site, so that behind one all hosts are tried again. */
-    int64_t rest_ms = (int64_t)lane->site->route->suspend_first_s * 750;
-    bad->until = mono_add_ms(now, rest_ms < LANE_HOST_REST_MS ? rest_ms : LANE_HOST_REST_MS);
     const struct policy_response *response = &verdict->response;
     size_t size = response->content.size < LANE_ERROR_MAX ? response->content.size : LANE_ERROR_MAX;
     lane->failure = verdict->reason;
@@ -149,6 +155,33 @@ void lane_host_failed(struct lane *lane, const struct net_addr *addr,
     lane->failure_size = (uint16_t)size;
     memcpy(lane->failure_text, response->content.at, size);
     lane_note_error(lane, response);
+}
+
+void lane_source_failed(struct lane *lane, const struct policy_verdict *verdict,
+                        struct mono_time now)
+{
+    note_failure(lane, verdict);
+    lane->rest_until = mono_add_ms(now, (int64_t)lane->site->route->suspend_first_s * 1000);
+}
+
+struct mono_time lane_rest_until(const struct lane *lane, struct mono_time now)
+{
+    struct mono_time until = site_suspended_until_xcore(lane->site, now);
+    if (mono_before(now, lane->rest_until) && mono_before(until, lane->rest_until)) {
+        return lane->rest_until;
+    }
+    return until;
+}
+
+void lane_host_failed(struct lane *lane, const struct net_addr *addr,
+                      const struct policy_verdict *verdict, struct mono_time now)
+{
+    struct lane_bad_host *bad = &lane->bad_hosts[lane->bad_hosts_next++ % LANE_BAD_HOSTS_MAX];
+    bad->addr = *addr;
+    /* Shorter than any suspension of the site, so that behind one all hosts are tried again. */
+    int64_t rest_ms = (int64_t)lane->site->route->suspend_first_s * 750;
+    bad->until = mono_add_ms(now, rest_ms < LANE_HOST_REST_MS ? rest_ms : LANE_HOST_REST_MS);
+    note_failure(lane, verdict);
 }
 
 struct policy_verdict lane_failure(const struct lane *lane)
@@ -178,6 +211,7 @@ void lane_note_error(struct lane *lane, const struct policy_response *response)
  * (reservoir of one). */
 struct choice {
     bool has_one;
+    bool has_foreign; /* one of a family that our source is not of was left out */
     uint16_t preference;
     uint32_t seen;
     struct lane_host host;
@@ -188,6 +222,11 @@ static void choose(struct lane *lane, struct choice *choice, const struct net_ad
 {
     struct net_addr with_port = *addr;
     with_port.port = with_port.port != 0 ? with_port.port : port;
+    const struct net_addr *source = &lane->source->address;
+    if (source->family != NET_NONE && source->family != addr->family) {
+        choice->has_foreign = true;
+        return;
+    }
     if (is_bad(lane, &with_port, now) || (choice->has_one && preference > choice->preference)) {
         return;
     }
@@ -280,26 +319,84 @@ static bool choose_from_route(struct lane *lane, struct choice *choice,
     return is_all_known;
 }
 
+/* Whether the answer leads to this lane's site. */
+static bool is_of_site(const struct lane *lane, const struct mx_answer *answer)
+{
+    const struct site *site = lane->site;
+    return answer->outcome == MX_OK &&
+           site_is_of(site, worker_site_key(lane->worker, answer, site->route),
+                      span_of(answer->site_name, answer->site_name_size));
+}
+
+/* Hosts from the answer for the domain, when it is of this site; false: it is not known yet. */
+static bool choose_from_domain(struct lane *lane, struct choice *choice, struct span name,
+                               struct mono_time now, bool *ret_is_here)
+{
+    const struct mx_answer *answer;
+    *ret_is_here = false;
+    if (!find_answer(lane, MX_KIND_MAIL, name, now, &answer)) {
+        return false;
+    }
+    *ret_is_here = is_of_site(lane, answer);
+    if (*ret_is_here) {
+        choose_from_answer(lane, choice, answer, lane->site->route->port, now);
+    }
+    return true;
+}
+
+/* The domains of what is loaded, until one is of this site. */
+static enum lane_pick choose_from_loads(struct lane *lane, struct choice *choice,
+                                        struct mono_time now)
+{
+    bool is_known = true;
+    uint32_t last = DOMAIN_NONE;
+    for (struct list *link = lane->loads.next; link != &lane->loads; link = link->next) {
+        const struct load *load = CONTAINER_OF(link, struct load, link);
+        for (uint32_t i = load->next; i < load->count; i++) {
+            uint32_t domain = load->recipients[i]->domain;
+            bool is_here;
+            if (domain == last) {
+                continue;
+            }
+            last = domain;
+            struct span name = domain_name_xcore(lane->worker->engine->domains, domain);
+            is_known &= choose_from_domain(lane, choice, name, now, &is_here);
+            if (is_here) {
+                return LANE_PICK_NONE;
+            }
+        }
+    }
+    return is_known ? LANE_PICK_MOVED : LANE_PICK_WAIT;
+}
+
+/* NONE: the hosts were looked at, `choice` says what there was. */
+static enum lane_pick choose_by_dns(struct lane *lane, struct choice *choice, struct mono_time now)
+{
+    bool is_here;
+    struct span name = span_of(lane->domain, lane->domain_size);
+    if (name.size > 0 && choose_from_domain(lane, choice, name, now, &is_here) && is_here) {
+        return LANE_PICK_NONE;
+    }
+    /* Without a load one is on its way: the lane is marked dirty when it comes. */
+    return list_is_empty(&lane->loads) ? LANE_PICK_WAIT : choose_from_loads(lane, choice, now);
+}
+
 enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct lane_host *ret_host)
 {
     const struct config_route *route = lane->site->route;
     struct choice choice;
     choice.has_one = false;
+    choice.has_foreign = false;
     choice.seen = 0;
-    bool is_known;
-    if (route->hosts_count > 0) {
-        is_known = choose_from_route(lane, &choice, route, now);
-    } else {
-        const struct mx_answer *answer;
-        struct span domain = span_of(lane->domain, lane->domain_size);
-        is_known = find_answer(lane, MX_KIND_MAIL, domain, now, &answer);
-        if (is_known) {
-            choose_from_answer(lane, &choice, answer, route->port, now);
-        }
+    enum lane_pick pick = LANE_PICK_NONE;
+    if (route->hosts_count == 0) {
+        pick = choose_by_dns(lane, &choice, now);
+    } else if (!choose_from_route(lane, &choice, route, now)) {
+        pick = LANE_PICK_WAIT;
     }
     if (choice.has_one) {
         *ret_host = choice.host;
         return LANE_PICK_HOST;
     }
-    return is_known ? LANE_PICK_NONE : LANE_PICK_WAIT;
+    return pick == LANE_PICK_NONE && choice.has_foreign ? LANE_PICK_REST : pick;
 }

@@ -11,7 +11,10 @@
  *
  * Hosts: lane_pick_host chooses where the next connection goes: by preference, equal preference by
  * chance (B4; the hosts of a route are equals), hosts that failed lately are left out. When all
- * have failed, the site is suspended and what waits is deferred with the last failure (A33).
+ * have failed, the site is suspended and what waits is deferred with the last failure (A33). When
+ * it is our own source that can reach none of them, only the lane rests. The hosts are those of a
+ * domain that waits here, and only as long as its answer names this site: a domain may have moved
+ * since its recipients came, and where it leads now is no place for the mail of the others.
  */
 #pragma once
 
@@ -44,6 +47,18 @@ struct lane_bad_host {
     struct mono_time until;
 };
 
+/* Where a lane waits: on the stack of the limit, or on its way home. */
+struct lane_wait {
+    struct limit_waiter waiter;
+    struct lane *lane;
+    bool is_away;
+};
+
+/* Who may refuse a connection. Each is waited for by itself: while a lane waits for one the other
+ * may become the one that refuses. */
+enum lane_limit { LANE_LIMIT_SITE, LANE_LIMIT_SOURCE };
+enum { LANE_LIMITS_COUNT = LANE_LIMIT_SOURCE + 1 };
+
 struct lane {
     struct list link;  /* in worker->lanes_all */
     struct list dirty; /* in worker->lanes_dirty or lanes_starved */
@@ -64,11 +79,11 @@ struct lane {
     uint32_t sessions_count;
     uint32_t connecting_count; /* of them, not READY yet */
     uint32_t ending_count;     /* of them, being closed */
-    struct limit_waiter waiter;
-    bool is_busy;       /* it has recipients or sessions, and is counted by its site */
-    bool is_waiting;    /* the waiter is away */
-    bool is_asked;      /* an MX query for `domain` is away */
-    struct timer timer; /* rate, suspension, linger */
+    struct lane_wait waits[LANE_LIMITS_COUNT];
+    bool is_busy;                /* it has recipients or sessions, and is counted by its site */
+    bool is_asked;               /* an MX query of it is away */
+    struct mono_time rest_until; /* our own source cannot be used */
+    struct timer timer;          /* rate, suspension, linger */
     struct lane_bad_host bad_hosts[LANE_BAD_HOSTS_MAX];
     uint32_t bad_hosts_next;
     uint8_t domain_size;
@@ -92,9 +107,11 @@ struct lane_host {
 };
 
 enum lane_pick {
-    LANE_PICK_HOST, /* *ret_host is filled in */
-    LANE_PICK_WAIT, /* an MX query is on its way: the lane is marked dirty when it comes */
-    LANE_PICK_NONE, /* all hosts failed lately, or there are none: lane->failure says why */
+    LANE_PICK_HOST,  /* *ret_host is filled in */
+    LANE_PICK_WAIT,  /* an MX query is on its way: the lane is marked dirty when it comes */
+    LANE_PICK_NONE,  /* all hosts failed lately, or there are none: lane->failure says why */
+    LANE_PICK_REST,  /* this source has an address of another family than all hosts */
+    LANE_PICK_MOVED, /* the domains of what is loaded belong to another site now */
 };
 
 /* The lane of the site and source, made when missing; NULL when there is no slot. */
@@ -114,6 +131,11 @@ enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct la
  * failure. */
 void lane_host_failed(struct lane *lane, const struct net_addr *addr,
                       const struct policy_verdict *verdict, struct mono_time now);
+/* Our own source cannot be used: the lane rests for as long as the site would at first. */
+void lane_source_failed(struct lane *lane, const struct policy_verdict *verdict,
+                        struct mono_time now);
+/* Until when nobody is to be connected from here; ns 0 = there is no reason to wait. */
+struct mono_time lane_rest_until(const struct lane *lane, struct mono_time now);
 /* Recipients of all kinds that are here and not in flight. */
 uint64_t lane_backlog(const struct lane *lane);
 /* Remembers the words for `ramjet status`. */

@@ -36,8 +36,8 @@ uint64_t outcome_expiry_s(const struct batch *batch, const struct config_route *
     return by_batch_s != 0 && by_batch_s < by_schedule_s ? by_batch_s : by_schedule_s;
 }
 
-static const struct config_route *route_of(const struct worker *worker,
-                                           const struct recipient *recipient)
+const struct config_route *outcome_route(const struct worker *worker,
+                                         const struct recipient *recipient)
 {
     const struct config *config = worker->engine->config;
     uint32_t route = worker->domains[recipient->domain].route;
@@ -48,7 +48,7 @@ static const struct config_route *route_of(const struct worker *worker,
 static uint32_t delay_s(struct worker *worker, const struct recipient *recipient,
                         const struct batch *batch, const struct outcome *outcome, uint32_t now_s)
 {
-    const struct config_route *route = route_of(worker, recipient);
+    const struct config_route *route = outcome_route(worker, recipient);
     uint64_t expiry_s = outcome_expiry_s(batch, route);
     if (now_s >= expiry_s) {
         return 0;

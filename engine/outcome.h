@@ -64,3 +64,7 @@ void outcome_on_durable(struct worker *worker, struct journal_entry *entry);
 struct batch;
 struct config_route;
 uint64_t outcome_expiry_s(const struct batch *batch, const struct config_route *route);
+/* The route of the recipient's domain, as the worker knows it. */
+struct recipient;
+const struct config_route *outcome_route(const struct worker *worker,
+                                         const struct recipient *recipient);

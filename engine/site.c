@@ -127,28 +127,46 @@ void site_table_destroy(struct site_table *table)
     free(table);
 }
 
-static int site_matches(struct cds_lfht_node *node, const void *key)
+struct site_key {
+    uint64_t key;
+    struct span name;
+    const struct config_route *route;
+};
+
+static struct span name_clipped(struct span name)
 {
-    struct site *site = CONTAINER_OF(node, struct site, node);
-    ORDER_ACQUIRE(node);
-    return site->key == *(const uint64_t *)key;
+    return span_of(name.at, name.size < SITE_NAME_MAX ? name.size : SITE_NAME_MAX);
 }
 
-static struct site *site_find(struct site_table *table, uint64_t key)
+bool site_is_of(const struct site *site, uint64_t key, struct span name)
+{
+    return site->key == key && span_equal(span_of(site->name, site->name_size), name_clipped(name));
+}
+
+static int site_matches(struct cds_lfht_node *node, const void *context)
+{
+    const struct site_key *key = context;
+    struct site *site = CONTAINER_OF(node, struct site, node);
+    ORDER_ACQUIRE(node);
+    return site->route == key->route && site_is_of(site, key->key, key->name);
+}
+
+static struct site *site_find(struct site_table *table, const struct site_key *key)
 {
     struct cds_lfht_iter iter;
-    cds_lfht_lookup(table->by_key, (unsigned long)key, site_matches, &key, &iter);
+    cds_lfht_lookup(table->by_key, (unsigned long)key->key, site_matches, key, &iter);
     struct cds_lfht_node *node = cds_lfht_iter_get_node(&iter);
     return node == NULL ? NULL : CONTAINER_OF(node, struct site, node);
 }
 
-static void site_init(struct site *site, uint64_t key, struct span name,
+static void site_init(struct site *site, const struct site_key *key,
                       const struct config_route *route)
 {
-    site->key = key;
+    struct span name = name_clipped(key->name);
+    site->key = key->key;
     site->route = route;
-    site->name_size = (uint16_t)(name.size < SITE_NAME_MAX ? name.size : SITE_NAME_MAX);
-    memcpy(site->name, name.at, site->name_size);
+    site->name_size = (uint16_t)name.size;
+    memcpy(site->name, name.at, name.size);
     limit_init(&site->connections, route->connections_max);
     cds_lfht_node_init(&site->node);
 }
@@ -156,7 +174,8 @@ static void site_init(struct site *site, uint64_t key, struct span name,
 struct site *site_obtain_xcore(struct site_table *table, uint64_t key, struct span name,
                                const struct config_route *route)
 {
-    struct site *site = site_find(table, key);
+    const struct site_key whole = {.key = key, .name = name, .route = route};
+    struct site *site = site_find(table, &whole);
     if (site != NULL || atomic_load(&table->taken) >= table->sites_max) {
         return site;
     }
@@ -166,10 +185,10 @@ struct site *site_obtain_xcore(struct site_table *table, uint64_t key, struct sp
     }
     site = &table->sites[index];
     site->index = index;
-    site_init(site, key, name, route);
+    site_init(site, &whole, route);
     ORDER_RELEASE(&site->node);
     struct cds_lfht_node *there =
-        cds_lfht_add_unique(table->by_key, (unsigned long)key, site_matches, &key, &site->node);
+        cds_lfht_add_unique(table->by_key, (unsigned long)key, site_matches, &whole, &site->node);
     /* Another worker was first: our slot stays unused, one of sites_max lost for good. It can
      * happen once per worker and site. */
     return CONTAINER_OF(there, struct site, node);

@@ -83,11 +83,14 @@ struct site_table;
 
 struct site_table *site_table_create(uint32_t sites_max, int *ret_error);
 void site_table_destroy(struct site_table *table); /* NULL-safe */
-/* Any worker, inside its step: the site of the key, made when missing; NULL when the table is full.
- */
+/* Any worker, inside its step: the site of key, name and route, made when missing; NULL when the
+ * table is full. The name is looked at because the key is no secret: who makes another domain's key
+ * with other hosts gets a site of its own. */
 struct site *site_obtain_xcore(struct site_table *table, uint64_t key, struct span name,
                                const struct config_route *route);
 uint32_t site_table_count_xcore(const struct site_table *table);
+/* Whether the site is that of key and name (on its route). */
+bool site_is_of(const struct site *site, uint64_t key, struct span name);
 /* Site number `index` below the count. */
 struct site *site_at_xcore(const struct site_table *table, uint32_t index);
 

@@ -20,6 +20,7 @@ enum {
     STEP_TIMERS = 1024,
     STEP_DUE = 1024,
     STEP_PENDING = 1024,
+    STEP_DOMAINS = 16384,
     DEAL_CHUNK = 256,
     RETRY_LOOK_MS = 50,
     PUSH_RECORDS = 128,
@@ -71,7 +72,8 @@ void worker_check(const struct worker *worker)
     uint64_t away = stat_read_xcore(&stats->returned) + stat_read_xcore(&stats->wheeled) +
                     stat_read_xcore(&stats->handed);
     ensure(stat_read_xcore(&stats->received) == here + away); /* LAW 3 */
-    /* One attempt a recipient in flight, one entry a record under way, one more for each attempt. */
+    /* One attempt a recipient in flight, one entry a record under way, one more for each attempt.
+     */
     ensure(stat_read_xcore(&stats->places[PLACE_FLIGHT]) == worker->attempts.count_out);
     ensure(stat_read_xcore(&stats->places[PLACE_JOURNAL]) == worker->entries_free.count_out);
     ensure(slab_left(&worker->entries_free) >= worker->attempts.count_out);
@@ -178,6 +180,14 @@ static struct site *route_site(struct worker *worker, const struct config_route 
                              writer_span(&writer), route);
 }
 
+/* Two routes over the same MX set have limits of their own: they are two sites. */
+uint64_t worker_site_key(const struct worker *worker, const struct mx_answer *answer,
+                         const struct config_route *route)
+{
+    uint64_t number = (uint64_t)(route - worker->engine->config->routes) + 1;
+    return answer->site_key ^ number << 48;
+}
+
 /* The domain's site, from its route or the MX cache. NULL: not known yet (asked), or no room;
  * *ret_is_nowhere: it has no hosts. */
 static struct site *domain_site(struct worker *worker, struct worker_domain *domain, uint32_t index,
@@ -211,12 +221,25 @@ static struct site *domain_site(struct worker *worker, struct worker_domain *dom
         *ret_is_nowhere = true;
         return NULL;
     }
-    /* Two routes over the same MX set have limits of their own: they are two sites. */
-    uint64_t key = answer->site_key ^ ((uint64_t)domain->route << 48);
-    domain->site = site_obtain_xcore(worker->engine->sites, key,
+    domain->site = site_obtain_xcore(worker->engine->sites, worker_site_key(worker, answer, route),
                                      span_of(answer->site_name, answer->site_name_size), route);
     domain->site_until_ns = freshness == MX_FRESH ? answer->expires.ns : 0;
     return domain->site;
+}
+
+void worker_forget_site(struct worker *worker, const struct recipient *recipient)
+{
+    domain_of(worker, recipient)->site_until_ns = 0;
+}
+
+/* Cancelled or expired: it needs no host to be settled. */
+static bool is_over(struct worker *worker, const struct recipient *recipient,
+                    struct worker_domain *domain)
+{
+    const struct batch *batch = worker_batch(worker, recipient);
+    const struct config_route *route = domain_route(worker, domain, recipient->domain);
+    return (stat_read_xcore(&batch->orders) & BATCH_CANCELLED) != 0 ||
+           wall_seconds(clock_wall(worker->engine->clock)) > outcome_expiry_s(batch, route);
 }
 
 void worker_place_recipient(struct worker *worker, struct recipient *recipient,
@@ -228,6 +251,9 @@ void worker_place_recipient(struct worker *worker, struct recipient *recipient,
     struct lane *lane = is_nowhere ? worker->nowhere : NULL;
     if (site != NULL) {
         lane = lane_obtain(worker, site, source_of(worker, recipient));
+    }
+    if (lane == NULL && is_over(worker, recipient, domain)) {
+        lane = worker->nowhere;
     }
     if (lane == NULL) {
         pend(domain, recipient);
@@ -241,15 +267,41 @@ void worker_place_recipient(struct worker *worker, struct recipient *recipient,
     lane_push(lane, recipient);
 }
 
-/* What waits on a domain is placed again; bounded by what waited at the start. */
-static void domain_release(struct worker *worker, struct worker_domain *domain,
-                           struct mono_time now)
+/* What waits on a domain now is to be placed again: a part a step, in release_some. The domain
+ * stays what it is meanwhile: those who wait hold it. */
+static void domain_release(struct worker *worker, struct worker_domain *domain)
 {
-    for (uint32_t left = domain->pending_count; left > 0; left--) {
+    if (domain->pending_count == 0 || domain->release_left > 0) {
+        return;
+    }
+    uint32_t place = (uint32_t)(domain - worker->domains) + 1;
+    domain->release_left = domain->pending_count;
+    domain->release_next = 0;
+    if (worker->release_last == 0) {
+        worker->release_first = place;
+    } else {
+        worker->domains[worker->release_last - 1].release_next = place;
+    }
+    worker->release_last = place;
+}
+
+/* True when there is more to do at once. */
+static bool release_some(struct worker *worker, struct mono_time now)
+{
+    for (uint32_t i = 0; i < STEP_PENDING && worker->release_first != 0; i++) {
+        struct worker_domain *domain = &worker->domains[worker->release_first - 1];
+        ensure(domain->release_left > 0);
+        ensure(domain->release_left <= domain->pending_count);
         struct recipient *recipient = unpend(domain);
         worker_move(worker, PLACE_DOMAIN, PLACE_NONE, 1);
         worker_place_recipient(worker, recipient, now);
+        if (--domain->release_left == 0) {
+            domain->is_answered = false;
+            worker->release_first = domain->release_next;
+            worker->release_last = worker->release_first == 0 ? 0 : worker->release_last;
+        }
     }
+    return worker->release_first != 0;
 }
 
 /* Inboxes. */
@@ -287,7 +339,7 @@ static void take_loads(struct worker *worker)
     }
 }
 
-static void take_answers(struct worker *worker, struct mono_time now)
+static void take_answers(struct worker *worker)
 {
     struct inbox_node *node;
     while ((node = inbox_take(&worker->answers)) != NULL) {
@@ -306,10 +358,9 @@ static void take_answers(struct worker *worker, struct mono_time now)
         struct worker_domain *domain = &worker->domains[(uint32_t)user];
         if ((domain->generation & 0x7fffffffu) == user >> 32) {
             domain->is_asked = false;
-            domain->is_answered =
-                true; /* an answer that is not in the cache now was not kept: no asking for ever */
-            domain_release(worker, domain, now);
-            domain->is_answered = false;
+            domain_release(worker, domain);
+            /* An answer that is not in the cache now was not kept: no asking for ever. */
+            domain->is_answered = domain->release_left > 0;
         }
     }
 }
@@ -319,9 +370,10 @@ static void take_kicks(struct worker *worker)
     struct inbox_node *node;
     while ((node = inbox_take(&worker->kicks)) != NULL) {
         struct limit_waiter *waiter = CONTAINER_OF(node, struct limit_waiter, node);
-        struct lane *lane = CONTAINER_OF(waiter, struct lane, waiter);
-        lane->is_waiting = false;
-        lane_mark_dirty(lane);
+        struct lane_wait *wait = CONTAINER_OF(waiter, struct lane_wait, waiter);
+        ensure(wait->is_away);
+        wait->is_away = false;
+        lane_mark_dirty(wait->lane);
     }
 }
 
@@ -511,21 +563,28 @@ static bool dispatch_dirty(struct worker *worker, struct mono_time now)
 }
 
 /* Recipients that found no lane, site or query free: all domains are looked at again, a part a
- * step. */
-static void rehouse(struct worker *worker, struct mono_time now)
+ * step. True when there is more to do at once. */
+static bool rehouse(struct worker *worker, struct mono_time now)
 {
-    if (!worker->has_homeless || mono_before(now, worker->rehouse_at)) {
-        return;
+    if (worker->rehouse_next == 0) {
+        if (!worker->has_homeless || mono_before(now, worker->rehouse_at)) {
+            return false;
+        }
+        worker->has_homeless = false;
+        worker->rehouse_at = mono_add_ms(now, 1000);
     }
-    worker->has_homeless = false;
-    worker->rehouse_at = mono_add_ms(now, 1000);
     uint32_t domains_max = worker->engine->config->domains_max;
-    for (uint32_t i = 0; i < domains_max; i++) {
-        struct worker_domain *domain = &worker->domains[i];
-        if (domain->pending_count > 0 && !domain->is_asked) {
-            domain_release(worker, domain, now);
+    for (uint32_t i = 0; i < STEP_DOMAINS && worker->rehouse_next < domains_max; i++) {
+        struct worker_domain *domain = &worker->domains[worker->rehouse_next++];
+        if (!domain->is_asked) {
+            domain_release(worker, domain);
         }
     }
+    if (worker->rehouse_next < domains_max) {
+        return true;
+    }
+    worker->rehouse_next = 0;
+    return false;
 }
 
 /* The engine stops: idle sessions end now, those that are not up yet, or wait for a greeting, are
@@ -578,14 +637,15 @@ static struct mono_time worker_step(struct actor *actor, struct mono_time now)
     bool is_more = timer_wheel_expire(&worker->timers, now, STEP_TIMERS) == STEP_TIMERS;
     is_more |= take_entries(worker);
     take_loads(worker);
-    take_answers(worker, now);
+    take_answers(worker);
     take_kicks(worker);
     take_orders(worker);
     take_reports(worker, now);
     begin_drain(worker);
     is_more |= take_recipients(worker, now);
     is_more |= take_due(worker, now);
-    rehouse(worker, now);
+    is_more |= rehouse(worker, now);
+    is_more |= release_some(worker, now);
     is_more |= dispatch_dirty(worker, now);
     next = mono_earlier(next, push_decided(worker, now));
     inbox_push_chain_xcore(&worker->engine->intake->recipients, &worker->settled);

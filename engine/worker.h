@@ -73,6 +73,9 @@ struct worker_domain {
     struct inbox_node *pending_first; /* recipients waiting for the MX answer */
     struct inbox_node *pending_last;
     uint32_t pending_count;
+    uint32_t release_left; /* of the pending ones: still to be placed again; > 0: in the queue of
+                              domains that are released */
+    uint32_t release_next; /* the next one there: index + 1 */
     bool is_asked;
     bool is_answered; /* while those who waited for the answer are placed again */
 };
@@ -170,6 +173,9 @@ struct worker {
     bool has_homeless; /* recipients wait on a domain without a query: no lane, site or query was
                           free */
     struct mono_time rehouse_at;
+    uint32_t rehouse_next; /* domain to be looked at; 0: no look around is under way */
+    uint32_t release_first, release_last; /* queue of domains that are released: index + 1, 0 = none
+                                           */
     bool has_room; /* something of a slab came back in this step: starved lanes may go on */
     uint64_t sessions_next;        /* number of the next session, for the log */
     uint32_t deal_next;            /* worker who gets the next chunk of due recipients */
@@ -202,6 +208,11 @@ void worker_move(struct worker *worker, unsigned from, unsigned to, uint64_t cou
  * received. */
 void worker_place_recipient(struct worker *worker, struct recipient *recipient,
                             struct mono_time now);
+/* The recipient's domain is looked up anew at its next placing. */
+void worker_forget_site(struct worker *worker, const struct recipient *recipient);
+/* Key of the site that the answer names, for mail on this route. */
+uint64_t worker_site_key(const struct worker *worker, const struct mx_answer *answer,
+                         const struct config_route *route);
 /* True when it has no session, no recipient in flight, nothing on the way to the journal. */
 bool worker_is_drained(const struct worker *worker);
 struct batch *worker_batch(const struct worker *worker, const struct recipient *recipient);

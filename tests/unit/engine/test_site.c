@@ -429,7 +429,12 @@ static void test_table_is_found_made_and_full(void)
     CU_ASSERT_PTR_NULL(site_obtain_xcore(table, 4, SPAN("x"), &route));
     CU_ASSERT_EQUAL(site_table_count_xcore(table), 3);
     for (uint64_t key = 0; key < 3; key++) {
-        CHECK_ROW(key, site_obtain_xcore(table, key, SPAN("y"), &route) == sites[key]);
+        struct span same = span_of(name, 100 + key * 100);
+        CHECK_ROW(key, site_obtain_xcore(table, key, same, &route) == sites[key]);
+        /* A key that somebody made for other hosts is not enough. */
+        CHECK_ROW(key, site_obtain_xcore(table, key, SPAN("y"), &route) == NULL);
+        CHECK_ROW(key, site_is_of(sites[key], key, same));
+        CHECK_ROW(key, !site_is_of(sites[key], key, SPAN("y")));
     }
     CHECK_PANICS((void)site_at_xcore(table, 3));
     site_table_destroy(table);

@@ -145,3 +145,7 @@ int scan_record_recipient(struct scan_parser *parser, enum scan_format format,
  * failure: it is too big to be copied. */
 int scan_record_message(struct span record, struct scan_message *ret_message,
                         struct scan_problem *ret_problem) __attribute__((warn_unused_result));
+/* The same answers without the fast path for good texts with CRLF; for tests and measurements. */
+int scan_record_message_by_line(struct span record, struct scan_message *ret_message,
+                                struct scan_problem *ret_problem)
+    __attribute__((warn_unused_result));

@@ -15,6 +15,8 @@
 #include <errno.h>
 
 #include "queue/scan_priv.h"
+#include "queue/scan_text.h"
+#include "queue/scan_vector.h"
 
 /*
  * The splitter's phase, from line to line:
@@ -40,7 +42,7 @@ enum bsmtp_verb {
 enum bsmtp_step { STEP_SKIP, STEP_INSIDE, STEP_ENDS, STEP_ENDS_BEFORE, STEP_LOST };
 
 /* A fragment of up to so many bytes may still become a lone dot with its line end. */
-enum { DOT_LINE_MAX = 3, TEXT_LINE_MAX = 998, PARAMETER_SHOWN_MAX = 40 };
+enum { DOT_LINE_MAX = 3, PARAMETER_SHOWN_MAX = 40 };
 
 static const struct {
     struct span name;
@@ -309,6 +311,7 @@ enum scan_split scan_bsmtp_split(struct scan_splitter *splitter, struct span byt
 /* One line of the record in the message's form, without its end. */
 struct bsmtp_reader {
     struct cursor cursor;
+    bool has_fast_path;
     bool is_lf;
     bool is_8bit;         /* the last line */
     uint64_t lines_count; /* taken */
@@ -322,51 +325,40 @@ static int bsmtp_problem(struct bsmtp_reader *reader, struct scan_problem *ret_p
     return -EINVAL;
 }
 
-/* One pass over a line for all three questions, sixteen bytes at a time (the compiler's own
- * vectors, on any machine): a large message is read at the speed of memory. */
+/* One pass over a line for all three questions: a large message is read at the speed of memory. */
 struct line_traits {
     bool has_cr;
     bool has_nul;
     bool is_8bit;
 };
 
-typedef uint8_t bytes16 __attribute__((vector_size(16)));
-
 struct line_marks {
-    bytes16 crs;
-    bytes16 nuls;
-    bytes16 bits;
+    scan_vector crs;
+    scan_vector nuls;
+    scan_vector bits;
 };
 
-static inline void line_mark(struct line_marks *marks, bytes16 bytes)
+static inline void line_mark(struct line_marks *marks, scan_vector bytes)
 {
-    marks->crs |= (bytes16)(bytes == '\r');
-    marks->nuls |= (bytes16)(bytes == 0);
+    marks->crs |= scan_vector_equal(bytes, '\r');
+    marks->nuls |= scan_vector_equal(bytes, '\0');
     marks->bits |= bytes;
-}
-
-static bool has_any(bytes16 bytes)
-{
-    uint64_t halves[2];
-    memcpy(halves, &bytes, sizeof(halves));
-    return (halves[0] | halves[1]) != 0;
 }
 
 static struct line_traits line_traits_of(struct span line)
 {
     struct line_marks marks = {.crs = {0}};
-    bytes16 bytes;
     size_t at = 0;
-    for (; at + sizeof(bytes) <= line.size; at += sizeof(bytes)) {
-        memcpy(&bytes, line.at + at, sizeof(bytes));
-        line_mark(&marks, bytes);
+    for (; at + SCAN_VECTOR_SIZE <= line.size; at += SCAN_VECTOR_SIZE) {
+        line_mark(&marks, scan_vector_at(line.at + at));
     }
+    scan_vector bytes;
     memset(&bytes, ' ', sizeof(bytes));
     memcpy(&bytes, line.at + at, line.size - at);
     line_mark(&marks, bytes);
-    return (struct line_traits){.has_cr = has_any(marks.crs),
-                                .has_nul = has_any(marks.nuls),
-                                .is_8bit = has_any(marks.bits & (bytes16)(marks.bits >= 0x80))};
+    return (struct line_traits){.has_cr = scan_vector_any(marks.crs),
+                                .has_nul = scan_vector_any(marks.nuls),
+                                .is_8bit = scan_vector_any_8bit(marks.bits)};
 }
 
 static int bsmtp_take_line(struct bsmtp_reader *reader, struct span *ret_line,
@@ -528,8 +520,30 @@ static int bsmtp_take_envelope(struct bsmtp_reader *reader, struct scan_message 
     return result;
 }
 
-static int bsmtp_take_text(struct bsmtp_reader *reader, struct scan_message *message,
-                           struct scan_problem *ret_problem)
+/* True: all that is left is a good text, taken as bsmtp_take_text_lines would have done. False:
+ * nothing is taken. */
+static bool bsmtp_take_text_whole(struct bsmtp_reader *reader, struct scan_message *message)
+{
+    struct cursor cursor = reader->cursor;
+    struct span text;
+    struct scan_text measures;
+    ensure(cursor_take_span(&cursor, cursor_left(&cursor), &text));
+    if (!scan_text_measure(text, &measures)) {
+        return false;
+    }
+    message->body = span_of(text.at, text.size - SCAN_TEXT_END_SIZE);
+    message->is_8bit = measures.is_8bit;
+    message->size = message->body.size - measures.dots_count;
+    reader->cursor = cursor;
+    reader->is_8bit = false; /* the lone dot */
+    reader->lines_count += measures.lines_count;
+    return true;
+}
+
+/* Finds what is wrong with a text, and in which line. */
+__attribute__((noinline)) static int bsmtp_take_text_lines(struct bsmtp_reader *reader,
+                                                           struct scan_message *message,
+                                                           struct scan_problem *ret_problem)
 {
     const char *start = reader->cursor.at;
     message->size = 0;
@@ -551,7 +565,7 @@ static int bsmtp_take_text(struct bsmtp_reader *reader, struct scan_message *mes
             return bsmtp_problem(reader, ret_problem,
                                  "begins with one dot: double dots at the start of a line");
         }
-        if (line.size - has_dot > TEXT_LINE_MAX) {
+        if (line.size - has_dot > SCAN_TEXT_LINE_MAX) {
             return bsmtp_problem(reader, ret_problem,
                                  "longer than 998 bytes: use quoted-printable or base64");
         }
@@ -560,11 +574,20 @@ static int bsmtp_take_text(struct bsmtp_reader *reader, struct scan_message *mes
     }
 }
 
-int scan_record_message(struct span record, struct scan_message *ret_message,
+static int bsmtp_take_text(struct bsmtp_reader *reader, struct scan_message *message,
+                           struct scan_problem *ret_problem)
+{
+    if (reader->has_fast_path && !reader->is_lf && bsmtp_take_text_whole(reader, message)) {
+        return 0;
+    }
+    return bsmtp_take_text_lines(reader, message, ret_problem);
+}
+
+static int bsmtp_record(struct span record, bool has_fast_path, struct scan_message *ret_message,
                         struct scan_problem *ret_problem)
 {
     size_t first_end = span_find(record, '\n');
-    struct bsmtp_reader reader = {.cursor = cursor_of(record)};
+    struct bsmtp_reader reader = {.cursor = cursor_of(record), .has_fast_path = has_fast_path};
     if (first_end == record.size) {
         return bsmtp_problem(&reader, ret_problem, "the line has no end");
     }
@@ -579,4 +602,16 @@ int scan_record_message(struct span record, struct scan_message *ret_message,
         result = bsmtp_problem(&reader, ret_problem, "text behind the lone dot");
     }
     return result;
+}
+
+int scan_record_message(struct span record, struct scan_message *ret_message,
+                        struct scan_problem *ret_problem)
+{
+    return bsmtp_record(record, true, ret_message, ret_problem);
+}
+
+int scan_record_message_by_line(struct span record, struct scan_message *ret_message,
+                                struct scan_problem *ret_problem)
+{
+    return bsmtp_record(record, false, ret_message, ret_problem);
 }

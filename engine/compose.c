@@ -216,6 +216,12 @@ static enum compose_result compose_merge(struct delivery *delivery, const struct
     values_fill(batch->template, batch->manifest, worker->record, worker->var_hints, values);
     struct render_output output = {.scratch = writer_of(worker->scratch, COMPOSE_SCRATCH_SIZE)};
     int result = template_render(batch->template, &input, &output, &problem);
+    if (result == 0 && output.is_utf8) { /* F1: SMTPUTF8 is not spoken */
+        (void)problem_put(ret_problem, "its header holds text that is not ASCII where it cannot be "
+                                       "encoded, such as an address: that needs SMTPUTF8, which "
+                                       "this engine does not speak");
+        return COMPOSE_BAD;
+    }
     enum compose_result composed = COMPOSE_OK;
     bool is_copied = false;
     if (result == 0 && output.size <= COMPOSE_COPY_MAX) {
@@ -229,7 +235,9 @@ static enum compose_result compose_merge(struct delivery *delivery, const struct
         composed = COMPOSE_BAD;
     }
     if (composed == COMPOSE_BAD) {
-        (void)problem_put(ret_problem, problem.text);
+        (void)problem_put(ret_problem, problem.text[0] != '\0' ? problem.text
+                                                               : "the message is too large with "
+                                                                 "this recipient's values");
     }
     return composed;
 }
@@ -241,9 +249,12 @@ static enum compose_result compose_bsmtp(struct delivery *delivery, const struct
     const struct recipient *recipient = load->recipients[index];
     struct scan_envelope envelope;
     struct scan_problem problem;
-    if (scan_record_envelope(load->records[index], &envelope, &problem) != 0 ||
-        envelope.sender.size > sizeof(delivery->sender)) {
+    if (scan_record_envelope(load->records[index], &envelope, &problem) != 0) {
         (void)problem_put(ret_problem, problem.text);
+        return COMPOSE_BAD;
+    }
+    if (envelope.sender.size > sizeof(delivery->sender)) {
+        (void)problem_put(ret_problem, "the sender is too long: the file has changed");
         return COMPOSE_BAD;
     }
     memcpy(delivery->sender, envelope.sender.at, envelope.sender.size);

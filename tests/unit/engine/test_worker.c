@@ -588,6 +588,30 @@ static void test_few_sessions_serve_many_sites(void)
     rig_destroy(rig);
 }
 
+/* F1: nobody is told a header that needs SMTPUTF8; the log says why. */
+static void test_an_address_that_needs_smtputf8_bounces(void)
+{
+    struct rig *rig = rig_create();
+    rig_start(rig);
+    uint32_t batch =
+        rig_batch_merge(rig,
+                        "From: News <news@sender.example>\nTo: <{{local}}@example.org>\n"
+                        "Subject: {{local}}\n\nHello.\n",
+                        "");
+    (void)rig_add(rig, batch, "example.org",
+                  SPAN("{\"to\":\"a@example.org\",\"vars\":{\"local\":\"\xc3\xbcnal\"}}\n"), 0);
+    (void)rig_add(rig, batch, "example.org",
+                  SPAN("{\"to\":\"b@example.org\",\"vars\":{\"local\":\"unal\"}}\n"), 0);
+    rig_deal(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, 2, 10000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_BOUNCED), 1);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 1);
+    const struct rig_entry *bounce = &rig->entries[rig->entries[0].ordinal == 0 ? 0 : 1];
+    CU_ASSERT_EQUAL(bounce->what, JOURNAL_BOUNCED);
+    CU_ASSERT_PTR_NOT_NULL(strstr(bounce->line, "SMTPUTF8"));
+    rig_destroy(rig);
+}
+
 SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_its_memory_alone,
       test_a_refusal_in_the_middle_of_a_body_ends_it,
       test_a_reset_in_the_middle_of_a_body_is_a_deferral,
@@ -600,4 +624,4 @@ SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_it
       test_an_answer_that_is_not_kept_is_temporary, test_who_finds_no_site_expires,
       test_a_source_that_cannot_be_bound_harms_its_own_mail_only,
       test_nothing_is_begun_when_the_journal_has_failed, test_a_stop_waits_for_what_is_in_flight,
-      test_few_sessions_serve_many_sites)
+      test_few_sessions_serve_many_sites, test_an_address_that_needs_smtputf8_bounces)

@@ -341,7 +341,7 @@ static void draw_batches(struct swarm *swarm)
         draw_orders(swarm, i, at_ns);
     }
     if (one_in(swarm, 4)) {
-        swarm->sim->config.recipients_max = largest + SCAN_RCPTS_MAX;
+        swarm->sim->config.recipients_max = largest + below(swarm, 40);
     }
 }
 
@@ -467,10 +467,32 @@ static void happen(struct swarm *swarm, const struct event *event)
     ensure(false);
 }
 
+static void trace_limits(const struct swarm *swarm)
+{
+    const struct sim_engine *sim = swarm->sim;
+    const struct config *config = &sim->config;
+    const struct config_route *route = &sim->routes[0];
+    sim_trace(sim,
+              "%s, %u workers, %u sessions (%u a site, %u the source), %u messages a connection, "
+              "%u s, idle %u ms, %llu an hour, burst %u, %u recipients, suspended %u to %u s",
+              swarm->is_calm ? "calm" : "rough", config->workers_count, config->sessions_max,
+              route->connections_max, sim->sources[0].connections_max,
+              route->connection_messages_max, route->connection_age_max_s,
+              route->connection_idle_ms, (unsigned long long)route->rate_per_hour,
+              route->rate_burst, config->recipients_max, route->suspend_first_s,
+              route->suspend_max_s);
+    sim_trace(sim, "net %lld ms, disk %lld ms, step %lld us, retry after %u to %u s, %u s in all",
+              (long long)(swarm->settings.net.delay_max_ns / NS_PER_MS),
+              (long long)(swarm->settings.disk_delay_max_ns / NS_PER_MS),
+              (long long)(swarm->settings.step_max_ns / NS_PER_US), route->schedule.first_s,
+              route->schedule.ceiling_s, route->schedule.expire_s);
+}
+
 static void run(struct swarm *swarm)
 {
     struct sim_engine *sim = swarm->sim;
     int64_t start_ns = sim->clock.mono.ns;
+    trace_limits(swarm);
     boot(swarm);
     qsort(swarm->events, swarm->events_count, sizeof(swarm->events[0]), compare_events);
     for (uint32_t i = 0; i < swarm->events_count; i++) {

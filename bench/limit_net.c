@@ -12,6 +12,7 @@ struct limit_conn {
     struct net_conn_id id;
     enum net_wait wait;
     uint32_t lines_left;
+    bool is_mid_line; /* what came last did not end a line */
 };
 
 struct limit_net {
@@ -80,6 +81,12 @@ static void on_event(void *context, const struct net_event *event)
     case NET_TXDONE:
         return;
     case NET_RX: {
+        /* Replies are only counted, but a refusal at the start of what comes ends the run. */
+        if (!conn->is_mid_line && (event->rx.at[0] == '4' || event->rx.at[0] == '5')) {
+            limit->part->error = "the server refused";
+            return;
+        }
+        conn->is_mid_line = event->rx.at[event->rx.size - 1] != '\n';
         uint32_t lines = limit_lines_count(event->rx);
         if (lines > conn->lines_left) {
             limit->part->error = "the server said more than was asked";

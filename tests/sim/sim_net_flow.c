@@ -53,14 +53,20 @@ static void vanish(struct sim_net *net, struct sim_end *end)
     }
 }
 
-/* Goes nowhere: the sender hears of it late. */
-static void lose(struct sim_net *net, struct sim_end *end, struct sim_piece *piece)
+/* It is never acknowledged: the sender hears of it late. */
+static void give_up_later(struct sim_net *net, struct sim_end *end)
 {
-    free(piece);
     if (!end->is_giving_up) {
         end->is_giving_up = true;
         post_end(net, end, NET_TIMEOUT, net->config.give_up_ms * NS_PER_MS);
     }
+}
+
+/* Goes nowhere. */
+static void lose(struct sim_net *net, struct sim_end *end, struct sim_piece *piece)
+{
+    free(piece);
+    give_up_later(net, end);
 }
 
 /* What strikes at this byte. False when nothing more can be sent. */
@@ -253,7 +259,11 @@ static void give_credit(struct sim_net *net, const struct sim_end *end, uint32_t
 static void post_done(struct sim_net *net, const struct sim_end *end, const struct sim_piece *piece)
 {
     struct sim_end *peer = sim_end_at(net, end->peer);
-    if (peer == NULL || end->is_silent) {
+    if (peer == NULL) {
+        return;
+    }
+    if (end->is_silent) {
+        give_up_later(net, peer);
         return;
     }
     struct sim_piece *note = malloc(sizeof(*note));

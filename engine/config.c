@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/config.h"
 
-#include <confuse.h>
-#include <dirent.h>
-#include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "engine/config_priv.h"
+#include "engine/smtp/smtp_address.h"
 
 enum section { NODE, SPOOL, LOG, CONTROL, DNS, LIMITS, SOURCE, ROUTE };
 enum { SECTIONS_COUNT = ROUTE + 1 };
@@ -64,10 +64,7 @@ static const struct {
 static struct writer *parse_errors;
 static const char *parse_path;
 
-static void put_error(const char *file, int line, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static void put_error(const char *file, int line, const char *format, ...)
+void config_error(const char *file, int line, const char *format, ...)
 {
     char text[512];
     va_list arguments;
@@ -77,11 +74,16 @@ static void put_error(const char *file, int line, const char *format, ...)
     writer_put_format(parse_errors, "%s:%d: %s\n", file != NULL ? file : parse_path, line, text);
 }
 
+void config_error_set_file(const char *file)
+{
+    parse_path = file;
+}
+
 static void on_confuse_error(cfg_t *cfg, const char *format, va_list arguments)
 {
     char text[512];
     (void)vsnprintf(text, sizeof(text), format, arguments);
-    put_error(cfg->filename, cfg->line, "%s", text);
+    config_error(cfg->filename, cfg->line, "%s", text);
 }
 
 static const struct key *key_find(const char *section, const char *name)
@@ -266,13 +268,13 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt)
         return 0;
     }
     if (key->max > 0) {
-        put_error(cfg->filename, cfg->line,
-                  "%s: \"%s\" cannot be used: write %s; from %llu to %llu%s (%s)", opt->name, text,
-                  KINDS[key->kind].example, (unsigned long long)key->min,
-                  (unsigned long long)key->max, KINDS[key->kind].unit, key->help);
+        config_error(cfg->filename, cfg->line,
+                     "%s: \"%s\" cannot be used: write %s; from %llu to %llu%s (%s)", opt->name,
+                     text, KINDS[key->kind].example, (unsigned long long)key->min,
+                     (unsigned long long)key->max, KINDS[key->kind].unit, key->help);
     } else {
-        put_error(cfg->filename, cfg->line, "%s: \"%s\" cannot be used: write %s (%s)", opt->name,
-                  text, KINDS[key->kind].example, key->help);
+        config_error(cfg->filename, cfg->line, "%s: \"%s\" cannot be used: write %s (%s)",
+                     opt->name, text, KINDS[key->kind].example, key->help);
     }
     return 0;
 }
@@ -315,6 +317,24 @@ static void options_fill(struct options *options)
     options->sections[SECTIONS_COUNT] = end;
 }
 
+/* The same names for config_lint. */
+static void lint_fill(struct config_lint *lint, const struct options *options,
+                      struct writer *errors)
+{
+    memset(lint, 0, sizeof(*lint));
+    lint->errors = errors;
+    lint->sections_count = SECTIONS_COUNT;
+    for (uint32_t i = 0; i < SECTIONS_COUNT; i++) {
+        struct config_lint_section *section = &lint->sections[i];
+        section->name = SECTION_NAMES[i];
+        section->is_titled = i == SOURCE || i == ROUTE;
+        for (const cfg_opt_t *key = options->keys[i]; key->name != NULL; key++) {
+            ensure(section->keys_count < CONFIG_LINT_KEYS_MAX);
+            section->keys[section->keys_count++] = key->name;
+        }
+    }
+}
+
 static void watch_values(cfg_t *cfg)
 {
     for (size_t i = 0; i < COUNT_OF(KEYS); i++) {
@@ -349,8 +369,8 @@ static void set_cores(cfg_t *node, struct config *config)
         uint64_t core;
         struct cursor cursor = cursor_of(span_of_text(cfg_getnstr(node, LIST_CORES, i)));
         if (!cursor_take_uint(&cursor, 4095, &core) || cursor_left(&cursor) > 0) {
-            put_error(node->filename, node->line, "cores: \"%s\" is not the number of a core",
-                      cfg_getnstr(node, LIST_CORES, i));
+            config_error(node->filename, node->line, "cores: \"%s\" is not the number of a core",
+                         cfg_getnstr(node, LIST_CORES, i));
             continue;
         }
         config->cores[i] = (int32_t)core;
@@ -380,12 +400,12 @@ static void set_host(cfg_t *section, const char *text, struct config_host *host)
     if (colon < whole.size) {
         struct cursor cursor = cursor_of(span_of(whole.at + colon + 1, whole.size - colon - 1));
         if (!cursor_take_uint(&cursor, 65535, &port) || cursor_left(&cursor) > 0 || port == 0) {
-            put_error(section->filename, section->line, "host: \"%s\" has no legal port", text);
+            config_error(section->filename, section->line, "host: \"%s\" has no legal port", text);
         }
     }
     if (colon == 0 || colon > 253) {
-        put_error(section->filename, section->line, "host: \"%s\" is neither a name nor an address",
-                  text);
+        config_error(section->filename, section->line,
+                     "host: \"%s\" is neither a name nor an address", text);
     }
     host->port = (uint16_t)port;
     host->name = strndup(text, colon);
@@ -411,13 +431,50 @@ static void set_ignored(cfg_t *section, struct config_route *route)
             }
         }
         if (bit == 0) {
-            put_error(section->filename, section->line,
-                      "ignore: \"%s\" is no keyword that is used; known are PIPELINING, 8BITMIME, "
-                      "SIZE, ENHANCEDSTATUSCODES",
-                      text.at);
+            config_error(
+                section->filename, section->line,
+                "ignore: \"%s\" is no keyword that is used; known are PIPELINING, 8BITMIME, "
+                "SIZE, ENHANCEDSTATUSCODES",
+                text.at);
         }
         route->capabilities_off |= bit;
     }
+}
+
+/* What is said in EHLO (A11): a domain, or an address in brackets. */
+static bool is_ehlo_name(const char *name)
+{
+    struct span text = span_of_text(name);
+    struct net_addr addr;
+    if (text.size > 2 && text.at[0] == '[' && text.at[text.size - 1] == ']') {
+        struct span inside = span_of(text.at + 1, text.size - 2);
+        if (span_starts_nocase(inside, SPAN("IPv6:"))) {
+            inside = span_of(inside.at + 5, inside.size - 5);
+        }
+        return net_addr_parse(inside, &addr) && addr.port == 0;
+    }
+    return smtp_address_check_domain(text) == SMTP_ADDRESS_OK;
+}
+
+static void ehlo_check(cfg_t *section, const char *key, const char *name)
+{
+    if (name != NULL && !is_ehlo_name(name)) {
+        config_error(section->filename, section->line,
+                     "%s: \"%s\" is neither a domain name nor an [address]", key, name);
+    }
+}
+
+/* "*.example.com", "example.com", "[192.0.2.1]". */
+static bool is_pattern(const char *pattern)
+{
+    struct span text = span_of_text(pattern);
+    if (text.size > 2 && text.at[0] == '[') {
+        return text.at[text.size - 1] == ']';
+    }
+    if (span_starts(text, SPAN("*."))) {
+        text = span_of(text.at + 2, text.size - 2);
+    }
+    return smtp_address_check_domain(text) == SMTP_ADDRESS_OK;
 }
 
 static void route_check(cfg_t *section, const struct config_route *route)
@@ -425,14 +482,21 @@ static void route_check(cfg_t *section, const struct config_route *route)
     const char *file = section == NULL ? NULL : section->filename;
     int line = section == NULL ? 0 : section->line;
     const struct backoff_schedule *schedule = &route->schedule;
+    if (strcmp(route->pattern, "*") != 0 && !is_pattern(route->pattern)) {
+        config_error(file, line,
+                     "route %s: neither a domain (in ASCII: xn--...) nor \"*.\" and a domain nor "
+                     "\"*\"",
+                     route->pattern);
+    }
     if (schedule->first_s > schedule->ceiling_s) {
-        put_error(file, line, "route %s: retry-first is longer than retry-max", route->pattern);
+        config_error(file, line, "route %s: retry-first is longer than retry-max", route->pattern);
     }
     if (schedule->ceiling_s > schedule->expire_s) {
-        put_error(file, line, "route %s: retry-max is longer than expire", route->pattern);
+        config_error(file, line, "route %s: retry-max is longer than expire", route->pattern);
     }
     if (route->suspend_first_s > route->suspend_max_s) {
-        put_error(file, line, "route %s: suspend-first is longer than suspend-max", route->pattern);
+        config_error(file, line, "route %s: suspend-first is longer than suspend-max",
+                     route->pattern);
     }
 }
 
@@ -448,7 +512,7 @@ static void route_set(cfg_t *section, const char *pattern, struct config_route *
     }
     unsigned hosts = cfg_size(section, LIST_HOSTS);
     if (hosts > CONFIG_HOSTS_MAX) {
-        put_error(section->filename, section->line, "host: at most %d hosts", CONFIG_HOSTS_MAX);
+        config_error(section->filename, section->line, "host: at most %d hosts", CONFIG_HOSTS_MAX);
         hosts = CONFIG_HOSTS_MAX;
     }
     for (unsigned i = 0; i < hosts; i++) {
@@ -463,7 +527,7 @@ static void set_sources(cfg_t *cfg, struct config *config)
 {
     unsigned count = cfg_size(cfg, "source");
     if (count > CONFIG_SOURCES_MAX) {
-        put_error(cfg->filename, cfg->line, "source: at most %d sources", CONFIG_SOURCES_MAX);
+        config_error(cfg->filename, cfg->line, "source: at most %d sources", CONFIG_SOURCES_MAX);
         count = CONFIG_SOURCES_MAX;
     }
     config->sources_count = count > 0 ? count : 1;
@@ -473,20 +537,35 @@ static void set_sources(cfg_t *cfg, struct config *config)
         struct config_source *source = &config->sources[i];
         section_set(section, SOURCE, source);
         source->name = strdup(section != NULL ? cfg_title(section) : "default");
+        ehlo_check(section, "ehlo", source->ehlo);
+        if (source->address.port != 0) {
+            config_error(section->filename, section->line,
+                         "address: a source has no port: the system chooses one for each "
+                         "connection");
+        }
         if (source->ehlo == NULL) {
             source->ehlo = strdup(config->hostname);
         }
     }
 }
 
+static int route_compare(const void *a, const void *b)
+{
+    const struct config_route *first = a;
+    const struct config_route *second = b;
+    return strcmp(first->pattern, second->pattern);
+}
+
+/* Sorted by pattern, so that config_route_of finds them by halving; "*" is the last one. */
 static void set_routes(cfg_t *cfg, struct config *config)
 {
     unsigned count = cfg_size(cfg, "route");
     if (count >= CONFIG_ROUTES_MAX) {
-        put_error(cfg->filename, cfg->line, "route: at most %d routes", CONFIG_ROUTES_MAX - 1);
+        config_error(cfg->filename, cfg->line, "route: at most %d routes", CONFIG_ROUTES_MAX - 1);
         count = CONFIG_ROUTES_MAX - 1;
     }
     config->routes = calloc(count + 1u, sizeof(struct config_route));
+    ensure(config->routes != NULL);
     cfg_t *star = NULL;
     for (unsigned i = 0; i < count; i++) {
         cfg_t *section = cfg_getnsec(cfg, "route", i);
@@ -496,7 +575,28 @@ static void set_routes(cfg_t *cfg, struct config *config)
         }
         route_set(section, cfg_title(section), &config->routes[config->routes_count++]);
     }
+    qsort(config->routes, config->routes_count, sizeof(struct config_route), route_compare);
+    for (uint32_t i = 1; i < config->routes_count; i++) {
+        if (route_compare(&config->routes[i - 1], &config->routes[i]) == 0) {
+            config_error(NULL, 0, "route %s: stands twice (the case of letters does not count)",
+                         config->routes[i].pattern);
+        }
+    }
     route_set(star, "*", &config->routes[config->routes_count++]);
+}
+
+/* What lies between two keys. */
+static void check_config(const struct config *config)
+{
+    if (!config->use_ip4 && !config->use_ip6) {
+        config_error(NULL, 0, "dns: ip4 and ip6 are both off: no server could be reached");
+    }
+    if (config->dns_ttl_min_s > config->dns_ttl_max_s) {
+        config_error(NULL, 0, "dns: ttl-min is longer than ttl-max");
+    }
+    if (config->metrics_listen.family != NET_NONE && config->metrics_listen.port == 0) {
+        config_error(NULL, 0, "control: metrics needs a port, as in 127.0.0.1:9464");
+    }
 }
 
 static void set_defaults_of_system(struct config *config)
@@ -513,62 +613,14 @@ static void set_defaults_of_system(struct config *config)
     }
 }
 
-/* Files. */
-
-static int by_name(const struct dirent **a, const struct dirent **b)
-{
-    return strcmp((*a)->d_name, (*b)->d_name);
-}
-
-static int is_conf(const struct dirent *entry)
-{
-    struct span name = span_of_text(entry->d_name);
-    struct span end = SPAN(".conf");
-    return name.at[0] != '.' && name.size > end.size &&
-           span_equal(span_of(name.at + name.size - end.size, end.size), end);
-}
-
-static void parse_file(cfg_t *cfg, const char *path)
-{
-    struct stat stat_of_file;
-    parse_path = path;
-    /* The library ends the process when it cannot read what it has opened. */
-    if (stat(path, &stat_of_file) == 0 && !S_ISREG(stat_of_file.st_mode)) {
-        put_error(path, 0, "cannot be read: not a regular file");
-        return;
-    }
-    if (cfg_parse(cfg, path) == CFG_FILE_ERROR) {
-        put_error(path, 0, "cannot be read: %s", strerror(errno));
-    }
-}
-
-/* conf.d beside the named file, in the order of names: libconfuse's include() takes one file only.
- */
-static void parse_all(cfg_t *cfg, const char *path)
-{
-    parse_file(cfg, path);
-    const char *slash = strrchr(path, '/');
-    size_t directory_size = slash == NULL ? 0 : (size_t)(slash - path) + 1;
-    char pattern[4096];
-    (void)snprintf(pattern, sizeof(pattern), "%.*sconf.d", (int)directory_size, path);
-    struct dirent **names = NULL;
-    int count = scandir(pattern, &names, is_conf, by_name);
-    for (int i = 0; i < count; i++) {
-        char file[8192];
-        (void)snprintf(file, sizeof(file), "%s/%s", pattern, names[i]->d_name);
-        parse_file(cfg, file);
-        free(names[i]);
-    }
-    free(names);
-    parse_path = path; /* of what is found wrong from here on */
-}
-
 struct config *config_read(const char *path, struct writer *ret_errors)
 {
     struct options *options = calloc(1, sizeof(*options));
+    struct config_lint *lint = malloc(sizeof(*lint));
     struct config *config = calloc(1, sizeof(*config));
-    if (options == NULL || config == NULL) {
+    if (options == NULL || config == NULL || lint == NULL) {
         free(options);
+        free(lint);
         free(config);
         writer_put_format(ret_errors, "out of memory\n");
         return NULL;
@@ -577,21 +629,25 @@ struct config *config_read(const char *path, struct writer *ret_errors)
     parse_errors = ret_errors;
     parse_path = path != NULL ? path : "defaults";
     options_fill(options);
+    lint_fill(lint, options, ret_errors);
     cfg_t *cfg = cfg_init(options->sections, CFGF_NONE);
     (void)cfg_set_error_function(cfg, on_confuse_error);
     watch_values(cfg);
     if (path != NULL) {
-        parse_all(cfg, path);
+        config_parse_all(cfg, lint, path);
     }
     for (int section = NODE; section < SOURCE; section++) {
         section_set(cfg_getsec(cfg, SECTION_NAMES[section]), section, config);
     }
+    ehlo_check(cfg_getsec(cfg, "node"), "hostname", config->hostname);
     set_defaults_of_system(config);
     set_cores(cfg_getsec(cfg, "node"), config);
     set_sources(cfg, config);
     set_routes(cfg, config);
+    check_config(config);
     (void)cfg_free(cfg);
     free(options);
+    free(lint);
     parse_errors = NULL;
     parse_path = NULL;
     if (writer_size(ret_errors) > before || ret_errors->is_full) {
@@ -626,35 +682,40 @@ void config_destroy(struct config *config)
     free(config);
 }
 
-/* 0 = no match; else the length of the pattern: the longest wins. */
-static size_t match(const char *pattern, struct span domain)
+struct pattern {
+    struct span star;   /* "*" or nothing */
+    struct span domain; /* ".example.com" behind a star */
+};
+
+static int pattern_compare(const void *key, const void *route)
 {
-    struct span text = span_of_text(pattern);
-    if (span_equal(text, domain)) {
-        return 1000;
+    const struct pattern *pattern = key;
+    const char *other = ((const struct config_route *)route)->pattern;
+    int star = strncmp(pattern->star.at, other, pattern->star.size);
+    if (star != 0) {
+        return star;
     }
-    if (text.size < 3 || text.at[0] != '*' || text.at[1] != '.' || domain.size < text.size) {
-        return 0;
-    }
-    struct span suffix = span_of(text.at + 1, text.size - 1);
-    struct span end = span_of(domain.at + domain.size - suffix.size, suffix.size);
-    return span_equal(suffix, end) ? text.size : 0;
+    other += pattern->star.size;
+    int domain = strncmp(pattern->domain.at, other, pattern->domain.size);
+    return domain != 0 ? domain : -(int)(other[pattern->domain.size] != '\0');
 }
 
+/* The domain itself, then "*." and what is behind each of its dots: the longest first. */
 const struct config_route *config_route_of(const struct config *config, struct span domain,
                                            uint32_t *ret_index)
 {
-    uint32_t best = config->routes_count - 1;
-    size_t best_size = 0;
-    for (uint32_t i = 0; i + 1 < config->routes_count; i++) {
-        size_t size = match(config->routes[i].pattern, domain);
-        if (size > best_size) {
-            best = i;
-            best_size = size;
-        }
+    struct pattern pattern = {.star = SPAN_NONE, .domain = domain};
+    const struct config_route *route = NULL;
+    for (size_t dot = 0; route == NULL && dot < domain.size;) {
+        route = bsearch(&pattern, config->routes, config->routes_count - 1, sizeof(*route),
+                        pattern_compare);
+        dot += 1 + span_find(span_of(domain.at + dot + 1, domain.size - dot - 1), '.');
+        pattern.star = SPAN("*");
+        pattern.domain = span_of(domain.at + dot, domain.size - dot);
     }
-    *ret_index = best;
-    return &config->routes[best];
+    route = route != NULL ? route : &config->routes[config->routes_count - 1];
+    *ret_index = (uint32_t)(route - config->routes);
+    return route;
 }
 
 void config_put_defaults(struct writer *writer)

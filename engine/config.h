@@ -100,7 +100,7 @@ struct config {
 
     struct config_source *sources; /* at least one */
     uint32_t sources_count;
-    struct config_route *routes; /* the last one is "*" */
+    struct config_route *routes; /* sorted by pattern, but the last one is "*" */
     uint32_t routes_count;
 };
 

@@ -242,9 +242,34 @@ static void test_each_mistake(void)
         {"route \"x\" { host = {\"mx:0\"} }\n", "ramjet.conf:1: host: \"mx:0\""},
         {"route \"x\" { host = {\"mx:99999\"} }\n", "ramjet.conf:1: host: \"mx:99999\""},
         {"route \"x\" { host = {\":25\"} }\n", "ramjet.conf:1: host: \":25\""},
+        {"node { hostname = \"two words\" }\n", "ramjet.conf:1: hostname: \"two words\""},
+        {"source \"a\" { ehlo = \"-bad\" }\n", "ramjet.conf:1: ehlo: \"-bad\""},
+        {"source \"a\" { ehlo = \"[192.0.2.1\" }\n", "ramjet.conf:1: ehlo: \"[192.0.2.1\""},
+        {"source \"a\" { address = \"192.0.2.1:25\" }\n", "ramjet.conf:1: address: a source has"},
+        {"control { metrics = 127.0.0.1 }\n", "ramjet.conf:0: control: metrics needs a port"},
+        {"dns { ip4 = no ip6 = no }\n", "ramjet.conf:0: dns: ip4 and ip6"},
+        {"dns { ttl-min = 2m ttl-max = 1m }\n", "ramjet.conf:0: dns: ttl-min"},
+        {"route \"exa mple\" { }\n", "ramjet.conf:1: route exa mple: neither"},
+        {"route \"*.\" { }\n", "ramjet.conf:1: route *.: neither"},
+        {"route \"*x.example\" { }\n", "ramjet.conf:1: route *x.example: neither"},
+        {"route \"A.example\" { }\nroute \"a.example\" { }\n",
+         "ramjet.conf:0: route a.example: stands twice"},
         {"route \"x\" { ignore = {STARTTLS} }\n", "ramjet.conf:1: ignore: \"STARTTLS\""},
-        {"\n\nnode { wrokers = 1 }\n", "ramjet.conf:3: no such option 'wrokers'"},
-        {"\nnoed { workers = 1 }\n", "ramjet.conf:2: no such option 'noed'"},
+        {"\n\nnode { wrokers = 1 }\n",
+         "ramjet.conf:3: wrokers: section node has no such key; did you mean workers?"},
+        {"\nnoed { workers = 1 }\n", "ramjet.conf:2: noed: no such section; did you mean node?"},
+        {"node { xyz = 1 }\n",
+         "ramjet.conf:1: xyz: section node has no such key; see ramjet check"},
+        {"workers = 1\n", "ramjet.conf:1: workers: stands in no section"},
+        {"node {\n workers = 1\n workers = 2 }\n",
+         "ramjet.conf:3: workers: given twice in one section, first in line 2"},
+        {"node { }\n\nnode { }\n",
+         "ramjet.conf:3: node: the section stands twice, first in ramjet.conf:1"},
+        {"\nnode { workers = 1\n", "ramjet.conf:2: node: the section is never closed"},
+        {"route \"x\" { host = {\"a\", \"b\"\n", "ramjet.conf:2: premature end of file"},
+        {"# a\n// b\n/* c\n */ /* */ log {\n# d\n events = x }\n", "ramjet.conf:6: events: "},
+        {"log { events = \"# // /*\" }\n", "ramjet.conf:1: events: \"# // /*\""},
+        {"node { workers = \"1\n", "ramjet.conf:"},
         {"node { workers = }\n", "ramjet.conf:1: "},
         {"node workers = 1\n", "ramjet.conf:1: "},
         {"source \"a\" { }\nsource \"a\" { }\n", "ramjet.conf:2: found duplicate title 'a'"},
@@ -283,6 +308,74 @@ static void test_all_values_in_one_go(void)
     config_destroy(config);
 }
 
+/* The library would stop at the first of these. */
+static void test_all_kinds_in_one_go(void)
+{
+    struct config *config = read_text("# { \" comments are passed over\n"
+                                      "node { wokers = {1, {2}, \"}\"} /* } */ hostname = -x }\n"
+                                      "nodd \"t\" { a = { b = 1 } c { d = 2 } }\n"
+                                      "stray = {1,\n 2}\n"
+                                      "log { events = yes // }\n"
+                                      "      evnets = \"}\" size-max = 1 }\n"
+                                      "limits { sessions = 0 # }\n }\n");
+    CU_ASSERT_PTR_NULL(config);
+    static const char *const ERRORS[] = {
+        "ramjet.conf:2: wokers: section node has no such key; did you mean workers?\n",
+        "ramjet.conf:3: nodd: no such section; did you mean node?\n",
+        "ramjet.conf:4: stray: stands in no section",
+        "ramjet.conf:7: evnets: section log has no such key; did you mean events?\n",
+        "ramjet.conf:7: size-max: \"1\"",
+        "ramjet.conf:8: sessions: \"0\"",
+        "hostname: \"-x\" is neither",
+    };
+    for (size_t i = 0; i < COUNT_OF(ERRORS); i++) {
+        CHECK_ROW(i, strstr(errors_text, ERRORS[i]) != NULL);
+    }
+    CU_ASSERT_EQUAL(lines_count(errors_text), COUNT_OF(ERRORS));
+    config_destroy(config);
+}
+
+/* Whatever stands in the file: an answer, and no crash. Every cut and every changed byte of a good
+ * file. */
+static void test_broken_files(void)
+{
+    static const char BYTES[] = "{}=\"'#/*\\+,\n ";
+    char text[sizeof(GOOD)];
+    for (size_t size = 0; size < sizeof(GOOD); size += 3) {
+        memcpy(text, GOOD, sizeof(GOOD));
+        text[size] = '\0';
+        config_destroy(read_text(text));
+    }
+    for (size_t i = 0; i + 1 < sizeof(GOOD); i++) {
+        memcpy(text, GOOD, sizeof(GOOD));
+        text[i] = BYTES[i % (sizeof(BYTES) - 1)];
+        config_destroy(read_text(text));
+    }
+}
+
+static void test_many_routes(void)
+{
+    enum { MANY = 2000 };
+    static char text[MANY * 64];
+    struct writer writer = writer_of(text, sizeof(text) - 1);
+    for (uint32_t i = 0; i < MANY; i++) {
+        uint32_t n = i * 7919 % MANY;
+        writer_put_format(&writer, "route \"%sd%u.example\" { port = %u }\n",
+                          n % 2 == 0 ? "*." : "", n, n + 1);
+    }
+    *writer.at = '\0';
+    struct config *config = read_text(text);
+    ensure(config != NULL);
+    for (uint32_t n = 0; n < MANY; n++) {
+        char domain[64];
+        (void)snprintf(domain, sizeof(domain), "%sd%u.example", n % 2 == 0 ? "a.b." : "", n);
+        CHECK_ROW(n, route_of(config, domain)->port == n + 1);
+        (void)snprintf(domain, sizeof(domain), "%sd%u.example", n % 2 == 0 ? "" : "a.", n);
+        CHECK_ROW(n, route_of(config, domain)->port == 25);
+    }
+    config_destroy(config);
+}
+
 static void test_conf_d(void)
 {
     struct files files;
@@ -302,12 +395,15 @@ static void test_conf_d(void)
     /* Mistakes of all files together, each with its file; a title is defined once in all of them.
      */
     files_add(&files, "20-b.conf", "route \"b\" { port = 0 }\n\nroute \"a\" { port = 2 }\n");
-    files_add(&files, "40-d.conf", "limits { sessions = 0 }\n");
+    files_add(&files, "40-d.conf", "dns { tries = 0 }\n");
+    files_add(&files, "50-e.conf", "limits { recipients = 100 }\n");
     CU_ASSERT_PTR_NULL(read_errors(files.path, files.directory));
     CU_ASSERT_PTR_NOT_NULL(strstr(errors_text, "conf.d/20-b.conf:1: port: \"0\""));
     CU_ASSERT_PTR_NOT_NULL(strstr(errors_text, "conf.d/20-b.conf:3: found duplicate title 'a'"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(errors_text, "conf.d/40-d.conf:1: sessions: \"0\""));
-    CU_ASSERT_EQUAL(lines_count(errors_text), 3);
+    CU_ASSERT_PTR_NOT_NULL(strstr(errors_text, "conf.d/40-d.conf:1: tries: \"0\""));
+    CU_ASSERT_PTR_NOT_NULL(strstr(errors_text, "conf.d/50-e.conf:1: limits: the section stands "
+                                               "twice, first in conf.d/10-a.conf:2"));
+    CU_ASSERT_EQUAL(lines_count(errors_text), 4);
     files_remove(&files);
 }
 
@@ -377,5 +473,6 @@ static void test_defaults_can_be_read_back(void)
 }
 
 SUITE(config, test_defaults, test_good_file, test_routes, test_each_mistake,
-      test_all_values_in_one_go, test_conf_d, test_files_that_cannot_be_read,
-      test_errors_that_do_not_fit, test_defaults_can_be_read_back)
+      test_all_values_in_one_go, test_all_kinds_in_one_go, test_broken_files, test_many_routes,
+      test_conf_d, test_files_that_cannot_be_read, test_errors_that_do_not_fit,
+      test_defaults_can_be_read_back)

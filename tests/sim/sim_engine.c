@@ -333,7 +333,7 @@ int sim_engine_boot(struct sim_engine *sim)
     result = result == 0 ? make_intake(sim) : result;
     result = result == 0 ? make_journal(sim) : result;
     if (result == 0) {
-        intake_recover(&sim->intake, &sim->known);
+        result = intake_recover(&sim->intake, &sim->known);
     }
     result = result == 0 ? make_resolver(sim) : result;
     result = result == 0 ? make_workers(sim) : result;
@@ -376,6 +376,9 @@ void sim_engine_ended(struct sim_engine *sim)
 {
     sim->exit_status = sim->control.exit_status;
     sim_trace(sim, "stopped with status %d", sim->exit_status);
+    if (sim->control.is_drained && intake_mark_clean(&sim->intake) != 0) {
+        sim_trace(sim, "no mark of an orderly stop");
+    }
     take_down(sim);
 }
 

@@ -583,6 +583,7 @@ struct sim_disk *sim_disk_create(const struct clock *clock, uint64_t seed, int64
     world->used_max = UINT64_C(1) << 40;
     random_init_seed(&world->random, seed);
     list_init(&world->views);
+    list_init(&world->changes);
     world->root = sim_node_create(world, DISK_KIND_DIRECTORY);
     sim_node_hold(world->root);
     return world;

@@ -54,7 +54,8 @@ struct sim_node {
     uint32_t stable_links_count;
     uint64_t inode;
     int64_t mtime_ns;
-    bool is_wanted; /* scratch of a sync */
+    struct list changes;    /* of where it is */
+    struct list changes_in; /* of a directory: what comes and goes; struct sim_change_link */
     struct sim_bytes seen;
     struct sim_bytes stable;
     struct sim_write *log_first;
@@ -65,9 +66,17 @@ struct sim_node {
 };
 
 /* A change of names: `node` leaves (from, from_text) and comes to (to, to_text); either may be
- * missing (NULL). */
+ * missing (NULL). It is in four lists: all, those of its node, those of each directory. */
+struct sim_change;
+struct sim_change_link {
+    struct list link;
+    struct sim_change *change;
+};
 struct sim_change {
-    struct sim_change *next;
+    struct list all;
+    struct list of_node;
+    struct sim_change_link of_from;
+    struct sim_change_link of_to; /* unlinked when both directories are one */
     uint64_t number;
     struct sim_node *node;
     struct sim_node *from;
@@ -113,8 +122,7 @@ struct sim_disk {
     uint64_t used; /* bytes of all files that are seen */
     uint64_t used_max;
     uint64_t number; /* of the last entry of any log */
-    struct sim_change *changes_first;
-    struct sim_change *changes_last;
+    struct list changes;
     uint64_t ops_count;
     uint64_t failures_count;
     uint64_t fail_left; /* ops until one fails; 0: none */

@@ -19,6 +19,8 @@ struct sim_node *sim_node_create(struct sim_disk *world, enum disk_kind kind)
     node->kind = kind;
     node->inode = ++world->inode_next;
     node->mtime_ns = clock_wall(world->clock).ns;
+    list_init(&node->changes);
+    list_init(&node->changes_in);
     return node;
 }
 
@@ -163,16 +165,27 @@ void sim_tree_move(struct sim_disk *world, struct sim_node *node, struct sim_nod
         sim_node_hold(to);
         bind_seen(world, to, to_text, node);
     }
-    if (world->changes_last == NULL) {
-        world->changes_first = change;
-    } else {
-        world->changes_last->next = change;
+    list_init(&change->all);
+    list_init(&change->of_node);
+    list_init(&change->of_from.link);
+    list_init(&change->of_to.link);
+    change->of_from.change = change->of_to.change = change;
+    list_add_last(&world->changes, &change->all);
+    list_add_last(&node->changes, &change->of_node);
+    if (from != NULL) {
+        list_add_last(&from->changes_in, &change->of_from.link);
     }
-    world->changes_last = change;
+    if (to != NULL && to != from) {
+        list_add_last(&to->changes_in, &change->of_to.link);
+    }
 }
 
 static void change_free(struct sim_disk *world, struct sim_change *change)
 {
+    list_remove(&change->all);
+    list_remove(&change->of_node);
+    list_remove(&change->of_from.link);
+    list_remove(&change->of_to.link);
     free(change->from_text);
     free(change->to_text);
     if (change->from != NULL) {
@@ -201,57 +214,31 @@ static void change_apply(struct sim_disk *world, const struct sim_change *change
     }
 }
 
-/* The log as an array, so that it can be walked backwards too. */
-static size_t changes_gather(struct sim_disk *world, struct sim_change ***ret_all)
+/* The change becomes stable, after all earlier ones of its node. */
+static void change_commit(struct sim_disk *world, struct sim_change *last, bool has_failed)
 {
-    size_t count = 0;
-    for (struct sim_change *at = world->changes_first; at != NULL; at = at->next) {
-        count++;
+    struct list *changes = &last->node->changes;
+    bool is_last = false;
+    while (!is_last) {
+        struct sim_change *change = CONTAINER_OF(changes->next, struct sim_change, of_node);
+        is_last = change == last;
+        if (!has_failed || sim_chance_of(world, 128)) {
+            change_apply(world, change);
+        }
+        change_free(world, change);
     }
-    struct sim_change **all = malloc((count + 1) * sizeof(struct sim_change *));
-    ensure(all != NULL);
-    count = 0;
-    for (struct sim_change *at = world->changes_first; at != NULL; at = at->next) {
-        all[count++] = at;
-    }
-    *ret_all = all;
-    return count;
 }
 
-/* Taken are the changes that speak of `dir`, and all earlier ones of the same nodes. */
 void sim_tree_sync(struct sim_disk *world, struct sim_node *dir, uint64_t number, bool has_failed)
 {
-    struct sim_change **all;
-    size_t count = changes_gather(world, &all);
-    bool *is_taken = calloc(count + 1, sizeof(bool));
-    ensure(is_taken != NULL);
-    for (size_t i = count; i-- > 0;) {
-        bool is_of_dir = all[i]->from == dir || all[i]->to == dir;
-        is_taken[i] = all[i]->number <= number && (is_of_dir || all[i]->node->is_wanted);
-        all[i]->node->is_wanted |= is_taken[i];
-    }
-    for (size_t i = 0; i < count; i++) {
-        all[i]->node->is_wanted = false;
-    }
-    world->changes_first = world->changes_last = NULL;
-    for (size_t i = 0; i < count; i++) {
-        if (is_taken[i]) {
-            if (!has_failed || sim_chance_of(world, 128)) {
-                change_apply(world, all[i]);
-            }
-            change_free(world, all[i]);
-            continue;
+    while (!list_is_empty(&dir->changes_in)) {
+        const struct sim_change_link *first =
+            CONTAINER_OF(dir->changes_in.next, struct sim_change_link, link);
+        if (first->change->number > number) {
+            return;
         }
-        all[i]->next = NULL;
-        if (world->changes_last == NULL) {
-            world->changes_first = all[i];
-        } else {
-            world->changes_last->next = all[i];
-        }
-        world->changes_last = all[i];
+        change_commit(world, first->change, has_failed);
     }
-    free(is_taken);
-    free(all);
 }
 
 /* What is stable below `dir` becomes what is seen. */
@@ -280,9 +267,8 @@ void sim_tree_crash(struct sim_disk *world)
     uint32_t keep_bytes = KEEPS[random_below(&world->random, COUNT_OF(KEEPS))];
     bool is_in_order = random_below(&world->random, 2) == 0;
     bool is_lost = false;
-    while (world->changes_first != NULL) {
-        struct sim_change *change = world->changes_first;
-        world->changes_first = change->next;
+    while (!list_is_empty(&world->changes)) {
+        struct sim_change *change = CONTAINER_OF(world->changes.next, struct sim_change, all);
         bool is_kept = sim_chance_of(world, keep_names) && !(is_lost && is_in_order);
         is_lost |= !is_kept;
         if (is_kept) {
@@ -290,15 +276,13 @@ void sim_tree_crash(struct sim_disk *world)
         }
         change_free(world, change);
     }
-    world->changes_last = NULL;
     subtree_restore(world, world->root, keep_bytes);
 }
 
 void sim_tree_destroy(struct sim_disk *world)
 {
-    while (world->changes_first != NULL) {
-        struct sim_change *change = world->changes_first;
-        world->changes_first = change->next;
+    while (!list_is_empty(&world->changes)) {
+        struct sim_change *change = CONTAINER_OF(world->changes.next, struct sim_change, all);
         change_free(world, change);
     }
     sim_node_drop(world, world->root);

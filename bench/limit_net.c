@@ -72,6 +72,17 @@ static void conn_step(struct limit_net *limit, struct limit_conn *conn)
     ensure(false);
 }
 
+/* Replies are only counted, but a line that begins with 4 or 5 ends the run. */
+static bool has_refusal(struct limit_conn *conn, struct span rx)
+{
+    bool is_refused = false;
+    for (size_t i = 0; i < rx.size && !is_refused; i++) {
+        is_refused = !conn->is_mid_line && (rx.at[i] == '4' || rx.at[i] == '5');
+        conn->is_mid_line = rx.at[i] != '\n';
+    }
+    return is_refused;
+}
+
 static void on_event(void *context, const struct net_event *event)
 {
     struct limit_net *limit = context;
@@ -81,12 +92,10 @@ static void on_event(void *context, const struct net_event *event)
     case NET_TXDONE:
         return;
     case NET_RX: {
-        /* Replies are only counted, but a refusal at the start of what comes ends the run. */
-        if (!conn->is_mid_line && (event->rx.at[0] == '4' || event->rx.at[0] == '5')) {
+        if (has_refusal(conn, event->rx)) {
             limit->part->error = "the server refused";
             return;
         }
-        conn->is_mid_line = event->rx.at[event->rx.size - 1] != '\n';
         uint32_t lines = limit_lines_count(event->rx);
         if (lines > conn->lines_left) {
             limit->part->error = "the server said more than was asked";

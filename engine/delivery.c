@@ -30,13 +30,16 @@ static void delivery_enter(struct delivery *delivery, enum delivery_stage stage)
     struct lane *lane = delivery->lane;
     if (delivery->stage == DELIVERY_IDLE) {
         list_remove(&delivery->idle);
+        list_remove(&delivery->idle_all);
     }
     if (stage == DELIVERY_ENDING && delivery->stage != DELIVERY_ENDING) {
         lane->ending_count++;
+        delivery->worker->ending_count++;
     }
     delivery->stage = stage;
     if (stage == DELIVERY_IDLE) {
         list_add_first(&lane->idle, &delivery->idle);
+        list_add_last(&delivery->worker->idle, &delivery->idle_all);
     }
 }
 
@@ -354,6 +357,7 @@ int delivery_open(struct lane *lane, const struct lane_host *host, struct mono_t
     };
     timer_init(&delivery->timer, on_timer);
     list_init(&delivery->idle);
+    list_init(&delivery->idle_all);
     smtp_session_init(&delivery->smtp, &delivery->smtp_config, now);
     int result = net_connect(worker->net, &source->address, &host->addr, route->connect_timeout_ms,
                              delivery, &delivery->conn);
@@ -381,6 +385,7 @@ static void delivery_end(struct delivery *delivery, struct mono_time now)
     ensure(delivery->undecided_count == 0);
     timer_cancel(&worker->timers, &delivery->timer);
     list_remove(&delivery->idle);
+    list_remove(&delivery->idle_all);
     list_remove(&delivery->link);
     delivery_release_message(delivery);
     if (!delivery->has_reached) {
@@ -388,6 +393,7 @@ static void delivery_end(struct delivery *delivery, struct mono_time now)
     }
     if (delivery->stage == DELIVERY_ENDING) {
         lane->ending_count--;
+        worker->ending_count--;
     }
     lane->sessions_count--;
     if (lane->sessions_count == 0) {

@@ -54,8 +54,9 @@ enum delivery_stage {
 enum { DELIVERY_STAGES_COUNT = DELIVERY_ENDING + 1 };
 
 struct delivery {
-    struct list link; /* in lane->sessions */
-    struct list idle; /* in lane->idle while IDLE */
+    struct list link;     /* in lane->sessions */
+    struct list idle;     /* in lane->idle while IDLE ... */
+    struct list idle_all; /* ... and in worker->idle */
     struct worker *worker;
     struct lane *lane;
     struct net_conn_id conn;

@@ -7,7 +7,7 @@
 
 /* A session that has sent so many messages makes room when another lane waits for its site and
  * there are more lanes than connections. */
-enum { TURN_MESSAGES = 20 };
+enum { IDLE_LOOKS_MAX = 8, LOAD_EACH = 8, TURN_MESSAGES = 20 };
 /* The transport took no connection although we have a slot for it: looked at again after so long.
  */
 enum { CONNECT_AGAIN_MS = 100 };
@@ -27,10 +27,19 @@ static bool is_draining(const struct lane *lane)
 
 /* 1: bytes. */
 
+/* Recipients for one session where they share transactions: whole ones. */
+static uint32_t same_count(const struct lane *lane)
+{
+    uint32_t rcpts_max = lane->site == NULL ? LOAD_EACH : lane->site->route->rcpts_max;
+    return rcpts_max < LOAD_EACH ? LOAD_EACH / rcpts_max * rcpts_max : rcpts_max;
+}
+
 static uint32_t load_take(struct lane *lane, struct load *load)
 {
     uint32_t sessions = lane->sessions_count > 0 ? lane->sessions_count : 1;
-    uint32_t count_max = sessions * 8 < LOAD_RECIPIENTS_MAX ? sessions * 8 : LOAD_RECIPIENTS_MAX;
+    uint32_t each = lane->is_load_same ? same_count(lane) : LOAD_EACH;
+    uint32_t count_max =
+        sessions * each < LOAD_RECIPIENTS_MAX ? sessions * each : LOAD_RECIPIENTS_MAX;
     const struct batch *batch;
     uint32_t taken = ready_take(&lane->ready, count_max, load->recipients, &batch);
     if (taken == 0) {
@@ -47,6 +56,7 @@ static uint32_t load_take(struct lane *lane, struct load *load)
     while (taken > load->count) {
         ready_push_front(&lane->ready, load->recipients[--taken], load->batch);
     }
+    lane->is_load_same = load->count > 1 && compose_is_same(load, 0, load->count - 1);
     return load->count;
 }
 
@@ -358,6 +368,12 @@ static bool is_share_exceeded(const struct lane *lane)
            (staying > share_of(lane) || lane_backlog(lane) == 0);
 }
 
+/* A lane without a session waits for one: of this worker, or of the source. */
+static bool is_session_wanted(const struct lane *lane)
+{
+    return lane->worker->sessionless_count > 0 || limit_is_wanted_xcore(lane->source_limit);
+}
+
 bool dispatch_is_session_spent(const struct lane *lane, const struct delivery *delivery,
                                struct mono_time now)
 {
@@ -368,7 +384,9 @@ bool dispatch_is_session_spent(const struct lane *lane, const struct delivery *d
            now.ns - delivery->opened.ns > (int64_t)route->connection_age_max_s * NS_PER_S ||
            is_draining(lane) || is_share_exceeded(lane) ||
            (is_crowded && delivery->transactions_count >= TURN_MESSAGES &&
-            limit_is_wanted_xcore(limit));
+            limit_is_wanted_xcore(limit)) ||
+           (is_session_wanted(lane) &&
+            (delivery->transactions_count >= TURN_MESSAGES || lane_backlog(lane) == 0));
 }
 
 /* Idle sessions that nobody here needs while others wait; all of them when the engine stops. */
@@ -376,6 +394,22 @@ static void retire_idle(struct lane *lane, struct mono_time now)
 {
     while (!list_is_empty(&lane->idle) && (is_draining(lane) || is_share_exceeded(lane))) {
         delivery_quit(CONTAINER_OF(lane->idle.next, struct delivery, idle), now);
+    }
+}
+
+/* For lanes that have no session: those that have been idle for longest and are not needed end
+ * now, as many as are wanted and not ending already. source NULL: whatever their source is. */
+static void make_room(struct worker *worker, const struct config_source *source,
+                      uint32_t wanted_count, struct mono_time now)
+{
+    struct list *node = worker->idle.next;
+    for (uint32_t i = 0; i < IDLE_LOOKS_MAX && node != &worker->idle; i++) {
+        struct delivery *delivery = CONTAINER_OF(node, struct delivery, idle_all);
+        node = node->next;
+        bool is_one = source == NULL || delivery->lane->source == source;
+        if (is_one && worker->ending_count < wanted_count && lane_backlog(delivery->lane) == 0) {
+            delivery_quit(delivery, now);
+        }
     }
 }
 
@@ -402,6 +436,15 @@ static void hand_over(struct lane *lane)
     inbox_push_chain_xcore(&worker->engine->workers[holder]->recipients, &chain);
 }
 
+/* A few recipients of a full site go to its connections, which may be idle; many wait for a share
+ * of them. */
+static bool is_better_elsewhere(const struct lane *lane)
+{
+    return lane->site != NULL && lane->sessions_count == 0 && lane->ready.count > 0 &&
+           lane->ready.count <= LOAD_RECIPIENTS_MAX &&
+           limit_count_xcore(&lane->site->connections) >= lane->site->connections.max;
+}
+
 /* True when a connection of the site and of the source was taken; else who refused. */
 static bool limits_take(struct lane *lane, enum lane_limit *ret_refused)
 {
@@ -419,7 +462,7 @@ static bool limits_take(struct lane *lane, enum lane_limit *ret_refused)
 
 /* False: refused, and the lane is on the stack of who refused, or has sessions whose end brings it
  * back. */
-static bool limits_take_or_wait(struct lane *lane)
+static bool limits_take_or_wait(struct lane *lane, struct mono_time now)
 {
     enum lane_limit refused;
     if (limits_take(lane, &refused)) {
@@ -433,6 +476,9 @@ static bool limits_take_or_wait(struct lane *lane)
     if (refused == LANE_LIMIT_SITE && lane->sessions_count == 0 && !lane->waits[refused].is_away) {
         hand_over(lane);
     }
+    if (refused == LANE_LIMIT_SOURCE && lane->sessions_count > 0) {
+        return false; /* those who have none come first */
+    }
     while (!lane->waits[refused].is_away) {
         struct limit *limit =
             refused == LANE_LIMIT_SITE ? &lane->site->connections : lane->source_limit;
@@ -441,6 +487,9 @@ static bool limits_take_or_wait(struct lane *lane)
         if (limits_take(lane, &refused)) {
             return true;
         }
+    }
+    if (refused == LANE_LIMIT_SOURCE) {
+        make_room(lane->worker, lane->source, 1, now);
     }
     return false;
 }
@@ -484,7 +533,11 @@ static bool connect_one(struct lane *lane, struct mono_time now)
 {
     struct worker *worker = lane->worker;
     if (slab_left(&worker->deliveries) == 0) {
-        lane_mark_starved(lane);
+        if (lane->sessions_count == 0) {
+            lane_set_sessionless(lane, true);
+            lane_mark_starved(lane);
+            make_room(worker, NULL, worker->sessionless_count, now);
+        }
         return false;
     }
     struct lane_host host;
@@ -510,7 +563,7 @@ static bool connect_one(struct lane *lane, struct mono_time now)
         displace(lane, now);
         return false;
     }
-    if (!may_take_more(lane) || !limits_take_or_wait(lane)) {
+    if (!may_take_more(lane) || !limits_take_or_wait(lane, now)) {
         return false;
     }
     if (delivery_open(lane, &host, now) != 0) {
@@ -554,6 +607,10 @@ void dispatch_lane(struct lane *lane, struct mono_time now)
     }
     if (is_draining(lane)) {
         return;
+    }
+    lane_set_sessionless(lane, false);
+    if (is_better_elsewhere(lane)) {
+        hand_over(lane);
     }
     load_ask(lane);
     uint32_t done = 0;

@@ -97,6 +97,7 @@ void lane_retire(struct lane *lane)
     timer_cancel(&worker->timers, &lane->timer);
     ready_deinit(&lane->ready);
     lane_set_busy(lane, false);
+    lane_set_sessionless(lane, false);
     slab_give(&worker->lanes, lane);
 }
 
@@ -122,6 +123,14 @@ void lane_set_busy(struct lane *lane, bool is_busy)
     if (lane->site != NULL && lane->is_busy != is_busy) {
         lane->is_busy = is_busy;
         site_count_lane_xcore(lane->site, is_busy);
+    }
+}
+
+void lane_set_sessionless(struct lane *lane, bool is_sessionless)
+{
+    if (lane->is_sessionless != is_sessionless) {
+        lane->is_sessionless = is_sessionless;
+        lane->worker->sessionless_count += is_sessionless ? 1 : -1;
     }
 }
 

@@ -81,6 +81,8 @@ struct lane {
     uint32_t ending_count;     /* of them, being closed */
     struct lane_wait waits[LANE_LIMITS_COUNT];
     bool is_busy;                /* it has recipients or sessions, and is counted by its site */
+    bool is_load_same;           /* the recipients of the last load could share a transaction */
+    bool is_sessionless;         /* it has no session, and the worker had none left */
     bool is_asked;               /* an MX query of it is away */
     struct mono_time rest_until; /* our own source cannot be used */
     struct timer timer;          /* rate, suspension, linger */
@@ -126,6 +128,7 @@ void lane_mark_dirty(struct lane *lane);
 void lane_mark_starved(struct lane *lane);
 void lane_push(struct lane *lane, struct recipient *recipient);
 void lane_set_busy(struct lane *lane, bool is_busy);
+void lane_set_sessionless(struct lane *lane, bool is_sessionless);
 enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct lane_host *ret_host);
 /* The host could not be used: left out for LANE_HOST_REST_MS; the verdict is kept as the lane's
  * failure. */

@@ -754,6 +754,7 @@ int worker_init(struct worker *worker, const struct worker_config *config, bool 
     list_init(&worker->lanes_all);
     list_init(&worker->lanes_dirty);
     list_init(&worker->lanes_starved);
+    list_init(&worker->idle);
     int result = waker_init(&worker->actor.waker, with_event_fd);
     if (result != 0) {
         return result;

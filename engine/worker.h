@@ -160,7 +160,10 @@ struct worker {
     struct lane **lanes_by_key;
     struct list lanes_all;
     struct list lanes_dirty;
-    struct list lanes_starved; /* wait for a session, attempt, load or buf of this worker */
+    struct list lanes_starved;  /* wait for a session, attempt, load or buf of this worker */
+    struct list idle;           /* sessions of all lanes, the longest idle first */
+    uint32_t ending_count;      /* sessions that are being closed */
+    uint32_t sessionless_count; /* lanes without any session for which none was left */
     struct lane
         *nowhere; /* recipients whose domain has no hosts: settled, or routed when that changes */
     struct inbox_chain decided;     /* records for the journal, pushed at the end of the step */

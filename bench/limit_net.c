@@ -127,7 +127,7 @@ static void turn_until(struct limit_net *limit, const uint64_t *count, uint64_t 
         struct mono_time next = net_run_once(limit->net, now);
         if (!mono_before(now, part->config->deadline)) {
             part->error = "time is up";
-        } else if (*count < goal && mono_before(now, next)) {
+        } else if (*count < goal && !part->error && mono_before(now, next)) {
             net_wait(limit->net, now, mono_earlier(next, part->config->deadline));
         }
     }

@@ -280,7 +280,9 @@ static int look_around(struct spool *spool, struct wall_time now, uint32_t files
     struct watch_table *older = pickup->before;
     pickup->before = pickup->seen;
     pickup->seen = older;
-    memset(pickup->seen, 0, sizeof(*pickup->seen));
+    if (older->count > 0) {
+        memset(older, 0, sizeof(*older));
+    }
     pickup->now = now;
     pickup->waiting_count = 0;
     pickup->files_max = files_max;

@@ -106,7 +106,15 @@ def read_lines(path):
             data = file.read()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in data[:data.rfind(b"\n") + 1].splitlines()]
+    return [read_line(path, line) for line in data[:data.rfind(b"\n") + 1].split(b"\n")[:-1]]
+
+
+def read_line(path, line):
+    try:
+        return json.loads(line)
+    except ValueError:
+        check(False, f"every line of {path} is JSON", line[:300])
+        return {}
 
 
 def sha256(content):

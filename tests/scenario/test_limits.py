@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits are exact over two workers: connections, messages a connection, rate, sessions, recipients
+of a transaction.
+
+test_limits.py BUILD. Connections are counted by a server that counts one out when it is told QUIT:
+a client that opens the next one only when the last is closed never has more than its limit there.
+"""
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import (SAME, Engine, Place, Sink, check, equal, make_merge, route,  # noqa: E402
+                 run_cases, send, wait_for)
+
+NS = 10**9
+
+
+def names(count, domains=50, what="u"):
+    return [f"{what}{i}@d{i % domains}.test" for i in range(count)]
+
+
+class Counter:
+    """An SMTP server that takes everything and counts."""
+
+    def __init__(self, latency_s=0.005):
+        self.latency_s = latency_s
+        self.open = self.peak = self.connections = self.messages = 0
+        self.each = []  # messages of each connection
+        self.loop = asyncio.new_event_loop()
+        started = threading.Event()
+        threading.Thread(target=self.serve, args=(started,), daemon=True).start()
+        started.wait()
+
+    def serve(self, started):
+        asyncio.set_event_loop(self.loop)
+        server = self.loop.run_until_complete(
+            asyncio.start_server(self.session, "127.0.0.1", 0, backlog=1024))
+        self.port = server.sockets[0].getsockname()[1]
+        started.set()
+        self.loop.run_forever()
+
+    async def session(self, reader, writer):
+        self.connections += 1
+        self.open += 1
+        self.peak = max(self.peak, self.open)
+        counted = [1, 0]
+        try:
+            writer.write(b"220 counter\r\n")
+            await self.talk(reader, writer, counted)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        self.open -= counted[0]
+        self.each.append(counted[1])
+        writer.close()
+
+    async def talk(self, reader, writer, counted):
+        while True:
+            verb = (await reader.readuntil(b"\n"))[:4].upper()
+            if verb == b"DATA":
+                writer.write(b"354 go on\r\n")
+                await reader.readuntil(b"\r\n.\r\n")
+                counted[1] += 1
+                self.messages += 1
+                await asyncio.sleep(self.latency_s)
+            if verb == b"QUIT":
+                self.open -= counted[0]
+                counted[0] = 0
+            writer.write(b"250-counter\r\n250 PIPELINING\r\n" if verb == b"EHLO" else
+                         b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
+            if verb == b"QUIT":
+                return
+
+    def stop(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+def run(place, recipients, routes, extra="", seconds=40, **batch):
+    """One engine, one batch, all delivered."""
+    engine = Engine(place, routes=routes, extra=extra).start()
+    end = send(engine, "limit", recipients, seconds, **batch)
+    equal(end.counts(), {"accepted": len(recipients), "delivered": len(recipients)}, "delivered")
+    check("possible_duplicate" not in str(end.results), "nothing ambiguous")
+    equal(engine.terminate(), 0, "exit status")
+
+
+def count(recipients, routes, extra=""):
+    """The counter behind a run; routes(port)."""
+    with Place("limit") as place:
+        counter = Counter()
+        started = time.monotonic()
+        run(place, recipients, routes(counter.port), extra)
+        counter.took = time.monotonic() - started
+        counter.stop()
+        equal(counter.messages, len(recipients), "messages")
+        equal(counter.open, 0, "all are closed at the end")
+        return counter
+
+
+def case_connections_of_a_site():
+    """50 domains of one route are one site: never more than its connections, over two workers."""
+    for most in (1, 3, 7):
+        counter = count(names(300), lambda port, most=most: route("*", port, connections=most))
+        equal(counter.peak, most, f"{most} connections at once, never more")
+
+
+def case_sites_have_limits_of_their_own():
+    def routes(port):
+        return "".join(route(f"d{i}.test", port, connections=2) for i in range(10))
+    counter = count(names(600, 10), routes)
+    check(10 < counter.peak <= 20, "ten sites of two connections", counter.peak)
+
+
+def case_messages_of_a_connection():
+    counter = count(names(1000), lambda port: route("*", port, connections=4, per_connection=10))
+    equal(max(counter.each), 10, "ten messages a connection, no more")
+    check(100 <= counter.connections <= 115, "so a hundred connections", counter.connections)
+    check(counter.peak <= 4, "at most four at once", counter.peak)
+
+
+def case_one_message_a_connection():
+    counter = count(names(200), lambda port: route("*", port, connections=4, per_connection=1))
+    equal(max(counter.each), 1, "a connection each")
+    check(200 <= counter.connections <= 220, "hardly one in vain", counter.connections)
+    check(counter.peak <= 4, "at most four at once", counter.peak)
+
+
+def case_sessions_in_all():
+    """limits sessions counts those of all sites; nobody waits for the idle ones of others."""
+    def routes(port):
+        return "".join(route(f"d{i}.test", port, connections=20) for i in range(20))
+    counter = count(names(600, 20), routes, "limits { sessions = 10 }\n")
+    check(5 <= counter.peak <= 10, "ten for all sites", counter.peak)
+    check(counter.took < 6, "idle sessions make room at once", counter.took)
+
+
+def case_connections_of_a_source():
+    def routes(port):
+        return "".join(route(f"d{i}.test", port, connections=20) for i in range(10))
+    counter = count(names(400, 10), routes,
+                    'source "one" { address = "127.0.0.1" ehlo = "one.test" connections = 5 }\n')
+    check(4 <= counter.peak <= 5, "five from this address", counter.peak)
+    check(counter.took < 6, "idle sessions make room at once", counter.took)
+
+
+def most_in_a_window(times, window_ns):
+    most = first = 0
+    for last, at in enumerate(times):
+        while at - times[first] >= window_ns:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def rates(rate, burst, messages):
+    with Place("limit") as place:
+        sink = Sink(place)
+        run(place, names(messages), route("*", sink.port, connections=8, rate=f'"{rate}/s"',
+                                          burst=burst, backlog_per_connection=1))
+        return sorted(message["at_ns"] for message in sink.messages())
+
+
+def case_rate():
+    """GCRA: burst + rate x time, never more. Between leave and arrival lie milliseconds that differ
+    from message to message, on a busy machine some tens: so much may a window hold more."""
+    for rate, burst, messages in ((200, 1, 500), (300, 100, 600), (40, 1, 60)):
+        times = rates(rate, burst, messages)
+        took = (times[-1] - times[0]) / NS
+        least = (messages - burst) / rate
+        check(took > least - 0.1, f"{messages} at {rate}/s, burst {burst}: not too fast",
+              (took, least))
+        check(took < least * 1.25 + 0.5, "nor much too slow", (took, least))
+        for window in (1.0, 0.5):
+            most = most_in_a_window(times, int(window * NS))
+            allowed = burst + rate * (window + 0.1) + 1
+            check(most <= allowed, f"no more than {allowed} in {window} s", most)
+
+
+def case_rate_is_shared_by_both_workers():
+    """Also a site's multi-recipient transactions count by their recipients."""
+    with Place("limit") as place:
+        sink = Sink(place)
+        run(place, names(600), route("*", sink.port, rate='"200/s"', burst=20,
+                                           rcpts_max=10), message=SAME)
+        messages = sorted(sink.messages(), key=lambda message: message["at_ns"])
+        took = (messages[-1]["at_ns"] - messages[0]["at_ns"]) / NS
+        check(took > (600 - 20 - 10) / 200 - 0.1, "600 recipients at 200/s", took)
+
+
+def case_recipients_of_a_transaction():
+    """A message that is the same for all goes to up to rcpts-max at once."""
+    for most in (1, 7, 100):
+        with Place("limit") as place:
+            sink = Sink(place)
+            run(place, names(1000, what="m"),
+                route("*", sink.port, rcpts_max=most, connections=2), message=SAME)
+            sizes = [len(message["to"]) for message in sink.messages()]
+            check(max(sizes) <= most, f"at most {most}", max(sizes))
+            check(len(sizes) <= 1000 / min(most, 64) + 30, "and most hold several", len(sizes))
+
+
+def case_idle_connections_are_closed():
+    with Place("limit") as place:
+        sink = Sink(place)
+        engine = Engine(place, routes=route("*", sink.port, connections=1,
+                                            connection_idle='"300ms"')).start()
+        send(engine, "one", ["a@b.test"])
+        equal(engine.status()["sessions"], 1, "it is kept for a moment")
+        send(engine, "two", ["a@b.test"])  # dealt to the other worker, which hands it over
+        equal(engine.status()["sessions_opened"], 1, "and used again")
+        wait_for(lambda: engine.status()["sessions"] == 0, "then closed", 5)
+        equal(engine.terminate(), 0, "exit status")
+        equal(sink.stop()["open"], 0, "the sink agrees")
+
+
+def case_connections_age():
+    with Place("limit") as place:
+        sink = Sink(place, "--latency-ms", "20")
+        run(place, names(80), route("*", sink.port, connections=1, connection_age='"1s"',
+                                    per_connection=100000))
+        check(2 <= sink.stop()["connections"] <= 12, "a new one each second", "")
+
+
+def case_limits_of_entries():
+    """Few entries, batches, domains: all waits its turn, nothing is lost."""
+    with Place("limit") as place:
+        sink = Sink(place)
+        extra = "limits { recipients = 500 batches = 3 domains = 100 sites = 16 }\n"
+        engine = Engine(place, routes=route("*", sink.port), extra=extra).start()
+        for number in range(12):
+            engine.submit(make_merge(engine, f"b{number}",
+                                     [f"u{i}@b{number}-{i % 20}.test" for i in range(90)]))
+        for number in range(12):
+            end = engine.wait_end(f"b{number}")
+            equal(end.counts(), {"accepted": 90, "delivered": 90}, f"batch {number}")
+        equal(engine.terminate(), 0, "exit status")
+
+
+def case_totals_while_running():
+    """The sink tells its totals on SIGUSR1: peaks hold at each moment, not only at the end."""
+    with Place("limit") as place:
+        sink = Sink(place, "--latency-ms", "5")
+        engine = Engine(place, routes=route("*", sink.port, connections=5)).start()
+        engine.submit(make_merge(engine, "x", names(800)))
+        wait_for(lambda: len(sink.messages()) > 100, "it sends")
+        sink.process.send_signal(signal.SIGUSR1)
+        check('"open":5,' in sink.process.stdout.readline(), "five are open in the middle")
+        check(engine.status()["sessions"] <= 5, "status says so too", engine.status()["sessions"])
+        engine.wait_end("x")
+        equal(engine.terminate(), 0, "exit status")
+
+
+if __name__ == "__main__":
+    sys.exit(run_cases([value for name, value in list(globals().items())
+                        if name.startswith("case_")]))

@@ -16,14 +16,16 @@ static const struct {
     const char *name;
     int (*run)(int count, char **words);
     const char *help;
+    bool has_help; /* of its own, behind --help */
 } VERBS[] = {
-    {"run", verb_run, "run [-c FILE]                 the engine, until SIGTERM"},
+    {"run", verb_run, "run [-c FILE]                 the engine, until SIGTERM", false},
     {"submit", verb_submit,
-     "submit [-c FILE] ...          write a batch into the spool (submit --help)"},
-    {"status", verb_status, "status [-c FILE] [--json]     what a running engine is doing"},
-    {"check", verb_check, "check [-c FILE] [BATCH ...]   is the configuration right, or a batch"},
-    {"version", verb_version, "version                       of this program"},
-    {"help", verb_help, "help                          this"},
+     "submit [-c FILE] ...          write a batch into the spool (submit --help)", true},
+    {"status", verb_status, "status [-c FILE] [--json]     what a running engine is doing", false},
+    {"check", verb_check,
+     "check [-c FILE] [BATCH ...]   is the configuration right, or a batch (check --help)", true},
+    {"version", verb_version, "version                       of this program", false},
+    {"help", verb_help, "help                          this", false},
 };
 
 static int verb_version(int count, char **words)
@@ -83,16 +85,26 @@ int verb_run(int count, char **words)
     return status;
 }
 
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    if (argc < 2 || is_help(argv[1])) {
         (void)verb_help(0, NULL);
         return argc < 2 ? 2 : 0;
     }
     for (size_t i = 0; i < COUNT_OF(VERBS); i++) {
-        if (strcmp(VERBS[i].name, argv[1]) == 0) {
-            return VERBS[i].run(argc - 2, argv + 2);
+        if (strcmp(VERBS[i].name, argv[1]) != 0) {
+            continue;
         }
+        if (argc == 3 && is_help(argv[2]) && !VERBS[i].has_help) {
+            (void)printf("usage: ramjet %s\n", VERBS[i].help);
+            return 0;
+        }
+        return VERBS[i].run(argc - 2, argv + 2);
     }
     (void)fprintf(stderr, "ramjet: no verb \"%s\"; see ramjet help\n", argv[1]);
     return 2;

@@ -29,19 +29,22 @@ int submit_open(struct submit *submit, struct disk *disk, const struct clock *cl
 {
     *submit = (struct submit){
         .disk = disk, .clock = clock, .random = random, .root = -1, .tmp = -1, .fresh = -1};
+    const char *below = "";
     int result = disk_open(disk, DISK_ROOT, root, DISK_READONLY | DISK_DIRECTORY);
     if (result >= 0) {
         submit->root = result;
+        below = "/in/tmp";
         result = disk_open(disk, submit->root, "in/tmp", DISK_READONLY | DISK_DIRECTORY);
     }
     if (result >= 0) {
         submit->tmp = result;
+        below = "/in/new";
         result = disk_open(disk, submit->root, "in/new", DISK_READONLY | DISK_DIRECTORY);
     }
     if (result < 0) {
         submit_close(submit);
-        spool_problem_set(ret_problem, "%s: %s (the engine makes the spool at its first start)",
-                          root, spool_errno_words(result));
+        spool_problem_set(ret_problem, "%s%s: %s (the engine makes the spool at its first start)",
+                          root, below, spool_errno_words(result));
         return result;
     }
     submit->fresh = result;

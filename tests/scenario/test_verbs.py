@@ -47,6 +47,8 @@ def test_words_of_the_program(r):
     for verb in ("run", "submit", "status", "check", "version"):
         assert f"ramjet {verb}" in out
     assert r.run("--help", status=0)[1] == out
+    for verb in ("run", "status", "version", "help"):
+        assert r.run(verb, "--help", status=0)[1].startswith(f"usage: ramjet {verb}")
     assert "no verb" in r.run("fly", status=2)[2]
     r.run(status=2)
     r.run("run", "now", status=2)
@@ -82,7 +84,10 @@ def test_words_of_check(r):
 def test_submit_needs_a_spool(r):
     words = ("--from", "a@x.example", "--to", "b@y.example", "--subject", "s", "--text", "t")
     _, out, err = r.run("submit", "--spool", r.spool, *words, status=1)
-    assert out == "" and r.spool in err, err
+    assert out == "" and f"{r.spool}: is not there" in err, err
+    os.mkdir(r.spool)
+    _, _, err = r.run("submit", "--spool", r.spool, *words, status=1)
+    assert f"{r.spool}/in/tmp: is not there (the engine makes" in err, err
     _, _, err = r.run("submit", "-c", r.path("nowhere.conf"), *words, status=1)
     assert "cannot be read" in err
 

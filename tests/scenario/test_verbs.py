@@ -411,6 +411,21 @@ def test_check_bad_batches(r):
     assert "line 2" in out or ":2:" in out, out
 
 
+def test_check_files_that_are_none(r):
+    """Links, FIFOs and directories are told, and waited for by nobody."""
+    config = r.config()
+    for count, make in enumerate((
+            os.mkfifo, os.mkdir, lambda path: os.symlink("/etc/passwd", path),
+            lambda path: os.link(os.path.join(r.directory, "ramjet.conf"), path))):
+        for name in ("batch.json", "message.eml", "recipients.ndjson"):
+            batch = make_batch(r, f"odd-{count}-{name}.batch")
+            os.unlink(os.path.join(batch, name))
+            make(os.path.join(batch, name))
+            _, out, _ = r.run("check", "-c", config, "--json", batch + "/", status=1)
+            errors = json.loads(out)["batches"][0]["errors"]
+            assert len(errors) == 1 and errors[0].startswith(name + ": "), (count, errors)
+
+
 def test_check_says_what_the_engine_does(r):
     """The same batch through both: the same counts, the same lines, the same reasons."""
     peer = smtp_peer.Peer()

@@ -19,7 +19,7 @@
 #include "queue/journal_replay.h"
 
 /* Descriptors beside those of sessions: rings, files, sockets of control. */
-enum { DESCRIPTORS_SPARE = 1024, PATH_SIZE = 1024 };
+enum { DESCRIPTORS_SPARE = 1024, DESCRIPTORS_BATCH = 2, PATH_SIZE = 1024 };
 
 struct boot_thread {
     struct boot *boot;
@@ -273,6 +273,20 @@ static int make_workers(struct boot *boot)
     return 0;
 }
 
+/* What sessions leave of the descriptors is for batches; some must be, however many sessions there
+ * may be. 0 = any number. */
+static uint32_t batch_descriptors(const struct config *config)
+{
+    struct rlimit limit;
+    rlim_t taken = (rlim_t)config->sessions_max + DESCRIPTORS_SPARE;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= UINT32_MAX) {
+        return 0;
+    }
+    rlim_t left = limit.rlim_cur > taken ? limit.rlim_cur - taken : 0;
+    rlim_t least = limit.rlim_cur / 4;
+    return (uint32_t)(left > least ? left : least);
+}
+
 /* The spool's lock comes before the journal is looked at: intake_init takes it. */
 static int make_intake(struct boot *boot)
 {
@@ -281,23 +295,30 @@ static int make_intake(struct boot *boot)
         return -EIO;
     }
     boot->engine.intake = &boot->intake;
-    const struct intake_config intake = {.engine = &boot->engine, .disk = boot->intake_disk};
+    const struct intake_config intake = {
+        .engine = &boot->engine,
+        .disk = boot->intake_disk,
+        .fds_max = batch_descriptors(boot->config),
+    };
     int result = intake_init(&boot->intake, &intake, true, boot->errors);
     boot->has_intake = result == 0;
     return result;
 }
 
-/* One descriptor a session, and the kernel's usual limit is low. */
+/* One descriptor a session, two a batch, and the kernel's usual limit is low: as far as we may. */
 static void raise_limits(const struct config *config)
 {
     struct rlimit limit;
-    rlim_t wanted = (rlim_t)config->sessions_max + DESCRIPTORS_SPARE;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
-        limit.rlim_cur = wanted;
-        if (limit.rlim_max < wanted) {
-            limit.rlim_max = wanted;
-        }
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    rlim_t wanted = (rlim_t)config->sessions_max + DESCRIPTORS_SPARE +
+                    (rlim_t)DESCRIPTORS_BATCH * config->batches_max;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) {
+        return;
+    }
+    const struct rlimit most = {.rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max};
+    limit.rlim_cur = wanted;
+    limit.rlim_max = wanted > limit.rlim_max ? wanted : limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        (void)setrlimit(RLIMIT_NOFILE, &most);
     }
 }
 
@@ -308,7 +329,8 @@ static int make_all(struct boot *boot)
     result = result == 0 ? make_intake(boot) : result;
     result = result == 0 ? make_journal(boot) : result;
     if (result == 0) {
-        intake_recover(&boot->intake, &boot->known);
+        result = intake_recover(&boot->intake, &boot->known);
+        result = result == 0 ? 0 : refuse(boot, "recovery", result);
     }
     result = result == 0 ? make_resolver(boot) : result;
     result = result == 0 ? make_workers(boot) : result;
@@ -335,8 +357,17 @@ static void unmake_all(struct boot *boot)
         control_deinit(&boot->control);
     }
     /* First: its last group holds records that live in the workers' slabs. */
+    for (uint32_t i = 0; boot->has_journal && i < boot->workers_made; i++) {
+        worker_end(&boot->workers[i]);
+    }
     if (boot->has_journal) {
         journal_deinit(&boot->journal);
+    }
+    bool has_failed = stat_read_xcore(&boot->journal.stats.has_failed) != 0;
+    if (boot->has_control && boot->control.is_drained && !has_failed &&
+        intake_mark_clean(&boot->intake) != 0) {
+        writer_put_format(boot->errors, "spool: the mark of an orderly stop cannot be written: the "
+                                        "next start will take this one for a crash\n");
     }
     for (uint32_t i = 0; i < boot->workers_made; i++) {
         worker_deinit(&boot->workers[i]);

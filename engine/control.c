@@ -215,6 +215,7 @@ static void watch_drain(struct control *control, struct mono_time now)
         is_drained = is_drained && worker_is_drained(engine->workers[i]);
     }
     if (is_drained || !mono_before(now, control->core->drain_until)) {
+        control->is_drained = is_drained;
         control->phase = CONTROL_STOPPED;
     }
 }

@@ -41,6 +41,7 @@ struct control {
     struct actor actor; /* first */
     struct inbox reports;
     enum control_phase phase;
+    bool is_drained; /* it stopped in order: nothing was in flight any more */
     int exit_status;
     struct control_core *core; /* its own */
 };

@@ -126,13 +126,13 @@ static bool deal(struct intake_core *core, struct mono_time now)
     return !list_is_empty(&core->dealing);
 }
 
-static void leave(struct intake_core *core)
+static void leave(struct intake_core *core, struct mono_time now)
 {
     struct list *node = core->leaving.next;
     while (node != &core->leaving) {
         struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
         node = node->next;
-        intake_leave(core, ib);
+        intake_leave(core, ib, now);
     }
 }
 
@@ -141,8 +141,12 @@ static void leave(struct intake_core *core)
 static void write_progress(struct intake_core *core, struct mono_time now)
 {
     struct list *const lists[] = {&core->scanning, &core->active};
+    if (mono_before(now, core->progress_at)) {
+        return;
+    }
+    uint32_t count = 0;
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
-        for (uint32_t j = 0; j < INTAKE_PROGRESS_STEP_MAX && !list_is_empty(lists[i]); j++) {
+        for (; count < INTAKE_PROGRESS_STEP_MAX && !list_is_empty(lists[i]); count++) {
             struct list *node = lists[i]->next;
             struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
             if (mono_before(now, ib->progress_at)) {
@@ -153,13 +157,16 @@ static void write_progress(struct intake_core *core, struct mono_time now)
             list_add_last(lists[i], node);
         }
     }
+    if (count == INTAKE_PROGRESS_STEP_MAX) {
+        core->progress_at = mono_add_ms(now, INTAKE_PROGRESS_REST_MS);
+    }
 }
 
 static void collect_pickup(struct intake_core *core, struct mono_time now)
 {
     core->pickup_at = mono_add_ms(now, INTAKE_PICKUP_RESCAN_MS);
     struct spool_collected collected;
-    if (core->free_count == 0 || stat_read_xcore(&core->engine->is_draining) != 0 ||
+    if (!intake_has_slot(core) || stat_read_xcore(&core->engine->is_draining) != 0 ||
         spool_pickup_collect(&core->spool, clock_wall(core->engine->clock), SPOOL_PICKUP_FILES_MAX,
                              &collected) != 0) {
         return;
@@ -181,15 +188,27 @@ static void look(struct intake_core *core, struct mono_time now)
         return;
     }
     core->rescan_at = mono_add_ms(now, INTAKE_RESCAN_MS);
-    intake_claim_new(core, now);
+    intake_open_waiting(core);
+    if (!core->is_recovering) {
+        intake_claim_new(core);
+    }
     intake_take_orders(core);
+}
+
+static void take_orders_back(struct intake_core *core)
+{
+    while (inbox_take(&core->orders_back) != NULL) {
+        ensure(core->orders_left > 0);
+        core->orders_left--;
+    }
 }
 
 /* There is more in in/new, and nothing keeps us from it. */
 static bool may_claim_more(const struct intake_core *core)
 {
-    return core->has_more_new && !stat_read_xcore(&core->intake->stats.is_short_of_space) &&
-           !stat_read_xcore(&core->engine->is_draining) && core->free_count > 0 &&
+    return !core->is_recovering && core->has_more_new &&
+           !stat_read_xcore(&core->intake->stats.is_short_of_space) &&
+           !stat_read_xcore(&core->engine->is_draining) && intake_has_slot(core) &&
            slab_left(&core->recipients) > 0;
 }
 
@@ -204,21 +223,21 @@ static struct mono_time intake_step(struct actor *actor, struct mono_time now)
     take_settled(core);
     take_ends(core);
     bool is_more = take_recipients(core);
+    take_orders_back(core);
     if (core->is_recovering) {
-        intake_recover_some(core, now);
-        is_more = is_more || (core->is_recovering && core->free_count > 0);
-        core->rescan_at = core->is_recovering ? mono_add_ms(now, INTAKE_RESCAN_MS) : now;
-        core->pickup_at = core->rescan_at;
-    } else {
-        look(core, now);
-        is_more = is_more || may_claim_more(core);
-        if (!mono_before(now, core->pickup_at)) {
-            collect_pickup(core, now);
-        }
+        intake_recover_some(core);
+        is_more = is_more || !core->is_recovering || (!core->is_listed && intake_has_slot(core));
+        core->pickup_at = now;
+        core->rescan_at = core->is_recovering ? core->rescan_at : now;
+    }
+    look(core, now);
+    is_more = is_more || may_claim_more(core);
+    if (!core->is_recovering && !mono_before(now, core->pickup_at)) {
+        collect_pickup(core, now);
     }
     is_more |= scan(core);
     is_more |= deal(core, now);
-    leave(core);
+    leave(core, now);
     write_progress(core, now);
     if (is_more) {
         core->rescan_at = core->has_more_new ? now : core->rescan_at;
@@ -244,7 +263,7 @@ static int core_init(struct intake_core *core, const struct intake_config *confi
 {
     const struct config *settings = config->engine->config;
     uint32_t batches = settings->batches_max;
-    core->names = malloc(sizeof(*core->names));
+    core->names = calloc(1, sizeof(*core->names));
     core->orders = malloc(sizeof(*core->orders));
     core->batches = calloc(batches, sizeof(*core->batches));
     core->free_slots = calloc(batches, sizeof(*core->free_slots));
@@ -296,6 +315,7 @@ static int spool_start(struct intake_core *core, struct writer *ret_errors)
     for (size_t i = 0; i < COUNT_OF(WATCHED) && result == 0; i++) {
         result = core->disk->ops->watch(core->disk, core->spool.places[WATCHED[i]]);
     }
+    result = result == 0 ? intake_marker_take(core) : result;
     result = result == 0 ? spool_pickup_recover(&core->spool) : result;
     return result == 0 ? 0 : refuse(ret_errors, settings->spool, result);
 }
@@ -324,12 +344,15 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     core->engine = config->engine;
     core->disk = config->disk;
     core->next_number = 1;
+    core->fds_max = config->fds_max;
+    list_init(&core->opening);
     list_init(&core->scanning);
     list_init(&core->dealing);
     list_init(&core->active);
     list_init(&core->leaving);
     list_init(&core->blocks);
     inbox_init(&core->orders_back, &intake->actor.waker);
+    inbox_init(&core->ghosts_back, &intake->actor.waker);
     inbox_chain_init(&core->loads_waiting);
     result = core_init(core, config);
     if (result != 0) {
@@ -343,15 +366,10 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     return result;
 }
 
-void intake_recover(struct intake *intake, struct journal_known *known)
+bool intake_has_slot(const struct intake_core *core)
 {
-    struct intake_core *core = intake->core;
-    core->known = *known;
-    *known = (struct journal_known){.batches = NULL};
-    core->is_recovering = true;
-    if (core->known.next_number > core->next_number) {
-        core->next_number = core->known.next_number;
-    }
+    bool has_descriptors = core->fds_max == 0 || core->fds_open + INTAKE_BATCH_FDS <= core->fds_max;
+    return core->free_count > 0 && has_descriptors;
 }
 
 bool intake_is_idle(const struct intake *intake)
@@ -374,10 +392,10 @@ void intake_deinit(struct intake *intake)
         }
     }
     intake_load_end(core);
+    intake_known_free(core);
     if (core->has_spool) {
         spool_close(&core->spool);
     }
-    journal_known_free(&core->known);
     slab_abandon(&core->recipients);
     slab_abandon(&core->reads);
     scan_parser_destroy(core->parser);

@@ -17,9 +17,9 @@
  * are scanned in turn, so that a small one does not wait for a huge one. Acceptance of a batch is
  * all or nothing: its recipients go to the workers only after its accept record is durable.
  *
- * When full: no free batch slot, recipient entry or domain: intake pauses that scan (claims nothing
- * more) until some come back; below free_space_min it claims nothing; read-ahead over its budget:
- * loads wait. All told in progress.json and in the counters.
+ * When full: no free batch slot, descriptor, recipient entry or domain: intake pauses that scan
+ * (claims nothing more) until some come back; below free_space_min it claims nothing; read-ahead
+ * over its budget: loads wait. All told in progress.json and in the counters.
  */
 #pragma once
 
@@ -51,6 +51,9 @@ struct intake {
 struct intake_config {
     struct engine *engine;
     struct disk *disk; /* its own */
+    /* Descriptors that batches under way may have open; nothing more is claimed beyond. 0 = any
+     * number. */
+    uint32_t fds_max;
 };
 
 /* Opens and locks the spool. 0; -EWOULDBLOCK when another engine has it; -errno. `ret_errors`: for
@@ -61,9 +64,14 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
  * What the journal knows of earlier starts (after journal_replay, before the first step): the
  * batches in active/ are taken up again from it in the first steps: those with an accept record go
  * on where they were, those without one are scanned anew. The tables of `known` go to intake; the
- * caller's struct is left empty.
+ * caller's struct is left empty. After an engine that did not stop in order, whoever may have been
+ * in flight is marked (LAW 6), and results.ndjson is completed. 0 or -ENOMEM.
  */
-void intake_recover(struct intake *intake, struct journal_known *known);
+int intake_recover(struct intake *intake, struct journal_known *known)
+    __attribute__((warn_unused_result));
+/* The end of an orderly stop: all workers are drained, the journal has written all. 0 or -errno;
+ * without the mark the next start takes this one for a crash. */
+int intake_mark_clean(struct intake *intake) __attribute__((warn_unused_result));
 void intake_deinit(struct intake *intake); /* NULL-safe, half-built safe */
 /* True when nothing is claimed, scanned, loading or active. */
 bool intake_is_idle(const struct intake *intake);

@@ -22,6 +22,7 @@ static struct list *list_of(struct intake_core *core, enum intake_stage stage)
 {
     switch (stage) {
     case INTAKE_OPENING:
+        return &core->opening;
     case INTAKE_SCANNING:
         return &core->scanning;
     case INTAKE_DEALING:
@@ -63,8 +64,10 @@ struct intake_batch *intake_batch_of(struct intake_core *core, uint32_t index)
     return &core->batches[index];
 }
 
-/* A free slot becomes a batch that lies in active/. */
-static struct intake_batch *batch_make(struct intake_core *core, const char *directory)
+/* A free slot becomes a batch that lies in active/. `known`: what the journal has of it, or NULL.
+ */
+static struct intake_batch *batch_make(struct intake_core *core, const char *directory,
+                                       struct journal_known_batch *known)
 {
     ensure(core->free_count > 0);
     uint32_t index = core->free_slots[--core->free_count];
@@ -76,8 +79,8 @@ static struct intake_batch *batch_make(struct intake_core *core, const char *dir
     memset(batch, 0, sizeof(*batch));
     batch->index = index;
     (void)snprintf(batch->directory, sizeof(batch->directory), "%s", directory);
-    ib->known = journal_known_find(&core->known, directory);
-    if (ib->known != NULL) {
+    ib->known = known;
+    if (known != NULL) {
         batch->number = ib->known->number;
         batch->accepted_at = ib->known->accepted_at;
         for (unsigned i = 0; i < BATCH_COUNTS_COUNT; i++) {
@@ -92,14 +95,7 @@ static struct intake_batch *batch_make(struct intake_core *core, const char *dir
     return ib;
 }
 
-/* Opening: manifest, content, stream; each problem names its file. */
-
-static bool fail_problem(struct intake_core *core, struct intake_batch *ib,
-                         const struct spool_problem *problem)
-{
-    intake_fail(core, ib, problem->text);
-    return false;
-}
+/* Batches under way by id. */
 
 static uint32_t *id_bucket(struct intake_core *core, const char *id)
 {
@@ -138,17 +134,92 @@ static void id_remove(struct intake_core *core, struct intake_batch *ib)
     ib->has_id = false;
 }
 
+static void stream_close(struct intake_core *core, struct intake_batch *ib)
+{
+    if (ib->stream != NULL) {
+        ensure(core->fds_open >= ib->stream->files_count);
+        core->fds_open -= ib->stream->files_count;
+        spool_stream_close(&core->spool, ib->stream);
+        free(ib->stream);
+        ib->stream = NULL;
+    }
+}
+
+static void directory_close(struct intake_core *core, struct intake_batch *ib)
+{
+    if (ib->fd >= 0) {
+        ensure(core->fds_open > 0);
+        core->fds_open--;
+        disk_close(core->disk, ib->fd);
+        ib->fd = -1;
+    }
+}
+
+static void content_free(struct intake_core *core, struct intake_batch *ib)
+{
+    struct batch *batch = ib->batch;
+    if (ib->has_id) {
+        id_remove(core, ib);
+    }
+    if (ib->has_reason) {
+        free((void *)(uintptr_t)ib->reason.at);
+        ib->has_reason = false;
+    }
+    template_destroy((struct template *)(uintptr_t)batch->template);
+    template_destroy((struct template *)(uintptr_t)batch->sender);
+    scan_columns_destroy((struct scan_columns *)(uintptr_t)batch->columns);
+    manifest_destroy(batch->manifest);
+    batch->template = NULL;
+    batch->sender = NULL;
+    batch->columns = NULL;
+    batch->manifest = NULL;
+}
+
+/* What opening has brought: everything but the slot. */
+static void batch_close(struct intake_core *core, struct intake_batch *ib)
+{
+    intake_scan_end(core, ib);
+    stream_close(core, ib);
+    directory_close(core, ib);
+    content_free(core, ib);
+}
+
+/* Opening: manifest, content, stream; each problem names its file. */
+
+/* What another moment may mend: nothing that speaks against the batch. */
+static bool is_want(int error)
+{
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+}
+
+/* For want of something it stays OPENING, and is opened from the beginning a little later. */
+static bool fail_open(struct intake_core *core, struct intake_batch *ib, int error,
+                      const char *words)
+{
+    ensure(error < 0);
+    if (is_want(error)) {
+        odd(batch_open_waits);
+        batch_close(core, ib);
+    } else {
+        intake_fail(core, ib, words);
+    }
+    return false;
+}
+
 static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
 {
     struct batch *batch = ib->batch;
     struct spool_problem problem;
     char *json = malloc(MANIFEST_SIZE_MAX);
-    struct writer content = writer_of(json, json == NULL ? 0 : MANIFEST_SIZE_MAX);
+    if (json == NULL) {
+        return fail_open(core, ib, -ENOMEM, "");
+    }
+    struct writer content = writer_of(json, MANIFEST_SIZE_MAX);
     int result =
         spool_file_read(&core->spool, ib->fd, "batch.json", MANIFEST_SIZE_MAX, &content, &problem);
     if (result != 0) {
         free(json);
-        return fail_problem(core, ib, &problem);
+        return fail_open(core, ib, result, problem.text);
     }
     struct span name = span_of_text(batch->directory);
     struct span end = SPAN(".batch");
@@ -207,18 +278,23 @@ static bool open_content(struct intake_core *core, struct intake_batch *ib)
     uint64_t size_max = core->engine->config->message_size_max;
     struct spool_file file;
     struct spool_problem spool_problem;
-    if (spool_file_open(&core->spool, ib->fd, manifest->message, size_max, &file, &spool_problem) !=
-        0) {
-        return fail_problem(core, ib, &spool_problem);
+    int result =
+        spool_file_open(&core->spool, ib->fd, manifest->message, size_max, &file, &spool_problem);
+    if (result != 0) {
+        return fail_open(core, ib, result, spool_problem.text);
     }
     uint64_t room = file.stat.size + 1;
     spool_file_close(&core->spool, &file);
     char *eml = malloc(room);
-    struct writer content = writer_of(eml, eml == NULL ? 0 : room);
-    if (spool_file_read(&core->spool, ib->fd, manifest->message, room, &content, &spool_problem) !=
-        0) {
+    if (eml == NULL) {
+        return fail_open(core, ib, -ENOMEM, "");
+    }
+    struct writer content = writer_of(eml, room);
+    result =
+        spool_file_read(&core->spool, ib->fd, manifest->message, room, &content, &spool_problem);
+    if (result != 0) {
         free(eml);
-        return fail_problem(core, ib, &spool_problem);
+        return fail_open(core, ib, result, spool_problem.text);
     }
     const struct template_options options = {
         .batch_id = span_of_text(manifest->id),
@@ -232,36 +308,51 @@ static bool open_content(struct intake_core *core, struct intake_batch *ib)
 
 void intake_open(struct intake_core *core, struct intake_batch *ib)
 {
-    ib->fd = spool_batch_open(&core->spool, ib->batch->directory);
-    if (ib->fd < 0) {
-        ib->fd = -1;
-        intake_fail(core, ib, "the batch's directory cannot be opened");
+    ensure(ib->fd < 0);
+    ensure(ib->stream == NULL);
+    int fd = spool_batch_open(&core->spool, ib->batch->directory);
+    if (fd < 0) {
+        (void)fail_open(core, ib, fd, "the batch's directory cannot be opened");
         return;
     }
+    ib->fd = fd;
+    core->fds_open++;
     if (!open_manifest(core, ib) || !open_content(core, ib)) {
         return;
     }
     struct spool_problem problem;
     ib->stream = calloc(1, sizeof(*ib->stream));
     if (ib->stream == NULL) {
-        intake_fail(core, ib, "out of memory");
+        (void)fail_open(core, ib, -ENOMEM, "");
         return;
     }
-    if (spool_stream_open(&core->spool, ib->fd, ib->batch->manifest, ib->stream, &problem) != 0) {
+    int result = spool_stream_open(&core->spool, ib->fd, ib->batch->manifest, ib->stream, &problem);
+    if (result != 0) {
         free(ib->stream);
         ib->stream = NULL;
-        intake_fail(core, ib, problem.text);
+        (void)fail_open(core, ib, result, problem.text);
         return;
     }
+    core->fds_open += ib->stream->files_count;
     enum spool_verb kept;
     if (spool_order_kept(&core->spool, ib->fd, &kept) == 0 && kept != SPOOL_RESUME) {
         stat_set(&ib->batch->orders, kept == SPOOL_CANCEL ? BATCH_CANCELLED : BATCH_PAUSED);
     }
     if (intake_scan_begin(core, ib) != 0) {
-        intake_fail(core, ib, "out of memory");
+        (void)fail_open(core, ib, -ENOMEM, "");
         return;
     }
     intake_enter(core, ib, INTAKE_SCANNING);
+}
+
+void intake_open_waiting(struct intake_core *core)
+{
+    struct list *last = core->opening.prev;
+    for (struct list *node = core->opening.next; node != &core->opening;) {
+        struct list *next = node == last ? &core->opening : node->next;
+        intake_open(core, CONTAINER_OF(node, struct intake_batch, link));
+        node = next;
+    }
 }
 
 /* Recipients that were made and will not be sent: their entries and domains come back at once. */
@@ -286,6 +377,9 @@ void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *
     ib->has_reason = copy != NULL;
     /* What the journal holds of it must not be lost with it: people look into hold/. */
     ib->leaving_to = ib->known != NULL ? SPOOL_END_HELD : SPOOL_END_FAILED;
+    if (ib->known != NULL) {
+        intake_known_held(core, ib);
+    }
     intake_drop_recipients(core, ib);
     intake_scan_end(core, ib);
     intake_enter(core, ib, INTAKE_LEAVING);
@@ -300,61 +394,68 @@ static bool may_claim(struct intake_core *core)
     bool is_short =
         disk_run(core->disk, &op) == 0 && op.stat.size < core->engine->config->free_space_min;
     stat_set(&core->intake->stats.is_short_of_space, is_short);
-    return !is_short && stat_read_xcore(&core->engine->is_draining) == 0 && core->free_count > 0 &&
+    return !is_short && stat_read_xcore(&core->engine->is_draining) == 0 && intake_has_slot(core) &&
            slab_left(&core->recipients) > 0;
 }
 
-void intake_claim_new(struct intake_core *core, struct mono_time now)
+/* A new batch. One of its name that was accepted may lie in hold/: nothing must take the one for
+ * the other at the next start. */
+static void open_new(struct intake_core *core, const char *directory)
 {
-    (void)now;
+    struct intake_batch *ib = batch_make(core, directory, NULL);
+    if (intake_is_name_held(core, directory)) {
+        intake_fail(core, ib,
+                    "a batch of the same name lies in hold/: give this one another name, or move "
+                    "that one out of the spool and start the engine anew");
+        return;
+    }
+    intake_open(core, ib);
+}
+
+/* Names that were listed are claimed before in/new is listed again, which costs with all that lies
+ * there. */
+void intake_claim_new(struct intake_core *core)
+{
     struct wall_time wall = clock_wall(core->engine->clock);
-    core->has_more_new = false;
+    core->has_more_new = true;
     if (!may_claim(core)) {
-        core->has_more_new = true;
         return;
     }
-    if (spool_list_new(&core->spool, wall, core->names) != 0) {
-        return;
+    if (core->names_next == core->names->count) {
+        core->names_next = 0;
+        if (spool_list_new(&core->spool, wall, core->names) != 0) {
+            core->names->count = 0;
+            core->has_more_new = false;
+            return;
+        }
+        core->has_names_left = core->names->left_count > 0;
     }
-    uint32_t count = core->names->count;
-    uint32_t most =
-        core->free_count < INTAKE_CLAIMS_STEP_MAX ? core->free_count : INTAKE_CLAIMS_STEP_MAX;
-    core->has_more_new = core->names->left_count > 0 || count > most;
-    for (uint32_t i = 0; i < count && i < most; i++) {
+    for (uint32_t i = 0; i < INTAKE_CLAIMS_STEP_MAX && core->names_next < core->names->count &&
+                         intake_has_slot(core);
+         i++) {
         char directory[SPOOL_DIRECTORY_MAX + 1];
         struct spool_problem problem;
-        if (spool_claim(&core->spool, core->names->names[i], wall, directory, &problem) == 0) {
-            intake_open(core, batch_make(core, directory));
+        if (spool_claim(&core->spool, core->names->names[core->names_next++], wall, directory,
+                        &problem) == 0) {
+            open_new(core, directory);
         }
     }
+    core->has_more_new = core->has_names_left || core->names_next < core->names->count;
 }
 
 void intake_take_collected(struct intake_core *core, const char *directory)
 {
-    intake_open(core, batch_make(core, directory));
+    open_new(core, directory);
 }
 
-/* What lay in active/ at the start, a few a step. */
-void intake_recover_some(struct intake_core *core, struct mono_time now)
+void intake_open_recovered(struct intake_core *core, const char *directory)
 {
-    (void)now;
-    if (core->free_count == 0) {
-        return; /* batches must leave first */
-    }
-    int result = spool_list_active(&core->spool, core->recover_after, core->names);
-    if (result != 0 && result != -E2BIG) {
-        stat_set(&core->engine->must_stop, 1);
+    struct journal_known_batch *known = intake_known_take(core, directory);
+    if (known == NULL) {
+        open_new(core, directory);
         return;
     }
-    uint32_t count = core->names->count < core->free_count ? core->names->count : core->free_count;
-    core->is_recovering = result == -E2BIG || count < core->names->count;
-    for (uint32_t i = 0; i < count; i++) {
-        intake_open(core, batch_make(core, core->names->names[i]));
-    }
-    if (count > 0) {
-        (void)snprintf(core->recover_after, sizeof(core->recover_after), "%s",
-                       core->names->names[count - 1]);
-    }
+    intake_open(core, batch_make(core, directory, known));
 }
 
 /* Accepted: the recipients go to the workers. */
@@ -363,8 +464,9 @@ void intake_on_accepted(struct intake_core *core, struct intake_batch *ib)
 {
     struct intake_stats *stats = &core->intake->stats;
     if (ib->accept.result != 0) {
-        return; /* the journal has failed: control stops the engine, recovery takes the batch up
-                   again */
+        /* No memory for it: the batch stays as it is, and the next start takes it up again. */
+        stat_set(&core->engine->must_stop, 1);
+        return;
     }
     stat_add(&stats->batches_accepted, 1);
     stat_add(&stats->recipients_accepted, ib->batch->recipients_count);
@@ -477,34 +579,6 @@ void intake_write_progress(struct intake_core *core, struct intake_batch *ib, st
     }
 }
 
-static void stream_close(struct intake_core *core, struct intake_batch *ib)
-{
-    if (ib->stream != NULL) {
-        spool_stream_close(&core->spool, ib->stream);
-        free(ib->stream);
-        ib->stream = NULL;
-    }
-}
-
-static void content_free(struct intake_core *core, struct intake_batch *ib)
-{
-    struct batch *batch = ib->batch;
-    if (ib->has_id) {
-        id_remove(core, ib);
-    }
-    if (ib->has_reason) {
-        free((void *)(uintptr_t)ib->reason.at);
-    }
-    template_destroy((struct template *)(uintptr_t)batch->template);
-    template_destroy((struct template *)(uintptr_t)batch->sender);
-    scan_columns_destroy((struct scan_columns *)(uintptr_t)batch->columns);
-    manifest_destroy(batch->manifest);
-    batch->template = NULL;
-    batch->sender = NULL;
-    batch->columns = NULL;
-    batch->manifest = NULL;
-}
-
 static void batch_free(struct intake_core *core, struct intake_batch *ib)
 {
     ensure(ib->live_count == 0);
@@ -517,15 +591,16 @@ static void batch_free(struct intake_core *core, struct intake_batch *ib)
 
 void intake_abandon(struct intake_core *core, struct intake_batch *ib)
 {
-    intake_scan_end(core, ib);
-    stream_close(core, ib);
-    if (ib->fd >= 0) {
-        disk_close(core->disk, ib->fd);
-    }
-    content_free(core, ib);
+    batch_close(core, ib);
 }
 
-void intake_leave(struct intake_core *core, struct intake_batch *ib)
+/* A worker may still look at the batch by an order that is on its way. */
+static bool has_order_away(const struct intake_core *core, const struct intake_batch *ib)
+{
+    return core->orders_left > 0 && core->worker_orders[0].batch == ib->batch;
+}
+
+void intake_leave(struct intake_core *core, struct intake_batch *ib, struct mono_time now)
 {
     bool is_failed = ib->leaving_to != SPOOL_END_DONE;
     ensure(is_failed || ib->is_settled);
@@ -533,19 +608,22 @@ void intake_leave(struct intake_core *core, struct intake_batch *ib)
         ensure(!is_failed);
         return; /* entries are on their way back, or their last bytes are still being sent */
     }
+    if (mono_before(now, ib->leave_at) || has_order_away(core, ib)) {
+        return;
+    }
     stream_close(core, ib);
     struct spool_progress summary = progress_of(core, ib, is_failed ? "failed" : "done");
     int result = spool_finish(&core->spool, ib->batch->directory, ib->leaving_to,
                               ib->fd >= 0 ? &summary : NULL, ib->reason,
                               clock_wall(core->engine->clock), NULL);
-    if (result != 0) {
-        odd(batch_cannot_leave); /* disk full or broken: tried again at the next rescan */
+    if (result == -ENOENT) {
+        odd(batch_was_taken_away); /* by people: there is nothing to be moved any more */
+    } else if (result != 0) {
+        odd(batch_cannot_leave); /* disk full or broken */
+        ib->leave_at = mono_add_ms(now, INTAKE_LEAVE_AGAIN_MS);
         return;
     }
-    if (ib->fd >= 0) {
-        disk_close(core->disk, ib->fd);
-        ib->fd = -1;
-    }
+    directory_close(core, ib);
     if (is_failed && !ib->is_accepted) {
         batch_free(core, ib);
         return;
@@ -559,6 +637,7 @@ void intake_leave(struct intake_core *core, struct intake_batch *ib)
 void intake_on_ended(struct intake_core *core, struct intake_batch *ib)
 {
     ensure(ib->stage == INTAKE_ENDING);
+    intake_known_ended(core, ib);
     batch_free(core, ib);
 }
 
@@ -593,9 +672,6 @@ static void order_obey(struct intake_core *core, const struct spool_order *order
 
 void intake_take_orders(struct intake_core *core)
 {
-    while (inbox_take(&core->orders_back) != NULL) {
-        core->orders_left--;
-    }
     if (core->orders_left > 0) {
         return; /* one order at a time */
     }

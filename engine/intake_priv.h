@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * intake_priv: what the parts of intake share: intake.c (the actor), intake_batch.c (a batch's
- * life), intake_scan.c (its records), intake_load.c (read-ahead).
+ * life), intake_scan.c (its records), intake_load.c (read-ahead), intake_recover.c (what an earlier
+ * engine left).
  *
  * A batch's stages (struct intake_batch, one a slot of the batch table):
  *
@@ -21,6 +22,7 @@
 #include "engine/intake.h"
 #include "engine/worker.h"
 #include "queue/journal.h"
+#include "queue/journal_walk.h"
 #include "queue/spool.h"
 
 enum {
@@ -34,7 +36,12 @@ enum {
     INTAKE_SCANS_MAX = 64,           /* batches among which the nearest to its end is looked for */
     INTAKE_BYTES_STEP_MAX = 1 << 20, /* of streams, scanned in one step */
     INTAKE_GAP_MAX = 4096, /* bytes between two records that are read along rather than around */
-    INTAKE_PROGRESS_STEP_MAX = 64, /* progress.json files */
+    INTAKE_PROGRESS_STEP_MAX = 64, /* progress.json files ... */
+    INTAKE_PROGRESS_REST_MS = 50,  /* ... and the rest behind so many */
+    INTAKE_LEAVE_AGAIN_MS = 1000,
+    INTAKE_RECOVERS_STEP_MAX = 64,
+    INTAKE_GHOSTS_MAX = 64,
+    INTAKE_BATCH_FDS = 2, /* open for most batches: the directory and one file */
 };
 
 enum intake_stage {
@@ -78,18 +85,19 @@ struct intake_batch {
     struct inbox_chain recipients;     /* accepted, waiting for the accept record */
     struct journal_accept accept;
     struct journal_end end;
-    bool is_settled;     /* the journal has said so */
-    bool is_bsmtp_lf;    /* stream with LF line ends: turned into CRLF when loaded */
+    bool is_settled;       /* the journal has said so */
+    bool is_bsmtp_lf;      /* stream with LF line ends: turned into CRLF when loaded */
     uint64_t live_count;   /* recipient entries that have not come back */
     uint32_t blocks_count; /* lent: workers may still send from them and from the template */
-    struct list link;    /* in one of the core's lists by stage */
+    struct list link;      /* in one of the core's lists by stage */
     struct mono_time progress_at;
     uint64_t progress_sum; /* of the counts last written: unchanged = not written again */
     enum spool_end leaving_to;
     struct span reason; /* why it failed; owned when has_reason */
     bool has_reason;
-    bool has_id;      /* it is in core->by_id */
-    bool is_accepted; /* its accept record is durable: the journal knows it */
+    struct mono_time leave_at; /* it could not leave: tried again then */
+    bool has_id;               /* it is in core->by_id */
+    bool is_accepted;          /* its accept record is durable: the journal knows it */
 };
 
 /* One load being read. */
@@ -99,6 +107,56 @@ struct intake_read {
     uint32_t ops_left;
     int result;
     struct disk_op ops[LOAD_RECIPIENTS_MAX];
+};
+
+/* What became of a batch that the journal knew at the start. */
+enum intake_known_state {
+    INTAKE_KNOWN_UNSEEN,
+    INTAKE_KNOWN_TAKEN, /* it lies in active/ and goes on */
+    INTAKE_KNOWN_HELD,  /* it lies in hold/: the journal keeps it in mind */
+    INTAKE_KNOWN_ENDED, /* it has left: the journal was told */
+};
+
+/* A settled recipient whose line in results.ndjson is missing, as the journal has it. */
+struct intake_final {
+    uint32_t ordinal;
+    uint32_t at_s;
+    uint16_t code;
+    uint16_t attempts_count;
+    uint8_t result; /* enum manifest_results */
+    bool is_possible_duplicate;
+};
+
+/* Beside core->known.batches. */
+struct intake_known {
+    enum intake_known_state state;
+    bool is_suspect; /* recipients of it may have been in flight when some engine ended */
+    uint32_t number;
+    uint64_t records_count;
+    unsigned wanted;             /* enum manifest_results */
+    uint64_t *missing;           /* while the start looks for their records */
+    struct intake_final *finals; /* by ordinal; written as the scan comes by */
+    uint32_t finals_count;
+    uint32_t finals_room;
+    uint32_t finals_next;
+    int fd; /* of results.ndjson while lines are added */
+    uint64_t offset;
+    char *lines;
+    size_t lines_size;
+};
+
+/* The end of a batch that left before its end was recorded. */
+struct intake_ghost {
+    struct batch batch; /* only its number counts */
+    struct journal_end end;
+};
+
+/* What a line of results.ndjson needs of the recipient's record. */
+struct intake_result {
+    struct span sender;
+    struct span address;
+    struct span id;
+    uint32_t domain;
 };
 
 struct intake_core {
@@ -115,14 +173,27 @@ struct intake_core {
     uint32_t by_id_mask;
     uint32_t *free_slots;
     uint32_t free_count;
-    struct list scanning; /* OPENING and SCANNING, in turn */
+    struct list opening;  /* OPENING: no memory or descriptor was free, tried again */
+    struct list scanning; /* SCANNING, in turn */
+    uint32_t fds_max;     /* 0 = any number */
+    uint32_t fds_open;    /* by batches */
     struct list dealing;
     struct list active; /* ACTIVE: progress.json */
     struct list leaving;
     uint32_t next_number;
     struct journal_known known;
-    bool is_recovering; /* active/ is still being read */
+    struct intake_known *known_rows; /* beside known.batches */
+    uint32_t *known_by_number;       /* indices of them */
+    uint32_t *suspects;              /* numbers of batches, as the marker had them */
+    uint32_t suspects_count;
+    bool is_unclean;    /* the engine before did not stop in order */
+    bool is_recovering; /* active/ is still being read, or ghosts are ended: nothing is claimed */
+    bool is_listed;     /* all of active/ has been taken up */
     char recover_after[SPOOL_NAME_MAX + 1];
+    uint32_t ghosts_next; /* row to be looked at */
+    uint32_t ghosts_away;
+    struct inbox ghosts_back;
+    struct intake_ghost ghosts[INTAKE_GHOSTS_MAX];
     uint32_t deal_next; /* worker */
     struct scan_parser *parser;
     struct scan_recipient *record;
@@ -136,7 +207,10 @@ struct intake_core {
     struct list blocks;   /* they */
     struct mono_time rescan_at;
     struct mono_time pickup_at;
-    bool has_more_new; /* in/new held more than one listing, or claiming was held back */
+    struct mono_time progress_at; /* no progress.json is written before */
+    uint32_t names_next;          /* of `names`: the next to be claimed */
+    bool has_names_left;          /* in/new held more than `names` */
+    bool has_more_new;            /* in/new held more than one listing, or claiming was held back */
     struct worker_order *worker_orders; /* one a worker ... */
     struct inbox orders_back;
     uint32_t orders_left; /* ... of the order under way */
@@ -148,9 +222,14 @@ struct intake_core {
 void intake_take_collected(struct intake_core *core, const char *directory);
 /* The engine stops: what the batch holds in memory is freed, its files stay. */
 void intake_abandon(struct intake_core *core, struct intake_batch *ib);
-void intake_claim_new(struct intake_core *core, struct mono_time now);
-void intake_recover_some(struct intake_core *core, struct mono_time now);
+void intake_claim_new(struct intake_core *core);
+/* Takes up a batch that lay in active/ at the start. */
+void intake_open_recovered(struct intake_core *core, const char *directory);
+/* Whether one more batch can be taken: a slot of the table, descriptors. */
+bool intake_has_slot(const struct intake_core *core);
 void intake_open(struct intake_core *core, struct intake_batch *ib);
+/* Those for which no memory or descriptor was free. */
+void intake_open_waiting(struct intake_core *core);
 void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib);
 /* The batch cannot run: words for people; it leaves for failed/. */
 void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *words);
@@ -159,7 +238,7 @@ void intake_on_accepted(struct intake_core *core, struct intake_batch *ib);
 void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_time now);
 void intake_on_settled(struct intake_core *core, struct intake_batch *ib);
 /* Does what can be done now for a batch that leaves; called again until it is out. */
-void intake_leave(struct intake_core *core, struct intake_batch *ib);
+void intake_leave(struct intake_core *core, struct intake_batch *ib, struct mono_time now);
 void intake_on_ended(struct intake_core *core, struct intake_batch *ib);
 void intake_write_progress(struct intake_core *core, struct intake_batch *ib, struct mono_time now);
 void intake_take_orders(struct intake_core *core);
@@ -176,6 +255,30 @@ uint64_t intake_scan_left(const struct intake_batch *ib);
 void intake_scan_end(struct intake_core *core, struct intake_batch *ib);
 /* Gives back what the scan has taken so far; it begins anew. */
 void intake_scan_restart(struct intake_core *core, struct intake_batch *ib);
+
+/* intake_recover.c */
+/* Whether the engine before stopped in order; the mark is removed, durably. 0 or -errno. */
+int intake_marker_take(struct intake_core *core) __attribute__((warn_unused_result));
+void intake_recover_some(struct intake_core *core);
+void intake_known_free(struct intake_core *core);
+/* What the journal knows of a batch in active/ at the start; NULL: nothing. */
+struct journal_known_batch *intake_known_take(struct intake_core *core, const char *directory);
+/* The journal has let go of the batch; it may not be a recovered one. */
+void intake_known_ended(struct intake_core *core, const struct intake_batch *ib);
+/* The recovered batch goes to hold/. */
+void intake_known_held(struct intake_core *core, const struct intake_batch *ib);
+/* A batch of this name lies in hold/, and the journal keeps it in mind. */
+bool intake_is_name_held(struct intake_core *core, const char *directory);
+/* Whether an attempt for the recipient may have been under way when the engine before ended (LAW
+ * 6).
+ */
+bool intake_may_be_repeated(struct intake_core *core, const struct intake_batch *ib,
+                            const struct recipient *recipient);
+/* Writes the line that results.ndjson lacks for this settled recipient, if it does. */
+void intake_result_complete(struct intake_core *core, struct intake_batch *ib, uint32_t ordinal,
+                            const struct intake_result *result);
+/* The lines so written are on stable storage. */
+void intake_results_end(struct intake_core *core, struct intake_batch *ib);
 
 /* intake_load.c */
 void intake_load_take(struct intake_core *core);

@@ -40,6 +40,7 @@ void intake_scan_end(struct intake_core *core, struct intake_batch *ib)
     if (scan == NULL) {
         return;
     }
+    intake_results_end(core, ib);
     if (scan->rejects.fd >= 0) {
         /* Of a batch that failed: its reason sends people there. */
         if (spool_rejects_sync(&scan->rejects) != 0) {
@@ -159,12 +160,16 @@ struct where {
     struct span record;
 };
 
-/* An accepted recipient gets its entry; the caller has seen that one is free. */
+/* An accepted recipient gets its entry; the caller has seen that one is free. One that is settled
+ * may still lack its line in results.ndjson. */
 static void accept(struct intake_core *core, struct intake_batch *ib, const struct where *where,
-                   uint32_t ordinal, uint32_t domain, uint16_t rcpt_index, uint16_t flags)
+                   uint32_t ordinal, const struct intake_result *result, uint16_t rcpt_index,
+                   uint16_t flags)
 {
+    uint32_t domain = result->domain;
     ib->batch->recipients_count++;
     if (is_settled(ib, ordinal)) {
+        intake_result_complete(core, ib, ordinal, result);
         domain_drop(core->engine->domains, domain);
         return;
     }
@@ -181,6 +186,9 @@ static void accept(struct intake_core *core, struct intake_batch *ib, const stru
         .rcpt_index = rcpt_index,
     };
     apply_deferral(ib, recipient);
+    if (intake_may_be_repeated(core, ib, recipient)) {
+        recipient->flags |= RECIPIENT_AMBIGUOUS;
+    }
     inbox_chain_add(&ib->recipients, &recipient->node);
     ib->live_count++;
 }
@@ -250,7 +258,9 @@ static enum taken take_merge(struct intake_core *core, struct intake_batch *ib,
         domain_drop(core->engine->domains, domain);
         return TAKEN;
     }
-    accept(core, ib, where, ordinal, domain, 0, 0);
+    const struct intake_result result = {
+        .address = span_trim(core->record->to), .id = core->record->id, .domain = domain};
+    accept(core, ib, where, ordinal, &result, 0, 0);
     return TAKEN;
 }
 
@@ -305,7 +315,9 @@ static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
         ensure(take_address(core, ib, where, message->rcpts[i], &domain) == TAKEN);
         uint32_t ordinal = scan->ordinal++;
         if (domain != DOMAIN_NONE) {
-            accept(core, ib, where, ordinal, domain, (uint16_t)i, flags);
+            const struct intake_result result = {
+                .sender = message->sender, .address = message->rcpts[i], .domain = domain};
+            accept(core, ib, where, ordinal, &result, (uint16_t)i, flags);
         }
     }
     return TAKEN;
@@ -336,8 +348,11 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
         return;
     }
     if (scan->rejects.fd >= 0 && spool_rejects_sync(&scan->rejects) != 0) {
-        intake_fail(core, ib, "rejects.ndjson cannot be written: disk full?");
-        return;
+        if (ib->known == NULL) {
+            intake_fail(core, ib, "rejects.ndjson cannot be written: disk full?");
+            return;
+        }
+        odd(rejects_not_written); /* what was accepted is sent all the same */
     }
     ib->accept = (struct journal_accept){
         .reply_to = &core->intake->accepts,

@@ -115,8 +115,8 @@ void outcome_settle(struct worker *worker, struct attempt *attempt, const struct
     entry->at_s = wall_seconds(at);
     entry->user = recipient;
     struct writer line = writer_of(entry->line, sizeof(entry->line));
-    report_put_line(&line, worker, attempt, &final, recipient->attempts_count,
-                    is_possible_duplicate, at);
+    report_put_line(&line, worker->engine, &worker->report, attempt, &final,
+                    recipient->attempts_count, is_possible_duplicate, at);
     entry->line_size = (uint16_t)writer_size(&line);
     count(worker, &final, is_possible_duplicate);
     worker_move(worker, PLACE_FLIGHT, PLACE_JOURNAL, 1);

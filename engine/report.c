@@ -113,11 +113,10 @@ static void put_created(struct writer *writer, struct report_cache *cache,
     writer_put(writer, span_of(cache->created_text, cache->created_size));
 }
 
-void report_put_line(struct writer *writer, struct worker *worker, const struct attempt *attempt,
-                     const struct outcome *outcome, uint32_t attempts_count,
-                     bool is_possible_duplicate, struct wall_time at)
+void report_put_line(struct writer *writer, const struct engine *engine, struct report_cache *cache,
+                     const struct attempt *attempt, const struct outcome *outcome,
+                     uint32_t attempts_count, bool is_possible_duplicate, struct wall_time at)
 {
-    const struct engine *engine = worker->engine;
     const struct outcome_place *place = &outcome->place;
     put_key_text(writer, SPAN("{\"type\":"), span_of_text(TYPES[outcome->class]));
     put_id(writer, attempt);
@@ -137,9 +136,9 @@ void report_put_line(struct writer *writer, struct worker *worker, const struct 
     writer_put(writer, SPAN(",\"num_attempts\":"));
     writer_put_uint(writer, attempts_count);
     writer_put(writer, SPAN(",\"event_time\":\""));
-    put_time(writer, &worker->report, at);
+    put_time(writer, cache, at);
     writer_put(writer, SPAN("\",\"created_time\":\""));
-    put_created(writer, &worker->report, attempt->batch);
+    put_created(writer, cache, attempt->batch);
     put_key_text(writer, SPAN("\",\"reason\":"), span_of_text(policy_reason_name(outcome->reason)));
     if (is_possible_duplicate || outcome->is_ambiguous) {
         writer_put(writer, SPAN(",\"possible_duplicate\":true"));

@@ -15,6 +15,6 @@
 
 /* Writes the line with its LF. `at`: when the outcome was decided. `attempts_count` includes this
  * one. */
-void report_put_line(struct writer *writer, struct worker *worker, const struct attempt *attempt,
-                     const struct outcome *outcome, uint32_t attempts_count,
-                     bool is_possible_duplicate, struct wall_time at);
+void report_put_line(struct writer *writer, const struct engine *engine, struct report_cache *cache,
+                     const struct attempt *attempt, const struct outcome *outcome,
+                     uint32_t attempts_count, bool is_possible_duplicate, struct wall_time at);

@@ -787,6 +787,11 @@ int worker_init(struct worker *worker, const struct worker_config *config, bool 
     return worker->net != NULL ? 0 : result;
 }
 
+void worker_end(struct worker *worker)
+{
+    inbox_push_chain_xcore(&worker->engine->journal->entries, &worker->decided);
+}
+
 void worker_deinit(struct worker *worker)
 {
     if (worker == NULL) {

@@ -202,6 +202,8 @@ int worker_init(struct worker *worker, const struct worker_config *config, bool 
     __attribute__((warn_unused_result));
 /* NULL-safe, half-built safe. Recipients still owned are abandoned: the journal knows them. */
 void worker_deinit(struct worker *worker);
+/* The engine stops: what has an outcome goes to the journal, before journal_deinit. */
+void worker_end(struct worker *worker);
 /* LAW 3 for this worker. */
 void worker_check(const struct worker *worker);
 /* Moves `count` recipients from one place to another, or in (from PLACE_NONE) and out (to

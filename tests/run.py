@@ -13,7 +13,7 @@ def main():
     parser.add_argument("--build", required=True)
     parser.add_argument("--title", default="tests")
     parser.add_argument("--suite", action="append", default=[])
-    parser.add_argument("--multiply", default="1", help="of all time limits")
+    parser.add_argument("--multiply", default="4", help="of all time limits")
     parser.add_argument("tests", nargs="*", help="by name, instead of suites")
     options = parser.parse_args()
     command = ["meson", "test", "-C", options.build, "--print-errorlogs", "--no-rebuild"]

@@ -295,6 +295,7 @@ static void actors_gather(struct sim_engine *sim)
 static void take_down(struct sim_engine *sim)
 {
     control_deinit(&sim->control);
+    journal_deinit(&sim->journal);
     for (uint32_t i = 0; i < sim->workers_made; i++) {
         worker_deinit(&sim->workers[i]);
     }
@@ -302,7 +303,6 @@ static void take_down(struct sim_engine *sim)
     sim->workers = NULL;
     sim->workers_made = 0;
     resolver_deinit(&sim->resolver);
-    journal_deinit(&sim->journal);
     intake_deinit(&sim->intake);
     journal_known_free(&sim->known);
     disk_destroy(sim->journal_disk);

@@ -10,6 +10,7 @@ enum {
     DOMAINS_MAX = 24,
     BATCHES_MAX = 8,
     EVENTS_MAX = 64,
+    PIECES_MAX = 2000,
     WAKE_S = 7200, /* all that is planned happens within so many seconds */
 };
 
@@ -314,10 +315,12 @@ static void draw_orders(struct swarm *swarm, uint32_t index, int64_t from_ns)
 
 static void draw_batches(struct swarm *swarm)
 {
-    static const uint32_t COUNTS[] = {1, 10, 40, 100, 300};
+    static const uint32_t COUNTS[] = {1, 5, 20, 60};
     swarm->batches_count = skewed(swarm, 1, BATCHES_MAX);
-    uint32_t most = one_in(swarm, 40) ? 2000 : COUNTS[below(swarm, COUNT_OF(COUNTS))];
+    uint32_t most = COUNTS[below(swarm, COUNT_OF(COUNTS))];
+    most = one_in(swarm, 16) ? 300 : one_in(swarm, 250) ? 2000 : most;
     uint32_t largest = 0;
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < swarm->batches_count; i++) {
         struct batch_plan *batch = &swarm->batches[i];
         (void)snprintf(batch->id, sizeof(batch->id), "b%u", i);
@@ -326,7 +329,7 @@ static void draw_batches(struct swarm *swarm)
             .id = batch->id,
             .kind = (enum sim_kind)below(swarm, SIM_KINDS_COUNT),
             .count = skewed(swarm, 1, most),
-            .body_size = one_in(swarm, 10) ? skewed(swarm, 1, 100000) : skewed(swarm, 1, 1500),
+            .body_size = skewed(swarm, 1, 1500),
             .rcpts_per_record = skewed(swarm, 1, 20),
             .is_same = one_in(swarm, 3),
             .is_lf = one_in(swarm, 3),
@@ -335,10 +338,20 @@ static void draw_batches(struct swarm *swarm)
             .choose = choose,
             .context = swarm,
         };
+        if (one_in(swarm, 16)) { /* a few large messages */
+            batch->plan.body_size = skewed(swarm, 1, 200000);
+            batch->plan.count = skewed(swarm, 1, 8);
+        }
+        bytes += (uint64_t)batch->plan.count * batch->plan.body_size;
         largest = batch->plan.count > largest ? batch->plan.count : largest;
         int64_t at_ns = one_in(swarm, 2) ? 0 : within(swarm, 1800 * NS_PER_S);
         event_add(swarm, (struct event){.at_ns = at_ns, .kind = EVENT_SUBMIT, .index = i});
         draw_orders(swarm, i, at_ns);
+    }
+    /* Tiny pieces of much mail cost more steps than they teach. */
+    if (swarm->settings.net.piece_max > 0 && swarm->settings.net.piece_max < bytes / PIECES_MAX) {
+        swarm->settings.net.piece_max = (uint32_t)(bytes / PIECES_MAX);
+        sim_net_config_set(swarm->sim->net, &swarm->settings.net);
     }
     if (one_in(swarm, 4)) {
         swarm->sim->config.recipients_max = largest + below(swarm, 40);

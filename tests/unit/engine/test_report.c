@@ -70,8 +70,8 @@ static const struct wall_time AT = {.ns = INT64_C(1796112001) * NS_PER_S + 123 *
 static void put_at(struct fixture *fixture, bool is_possible_duplicate, struct wall_time at)
 {
     struct writer writer = writer_of(fixture->text, JOURNAL_LINE_MAX);
-    report_put_line(&writer, &fixture->worker, &fixture->attempt, &fixture->outcome, 3,
-                    is_possible_duplicate, at);
+    report_put_line(&writer, fixture->worker.engine, &fixture->worker.report, &fixture->attempt,
+                    &fixture->outcome, 3, is_possible_duplicate, at);
     fixture->size = writer_size(&writer);
     fixture->text[fixture->size] = '\0';
 }

@@ -24,6 +24,8 @@
  * name.
  */
 static const char CLEAN_NAME[] = "clean";
+static const char RESULTS_NAME[] = "results.ndjson";
+static const char MENDED_NAME[] = ".results.tmp";
 
 enum {
     MARKER_SIZE_MAX = 1 << 28,
@@ -170,50 +172,96 @@ static bool line_ordinal(struct span line, uint32_t number, uint64_t records_cou
     return true;
 }
 
-/* Takes the whole lines out of `bytes`; returns how many bytes they are. */
-static size_t lines_take(struct span bytes, const struct journal_known_batch *known,
-                         uint64_t *missing)
+/* One reading of results.ndjson. */
+struct reading {
+    const struct journal_known_batch *known;
+    uint64_t *missing; /* bits of those who have a line are cleared */
+    bool is_broken;    /* lines that nobody can read: of a file whose pages were written in part */
+};
+
+/* Takes the whole lines out of `bytes`, and moves those that are good to its front; returns how
+ * many bytes all of them are. */
+static size_t lines_take(struct reading *reading, char *bytes, size_t size, size_t *ret_kept)
 {
-    struct cursor cursor = cursor_of(bytes);
+    struct cursor cursor = cursor_of(span_of(bytes, size));
+    size_t kept = 0;
     struct span line;
+    const char *start = bytes;
     while (cursor_take_line(&cursor, &line)) {
         uint32_t ordinal;
-        if (line_ordinal(line, known->number, known->records_count, &ordinal)) {
-            missing[ordinal / 64] &= ~(UINT64_C(1) << (ordinal % 64));
+        size_t whole = (size_t)(cursor.at - start);
+        if (line.size > 0 && line.at[line.size - 1] == '}' &&
+            memchr(line.at, '\0', line.size) == NULL &&
+            line_ordinal(line, reading->known->number, reading->known->records_count, &ordinal)) {
+            reading->missing[ordinal / 64] &= ~(UINT64_C(1) << (ordinal % 64));
+            memmove(bytes + kept, start, whole);
+            kept += whole;
+        } else {
+            reading->is_broken = true;
         }
+        start = cursor.at;
     }
-    return bytes.size - cursor_left(&cursor);
+    *ret_kept = kept;
+    return size - cursor_left(&cursor);
 }
 
-/* Clears the bits of those who have a line; what is behind the last whole line is cut off. 0 or
- * -errno. */
-static int results_read(struct intake_core *core, int dir, const struct journal_known_batch *known,
-                        uint64_t *missing)
+/* From one end to the other; `out` >= 0: good lines are written there. What is behind the last
+ * whole line was torn. 0 or -errno. */
+static int results_pass(struct intake_core *core, int fd, int out, struct reading *reading)
 {
-    int fd = disk_open(core->disk, dir, "results.ndjson", DISK_READWRITE);
-    if (fd < 0) {
-        return fd == -ENOENT ? 0 : fd;
-    }
     char *chunk = malloc(CHUNK_SIZE);
     uint64_t offset = 0;
+    uint64_t written = 0;
     int64_t got = chunk == NULL ? -ENOMEM : 1;
     while (got > 0) {
         got = disk_read(core->disk, fd, chunk, CHUNK_SIZE, offset);
-        size_t taken = got > 0 ? lines_take(span_of(chunk, (size_t)got), known, missing) : 0;
-        if (got == CHUNK_SIZE && taken == 0) {
-            got = -EBADMSG; /* no line of ours is so long */
-        } else if (taken == 0) {
-            break;
+        size_t kept = 0;
+        size_t taken = got > 0 ? lines_take(reading, chunk, (size_t)got, &kept) : 0;
+        if (got > 0 && taken == 0) {
+            reading->is_broken = true; /* no line of ours is so long */
+            taken = (size_t)got;
         }
+        int64_t result =
+            kept > 0 && out >= 0 ? disk_write(core->disk, out, chunk, kept, written) : 0;
+        got = result < 0 ? result : got;
         offset += taken;
-    }
-    if (got > 0) {
-        struct disk_op cut = {.verb = DISK_TRUNCATE, .fd = fd, .size = (size_t)offset};
-        got = disk_run(core->disk, &cut);
+        written += kept;
     }
     free(chunk);
+    return (int)got;
+}
+
+/* The good lines only, under the same name. */
+static int results_mend(struct intake_core *core, int dir, int fd, struct reading *reading)
+{
+    int out = disk_open(core->disk, dir, MENDED_NAME, DISK_READWRITE | DISK_CREATE | DISK_EMPTY);
+    if (out < 0) {
+        return out;
+    }
+    int result = results_pass(core, fd, out, reading);
+    result = result == 0 ? disk_datasync(core->disk, out) : result;
+    disk_close(core->disk, out);
+    if (result == 0) {
+        result = disk_rename(core->disk, dir, MENDED_NAME, dir, RESULTS_NAME);
+    }
+    return result == 0 ? disk_sync(core->disk, dir) : result;
+}
+
+/* Clears the bits of those who have a line, and takes out what is no line. 0 or -errno. */
+static int results_read(struct intake_core *core, int dir, const struct journal_known_batch *known,
+                        uint64_t *missing)
+{
+    struct reading reading = {.known = known, .missing = missing};
+    int fd = disk_open(core->disk, dir, RESULTS_NAME, DISK_READONLY);
+    if (fd < 0) {
+        return fd == -ENOENT ? 0 : fd;
+    }
+    int result = results_pass(core, fd, -1, &reading);
+    if (result == 0 && reading.is_broken) {
+        result = results_mend(core, dir, fd, &reading);
+    }
     disk_close(core->disk, fd);
-    return got < 0 ? (int)got : 0;
+    return result;
 }
 
 /* Finds out whose lines are missing; none or no memory: row->missing stays NULL. */
@@ -431,7 +479,7 @@ static void lines_open(struct intake_core *core, struct intake_batch *ib, struct
 {
     struct disk_stat stat;
     row->lines = malloc(LINES_SIZE);
-    row->fd = disk_open(core->disk, ib->fd, "results.ndjson", DISK_READWRITE | DISK_CREATE);
+    row->fd = disk_open(core->disk, ib->fd, RESULTS_NAME, DISK_READWRITE | DISK_CREATE);
     if (row->lines == NULL || row->fd < 0 || disk_stat_fd(core->disk, row->fd, &stat) != 0) {
         odd(results_not_completed);
         row->finals_next = row->finals_count; /* the batch goes on without these lines */
@@ -470,7 +518,8 @@ void intake_results_end(struct intake_core *core, struct intake_batch *ib)
     }
     lines_flush(core, row);
     if (row->fd >= 0) {
-        if (disk_datasync(core->disk, row->fd) != 0) {
+        /* The name, too: it may be new. */
+        if (disk_datasync(core->disk, row->fd) != 0 || disk_sync(core->disk, ib->fd) != 0) {
             odd(results_not_completed);
         }
         disk_close(core->disk, row->fd);

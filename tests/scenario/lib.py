@@ -13,6 +13,7 @@ A test program is called with the build directory as its first argument:
 Nothing here sleeps for a time that is meant to be long enough: wait_for() looks again and again
 until what is waited for is there, and fails with words at its deadline.
 """
+import functools
 import hashlib
 import http.client
 import json
@@ -379,10 +380,16 @@ class End:
         self.place = place
         self.path = path
         self.summary = self._json("summary.json")
-        self.results = read_lines(os.path.join(path, "results.ndjson"))
-        self.rejects = read_lines(os.path.join(path, "rejects.ndjson"))
         reason = os.path.join(path, "reason.txt")
         self.reason = read_text(reason) if os.path.exists(reason) else ""
+
+    @functools.cached_property
+    def results(self):
+        return read_lines(os.path.join(self.path, "results.ndjson"))
+
+    @functools.cached_property
+    def rejects(self):
+        return read_lines(os.path.join(self.path, "rejects.ndjson"))
 
     def _json(self, name):
         path = os.path.join(self.path, name)

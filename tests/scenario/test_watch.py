@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the engine says of itself: status, metrics, healthz, systemd, progress.json, log rotation.
+
+test_watch.py BUILD
+"""
+import os
+import re
+import signal
+import socket
+import sys
+import time
+import urllib.request
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import (Engine, Place, Sink, check, equal, free_port, make_merge,  # noqa: E402
+                 read_lines, route, run_cases, send, wait_for)
+
+FAST = {"retry_first": "1s", "retry_max": "1s", "retry_jitter": 0}
+METRIC = re.compile(r'ramjet_[a-z0-9_]+(\{[a-z_]+="[^"]*"\})? \d+$')
+PROGRESS = {"v", "id", "state", "at", "total", "accepted", "rejected", "pending", "in_flight",
+            "deferred", "delivered", "bounced", "expired", "cancelled", "possible_duplicates",
+            "rate_1m", "eta_s"}
+
+
+def case_status():
+    """Totals, rates, queue, sites with their last error."""
+    with Place("watch") as place:
+        sink = Sink(place)
+        engine = Engine(place, routes=route("*", sink.port, **FAST) +
+                        route("later.test", sink.port)).start()
+        send(engine, "a", [f"u{i}@a.test" for i in range(50)] + ["rcpt550-x@a.test", "bad"],
+             max_reject=1)
+        engine.submit(make_merge(engine, "b", [f"rcpt451-{i}@later.test" for i in range(30)]))
+        status = wait_for(lambda: (lambda s: s if s["queue"]["retry"] == 30 else None)
+                          (engine.status()), "thirty wait")
+        totals = status["totals"]
+        wanted = {"accepted": 81, "rejected": 1, "delivered": 50, "bounced": 1, "deferred": 30,
+                  "expired": 0, "cancelled": 0, "possible_duplicates": 0, "batches_done": 1,
+                  "batches_failed": 0}
+        equal({key: totals[key] for key in wanted}, wanted, "totals")
+        equal(status["v"], 1, "version")
+        equal(status["node"], "engine.test", "node")
+        equal(status["workers"], 2, "workers")
+        equal(status["health"]["draining"], False, "health")
+        equal(status["health"]["journal_failed"], False, "health")
+        equal(status["health"]["oddities"], {}, "nothing odd happened")
+
+        def later():
+            return {site["site"]: site for site in engine.status()["sites"]}.get("route:later.test")
+        site = wait_for(lambda: (later() or {}).get("deferred") == 30 and later(), "the site's row")
+        check(site["last_error"].startswith("451"), "its last error", site)
+        wait_for(lambda: engine.status()["rate_1m"].get("accepted", 0) > 0, "rates")
+        equal(engine.terminate(), 0, "exit status")
+
+
+def case_metrics():
+    """Prometheus text on the UNIX socket and on a loopback port; the numbers are those of status."""
+    with Place("watch") as place:
+        sink = Sink(place)
+        port = free_port()
+        engine = Engine(place, routes=route("*", sink.port, **FAST),
+                        extra=f'control {{ metrics = "127.0.0.1:{port}" }}\n').start()
+        send(engine, "a", [f"u{i}@a.test" for i in range(20)] + ["rcpt550-x@a.test"])
+        _, text = engine.get("/metrics")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+            equal(response.status, 200, "over TCP")
+            check(response.headers["Content-Type"].startswith("text/plain; version=0.0.4"),
+                  "its type", response.headers["Content-Type"])
+            over_tcp = response.read().decode()
+        names = {}
+        for line in text.splitlines():
+            if line.startswith("#"):
+                check(re.match(r"# (HELP|TYPE) ramjet_\w+ .", line), "comment", line)
+                continue
+            check(METRIC.match(line), "line", line)
+            names[line.rsplit(" ", 1)[0]] = int(line.rsplit(" ", 1)[1])
+        wanted = {"ramjet_accepted_total": 21, 'ramjet_outcomes_total{outcome="delivered"}': 20,
+                  'ramjet_outcomes_total{outcome="bounced"}': 1, "ramjet_batches_done_total": 1,
+                  'ramjet_queue_recipients{state="retry"}': 0, "ramjet_journal_failed": 0}
+        equal({name: names.get(name) for name in wanted}, wanted, "values")
+        equal({line.rsplit(" ", 1)[0] for line in over_tcp.splitlines()},
+              {line.rsplit(" ", 1)[0] for line in text.splitlines()}, "the same names over TCP")
+        typed = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+        bare = {name.split("{")[0] for name in names}
+        equal(bare - typed, set(), "each has a type")
+        equal(engine.terminate(), 0, "exit status")
+
+
+def case_http_manners():
+    with Place("watch") as place:
+        engine = Engine(place).start()
+        equal(engine.get("/healthz"), (200, "running\n"), "healthz")
+        equal(engine.get("/nothing")[0], 404, "unknown path")
+        equal(engine.get("/v1/status", "POST")[0], 405, "another method")
+        path = os.path.join(engine.spool, "control.sock")
+        equal(os.stat(path).st_mode & 0o777, 0o660, "mode of the socket")
+        with socket.socket(socket.AF_UNIX) as client:  # garbage
+            client.connect(path)
+            client.sendall(b"\0\xff garbage\r\n" * 100)
+        idle = []
+        for _ in range(80):  # more than are served at once; none says anything
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(5)
+            client.connect(path)
+            idle.append(client)
+        for client in idle:
+            client.close()
+        wait_for(engine.is_up, "it answers again")
+        equal(engine.terminate(), 0, "exit status")
+        check(not os.path.exists(path), "the socket is gone")
+
+
+def case_systemd():
+    """READY=1 once all runs, WATCHDOG=1 and STATUS= while it does, STOPPING=1 at the end."""
+    with Place("watch") as place:
+        sink = Sink(place)
+        name = place.join("notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(name)
+            notify.settimeout(10)
+            engine = Engine(place, routes=route("*", sink.port))
+            engine.environment = {"NOTIFY_SOCKET": name}
+            engine.spawn()
+            first = notify.recv(4096).decode()
+            check(first.startswith("READY=1"), "the first word", first)
+            equal(engine.get("/healthz")[0], 200, "and it is ready")
+            said = notify.recv(4096).decode()
+            check("WATCHDOG=1" in said and "STATUS=" in said, "alive", said)
+            send(engine, "a", ["a@b.test"])
+            wait_for(lambda: "1 delivered" in notify.recv(4096).decode(), "tells what it does")
+            engine.process.send_signal(signal.SIGTERM)
+            words = wait_for(lambda: (lambda m: m if "STOPPING=1" in m else None)
+                             (notify.recv(4096).decode()), "says that it stops")
+            check("STATUS=" in words, "and why it may take a while", words)
+            equal(engine.process.wait(20), 0, "exit status")
+
+
+def case_progress():
+    """Replaced while it runs, complete at each look, and the end is summary.json."""
+    with Place("watch") as place:
+        sink = Sink(place, "--latency-ms", "5")
+        engine = Engine(place, routes=route("*", sink.port, connections=2, **FAST)).start()
+        engine.submit(make_merge(engine, "p", [f"u{i}@p.test" for i in range(700)] + ["bad"],
+                                 max_reject=1))
+        seen = []
+
+        def look():
+            now = engine.progress("p")
+            if now and (not seen or now != seen[-1]):
+                seen.append(now)
+            return engine.find("p")[0] == "done"
+        wait_for(look, "it is done")
+        check(len(seen) >= 2, "it moves", seen)
+        for progress in seen:
+            equal(PROGRESS - set(progress), set(), "members")
+            equal((progress["total"], progress["accepted"], progress["rejected"]),
+                  (701, 700, 1), "counts")
+            equal(progress["pending"] + progress["delivered"], 700, "nothing is missing")
+        delivered = [progress["delivered"] for progress in seen]
+        equal(delivered, sorted(delivered), "it only grows")
+        summary = engine.wait_end("p").summary
+        equal((summary["state"], summary["delivered"], summary["pending"]), ("done", 700, 0),
+              "summary.json")
+        equal(engine.terminate(), 0, "exit status")
+
+
+def case_log_rotation():
+    """By size, and on SIGUSR1; no line is lost or cut."""
+    with Place("watch") as place:
+        sink = Sink(place)
+        engine = Engine(place, routes=route("*", sink.port),
+                        extra="log { size-max = 256K }\n").start()
+        send(engine, "a", [f"u{i}@a.test" for i in range(1500)])
+        engine.process.send_signal(signal.SIGUSR1)
+        log = os.path.join(engine.spool, "log")
+        send(engine, "b", [f"u{i}@b.test" for i in range(100)])
+        wait_for(lambda: len(os.listdir(log)) >= 4, "files of the log")
+        equal(engine.terminate(), 0, "exit status")
+        recipients = []
+        for name in os.listdir(log):
+            check(re.fullmatch(r"events(-\d+(-\d+)?)?\.ndjson", name), "its name", name)
+            check(os.path.getsize(os.path.join(log, name)) <= 300 * 1024, "its size", name)
+            recipients += [line["recipient"] for line in read_lines(os.path.join(log, name))]
+        equal(len(recipients), 1600, "lines")
+        equal(len(set(recipients)), 1600, "each once")
+
+
+def case_no_log():
+    with Place("watch") as place:
+        sink = Sink(place)
+        engine = Engine(place, routes=route("*", sink.port), extra="log { events = no }\n").start()
+        end = send(engine, "a", ["a@b.test"])
+        equal(len(end.results), 1, "results are written")
+        check(not engine.events(), "events are not")
+        equal(engine.terminate(), 0, "exit status")
+
+
+def case_hup_and_idle():
+    """SIGHUP changes nothing yet, and says so; an idle engine sleeps."""
+    with Place("watch") as place:
+        engine = Engine(place).start()
+        engine.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "restart" in engine.words(), "it says that a restart is needed")
+        with open(f"/proc/{engine.process.pid}/stat", encoding="ascii") as file:
+            before = file.read().rsplit(")", 1)[1].split()
+        time.sleep(2)  # what an idle engine does in that time is the question
+        with open(f"/proc/{engine.process.pid}/stat", encoding="ascii") as file:
+            after = file.read().rsplit(")", 1)[1].split()
+        ticks = sum(int(after[i]) - int(before[i]) for i in (11, 12))
+        check(ticks <= 10, "a twentieth of a core at most", f"{ticks} ticks in 2 s")
+        equal(engine.terminate(), 0, "exit status")
+
+
+if __name__ == "__main__":
+    sys.exit(run_cases([value for name, value in list(globals().items())
+                        if name.startswith("case_")]))

@@ -681,6 +681,9 @@ void intake_take_orders(struct intake_core *core)
     for (uint32_t i = 0; i < core->orders->count && core->orders_left == 0; i++) {
         const struct spool_order *order = &core->orders->orders[i];
         struct intake_batch *ib = id_find(core, order->id);
+        if (ib == NULL && (core->is_recovering || core->has_more_new)) {
+            continue; /* its batch may not have been claimed yet */
+        }
         if (ib != NULL && ib->fd >= 0 && ib->stage != INTAKE_LEAVING) {
             order_obey(core, order, ib);
         }

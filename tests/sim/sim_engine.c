@@ -376,7 +376,12 @@ void sim_engine_ended(struct sim_engine *sim)
 {
     sim->exit_status = sim->control.exit_status;
     sim_trace(sim, "stopped with status %d", sim->exit_status);
-    if (sim->control.is_drained && intake_mark_clean(&sim->intake) != 0) {
+    for (uint32_t i = 0; i < sim->workers_made; i++) {
+        worker_end(&sim->workers[i]);
+    }
+    journal_deinit(&sim->journal);
+    bool has_failed = stat_read_xcore(&sim->journal.stats.has_failed) != 0;
+    if (sim->control.is_drained && !has_failed && intake_mark_clean(&sim->intake) != 0) {
         sim_trace(sim, "no mark of an orderly stop");
     }
     take_down(sim);

@@ -14,10 +14,10 @@
  *   - told delivered, and no server has it (LAW 5); delivered by what was never submitted
  *   - other bytes than were submitted, or not the same bytes each time (LAW 6)
  *   - more deliveries than ambiguous ends and crashes account for (LAW 6)
- *   - a repeat that the log does not call possible_duplicate, unless a crash lies between
+ *   - a repeat that the log does not call possible_duplicate
  *   - summary.json that does not say what happened
- * After a power loss the event log and results.ndjson may lack lines, after any crash the latter
- * may hold some twice: then the journal's counts in summary.json are held against the servers'.
+ * After a power loss the event log and results.ndjson may lack lines: then the journal's counts in
+ * summary.json are held against the servers'.
  *
  * Bounds: the heap's.
  */
@@ -90,8 +90,7 @@ struct sim_submitted {
 struct sim_totals {
     uint64_t recipients;
     uint64_t delivered, bounced, expired, cancelled;
-    uint64_t repeats;          /* deliveries beyond the first */
-    uint64_t unmarked_repeats; /* of them those after a crash without possible_duplicate */
+    uint64_t repeats; /* deliveries beyond the first */
     uint64_t results_missing;
     uint64_t results_twice;
 };

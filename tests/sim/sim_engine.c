@@ -294,6 +294,7 @@ static void actors_gather(struct sim_engine *sim)
 /* Unmaking, in the order of engine/boot.c; half-built safe. */
 static void take_down(struct sim_engine *sim)
 {
+    sim->checkpoints += stat_read_xcore(&sim->journal.stats.checkpoints);
     control_deinit(&sim->control);
     journal_deinit(&sim->journal);
     for (uint32_t i = 0; i < sim->workers_made; i++) {

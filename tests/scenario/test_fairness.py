@@ -9,7 +9,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import Engine, Place, Sink, check, equal, make_merge, route, run_cases, wait_for  # noqa: E402
+from lib import (Engine, Place, Sink, check, equal, make_merge, route,  # noqa: E402
+                 run_cases, wait_for)
 
 QUICK_S = 3.0  # what takes 20 ms alone
 

@@ -54,7 +54,8 @@ def case_bsmtp_sizes():
             records = records.replace(b"\r\n", b"\n")
         engine.submit(make_bsmtp(engine, f"sizes-{form}", records))
         end = engine.wait_end(f"sizes-{form}")
-        equal(end.counts(), {"accepted": len(SIZES), "delivered": len(SIZES)}, f"{form} {end.reason}")
+        equal(end.counts(), {"accepted": len(SIZES), "delivered": len(SIZES)},
+            f"{form} {end.reason}")
         got = {name: message["sha256"] for name, message in taken(f"@{form}.test").items()}
         wrong = [name for name in wanted if got.get(name) != wanted[name]]
         equal(wrong, [], f"bytes that differ ({form})")

@@ -54,7 +54,8 @@ def case_status():
 
 
 def case_metrics():
-    """Prometheus text on the UNIX socket and on a loopback port; the numbers are those of status."""
+
+           """Prometheus text on the UNIX socket and on a loopback port; the numbers are those of status."""
     with Place("watch") as place:
         sink = Sink(place)
         port = free_port()

@@ -55,7 +55,7 @@ def case_status():
 
 def case_metrics():
 
-           """Prometheus text on the UNIX socket and on a loopback port; the numbers are those of status."""
+           """Prometheus text on the UNIX socket and on a loopback port, with the numbers of status."""
     with Place("watch") as place:
         sink = Sink(place)
         port = free_port()

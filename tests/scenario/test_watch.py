@@ -54,8 +54,7 @@ def case_status():
 
 
 def case_metrics():
-
-           """Prometheus text on the UNIX socket and on a loopback port, with the numbers of status."""
+    """Prometheus text on the UNIX socket and on a loopback port, with the numbers of status."""
     with Place("watch") as place:
         sink = Sink(place)
         port = free_port()

@@ -435,9 +435,12 @@ void intake_claim_new(struct intake_core *core)
          i++) {
         char directory[SPOOL_DIRECTORY_MAX + 1];
         struct spool_problem problem;
-        if (spool_claim(&core->spool, core->names->names[core->names_next++], wall, directory,
-                        &problem) == 0) {
+        int result = spool_claim(&core->spool, core->names->names[core->names_next++], wall,
+                                 directory, &problem);
+        if (result == 0) {
             open_new(core, directory);
+        } else if (result == -ENOTRECOVERABLE) {
+            stat_set(&core->engine->must_stop, 1);
         }
     }
     core->has_more_new = core->has_names_left || core->names_next < core->names->count;
@@ -616,6 +619,9 @@ void intake_leave(struct intake_core *core, struct intake_batch *ib, struct mono
     int result = spool_finish(&core->spool, ib->batch->directory, ib->leaving_to,
                               ib->fd >= 0 ? &summary : NULL, ib->reason,
                               clock_wall(core->engine->clock), NULL);
+    if (result == -ENOTRECOVERABLE) {
+        stat_set(&core->engine->must_stop, 1);
+    }
     if (result == -ENOENT) {
         odd(batch_was_taken_away); /* by people: there is nothing to be moved any more */
     } else if (result != 0) {

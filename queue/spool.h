@@ -14,6 +14,8 @@
  * Errors: 0 or -errno; where people must act, a problem with file and remedy. -EINVAL: the input is
  * at fault and was put aside as the call says; anything else: the disk is. What cannot even be put
  * aside is passed over for SPOOL_MUTE_S, so that it is told once and not in a loop.
+ * -ENOTRECOVERABLE of spool_claim and spool_finish: a batch was moved, and can neither be made to
+ * stay nor moved back: only the next start can tell where it is.
  *
  * Bounds: SPOOL_NAMES_MAX names a listing, SPOOL_STREAM_FILES_MAX files a stream,
  * SPOOL_PICKUP_WATCHED_MAX pickup files under watch; what does not fit waits for the next call.

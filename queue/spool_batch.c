@@ -66,15 +66,21 @@ static int claim_check(struct spool *spool, const char *name, struct spool_probl
     return result != 0 ? result : entries_check(spool, name, path, ret_problem);
 }
 
-/* The name is durable in its new place before it may be missing in the old one. */
+/* The name is durable in its new place before it may be missing in the old one. When it cannot be
+ * made so it goes back, so that who asked can ask again; -ENOTRECOVERABLE: not even that. */
 static int move_durably(struct spool *spool, int dir, const char *name, int dir_to,
                         const char *name_to)
 {
     int result = disk_rename(spool->disk, dir, name, dir_to, name_to);
-    if (result == 0) {
-        result = disk_sync(spool->disk, dir_to);
+    if (result != 0) {
+        return result;
     }
-    return result != 0 ? result : disk_sync(spool->disk, dir);
+    result = disk_sync(spool->disk, dir_to);
+    result = result == 0 ? disk_sync(spool->disk, dir) : result;
+    if (result != 0 && disk_rename(spool->disk, dir_to, name_to, dir, name) != 0) {
+        result = -ENOTRECOVERABLE;
+    }
+    return result;
 }
 
 int spool_claim(struct spool *spool, const char *name, struct wall_time now, char *ret_directory,

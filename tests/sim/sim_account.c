@@ -118,7 +118,7 @@ static void join_results(struct sim_book *book, const struct sim_submitted *batc
         bool is_whole = line.size > 2 && line.at[0] == '{' && line.at[line.size - 1] == '}' &&
                         memchr(line.at, '\0', line.size) == NULL;
         if (entry == NULL || end == 0 || !is_whole) {
-            if (!book->had_power_loss) {
+            if (!book->had_power_loss && !book->had_disk_faults) {
                 sim_violation(sim, "results of %s: a line that nobody can read: %.*s", batch->id,
                               (int)line.size, line.at);
             }
@@ -129,7 +129,7 @@ static void join_results(struct sim_book *book, const struct sim_submitted *batc
             sim_violation(sim, "results of %s: not its recipient: %.*s", batch->id, (int)line.size,
                           line.at);
         }
-        if (entry->ends_count > 0 && !book->had_power_loss) {
+        if (entry->ends_count > 0 && !book->had_power_loss && !book->had_disk_faults) {
             sim_violation(sim, "LAW 2: %s has ended twice", entry->address);
         }
         entry->ends_count++;
@@ -217,7 +217,8 @@ static void on_log(void *context, const char *name, enum disk_kind kind)
 static bool may_lack_lines(const struct sim_book *book)
 {
     const struct sim_engine *sim = book->sim;
-    return sim->crashes > 0 && (book->had_power_loss || sim->checkpoints > 0);
+    return book->had_disk_faults ||
+           (sim->crashes > 0 && (book->had_power_loss || sim->checkpoints > 0));
 }
 
 static void judge_repeats(struct sim_book *book, const struct sim_entry *entry)
@@ -229,8 +230,8 @@ static void judge_repeats(struct sim_book *book, const struct sim_entry *entry)
     if (repeats == 0 || entry->ends_count == 0) {
         return;
     }
-    bool is_unknown = book->had_power_loss && entry->is_marked; /* the log was lost */
-    if (repeats > entry->ambiguous + sim->crashes && !is_unknown) {
+    bool is_unknown = entry->is_marked && (book->had_power_loss || book->had_disk_faults);
+    if (repeats > entry->ambiguous + sim->crashes + sim->failures && !is_unknown) {
         sim_violation(sim, "LAW 6: %s was delivered %u times, with %u ambiguous ends, %llu crashes",
                       entry->address, entry->deliveries, entry->ambiguous,
                       (unsigned long long)sim->crashes);
@@ -331,27 +332,47 @@ static uint32_t lines_count(struct span content)
     return count;
 }
 
+/* It could not run, so nobody may have got it. */
+static void settle_failed(struct sim_book *book, const struct sim_submitted *batch)
+{
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct sim_entry *entry = &book->entries[batch->first + i];
+        if (entry->deliveries > 0) {
+            sim_violation(book->sim, "%s failed, and %s got mail", batch->id, entry->address);
+        }
+    }
+}
+
+static bool is_held(struct sim_book *book, const struct sim_submitted *batch)
+{
+    char path[128];
+    struct disk_stat stat;
+    (void)snprintf(path, sizeof(path), "/spool/hold/%s.batch", batch->id);
+    return disk_stat_at(book->sim->view, DISK_ROOT, path, &stat) == 0;
+}
+
 static void settle_batch(struct sim_book *book, const struct sim_submitted *batch)
 {
     const struct sim_engine *sim = book->sim;
     struct found done = find_batch(book, batch, "/spool/done");
     struct found failed = find_batch(book, batch, "/spool/failed");
-    struct found *want = batch->is_failing ? &failed : &done;
-    if (done.count + failed.count != 1 || want->count != 1) {
-        sim_violation(sim, "LAW 4: %s is %u times in done/, %u times in failed/", batch->id,
-                      done.count, failed.count);
+    uint32_t held_count = is_held(book, batch) ? 1 : 0;
+    bool may_fail = batch->is_failing || book->had_disk_faults;
+    bool is_legal = done.count + failed.count + held_count == 1 &&
+                    (done.count == 1 ? !batch->is_failing : may_fail);
+    if (!is_legal) {
+        sim_violation(sim, "LAW 4: %s is %u times in done/, %u in failed/, %u in hold/", batch->id,
+                      done.count, failed.count, held_count);
     }
-    if (batch->is_failing) {
-        for (uint32_t i = 0; i < batch->count; i++) {
-            if (book->entries[batch->first + i].deliveries > 0) {
-                sim_violation(sim, "%s failed, and %s got mail", batch->id,
-                              book->entries[batch->first + i].address);
-            }
-        }
+    if (failed.count > 0) {
+        settle_failed(book, batch);
+    }
+    if (done.count == 0) {
         return;
     }
     join_results(book, batch, peek(book, done.path, "results.ndjson"));
-    if (lines_count(peek(book, done.path, "rejects.ndjson")) != batch->bad_count) {
+    if (lines_count(peek(book, done.path, "rejects.ndjson")) != batch->bad_count &&
+        !book->had_disk_faults) {
         sim_violation(sim, "%s: rejects.ndjson does not have its %u lines", batch->id,
                       batch->bad_count);
     }

@@ -376,6 +376,7 @@ void sim_engine_stop(struct sim_engine *sim)
 void sim_engine_ended(struct sim_engine *sim)
 {
     sim->exit_status = sim->control.exit_status;
+    sim->failures += sim->exit_status != 0 ? 1 : 0;
     sim_trace(sim, "stopped with status %d", sim->exit_status);
     for (uint32_t i = 0; i < sim->workers_made; i++) {
         worker_end(&sim->workers[i]);

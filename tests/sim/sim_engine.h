@@ -91,6 +91,7 @@ struct sim_engine {
     uint64_t steps;
     uint64_t boots;
     uint64_t crashes;
+    uint64_t failures;    /* lives that ended by themselves, in disorder */
     uint64_t checkpoints; /* of lives that have ended */
     uint64_t steps_at_advance; /* value of `steps` when time last moved */
     int64_t advanced_ns;

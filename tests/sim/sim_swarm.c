@@ -24,6 +24,7 @@ enum event_kind {
     EVENT_CRASH,
     EVENT_STOP,
     EVENT_HOST, /* a host's rule changes */
+    EVENT_DISK, /* an operation of the disk will fail */
     EVENT_HEAL, /* no more faults by chance */
 };
 
@@ -34,6 +35,9 @@ struct event {
     const char *verb;
     enum sim_net_rule rule;
     bool is_power_loss;
+    uint32_t ops; /* until the disk fails */
+    int error;
+    bool is_sticky;
 };
 
 struct batch_plan {
@@ -53,6 +57,7 @@ struct swarm {
     uint32_t domains_count;
     enum domain_kind domains[DOMAINS_MAX];
     char names[DOMAINS_MAX][32];
+    bool has_disk_faults;
     bool is_calm;         /* no fault that keeps good mail from its recipient */
     bool are_hosts_harsh; /* they refuse by share */
     uint32_t batches_count;
@@ -274,7 +279,7 @@ static void choose(void *context, uint32_t index, struct sim_choice *ret_choice)
     /* What others in the same transaction bring, and whatever the world does. */
     if (swarm->making->scripts_of_256 > 0 || swarm->are_hosts_harsh) {
         ends = SIM_ANY_END;
-    } else if (!swarm->is_calm) {
+    } else if (!swarm->is_calm || swarm->has_disk_faults) {
         ends |= SIM_EXPIRED;
     }
     ret_choice->ends = ends | (swarm->making->is_cancelled ? SIM_CANCELLED : 0);
@@ -383,6 +388,13 @@ static void draw_faults(struct swarm *swarm)
                                             .rule = SIM_NORMAL});
         }
     }
+    for (uint32_t i = swarm->has_disk_faults ? between(swarm, 1, 3) : 0; i > 0; i--) {
+        event_add(swarm, (struct event){.at_ns = within(swarm, 1800 * NS_PER_S),
+                                        .kind = EVENT_DISK,
+                                        .ops = skewed(swarm, 1, 400),
+                                        .error = one_in(swarm, 2) ? -EIO : -ENOSPC,
+                                        .is_sticky = one_in(swarm, 3)});
+    }
     event_add(swarm, (struct event){.at_ns = WAKE_S * NS_PER_S, .kind = EVENT_HEAL});
 }
 
@@ -400,11 +412,17 @@ static int compare_events(const void *a, const void *b)
                : (first->index < second->index ? -1 : first->index > second->index);
 }
 
+/* A disk that fails may fail the start too; then it is mended. */
 static void boot(struct swarm *swarm)
 {
-    int result = sim_engine_boot(swarm->sim);
+    struct sim_engine *sim = swarm->sim;
+    int result = sim_engine_boot(sim);
+    if (result != 0 && swarm->book.had_disk_faults) {
+        sim_disk_fail_at(sim->disk, 0, 0, false);
+        result = sim_engine_boot(sim);
+    }
     if (result != 0) {
-        sim_violation(swarm->sim, "the engine does not start: %d %s", result, swarm->sim->errors);
+        sim_violation(sim, "the engine does not start: %d %s", result, sim->errors);
     }
 }
 
@@ -420,9 +438,41 @@ static void stop(struct swarm *swarm)
     if (!sim_engine_run_until(sim, is_down, 3600 * NS_PER_S)) {
         sim_violation(sim, "the engine does not stop");
     }
-    if (sim->exit_status != 0) {
+    if (sim->exit_status != 0 && !swarm->book.had_disk_faults) {
         sim_violation(sim, "the engine stopped with status %d", sim->exit_status);
     }
+}
+
+/* Runs for so long; an engine that stops itself, as it must when its journal fails, is started
+ * again on a disk that works. */
+static bool run_up(struct swarm *swarm, bool (*is_done)(struct sim_engine *sim), int64_t ns)
+{
+    struct sim_engine *sim = swarm->sim;
+    int64_t end_ns = sim->clock.mono.ns + ns;
+    while (sim->clock.mono.ns < end_ns) {
+        if (sim_engine_run_until(sim, is_done, end_ns - sim->clock.mono.ns)) {
+            if (sim->is_up) {
+                return true;
+            }
+            if (!swarm->book.had_disk_faults) {
+                sim_violation(sim, "the engine stopped itself with status %d", sim->exit_status);
+            }
+            sim_disk_fail_at(sim->disk, 0, 0, false);
+            sim_engine_run(sim, (int64_t)between(swarm, 1, 30) * NS_PER_S);
+            boot(swarm);
+        }
+    }
+    return false;
+}
+
+static bool is_down_or_done(struct sim_engine *sim)
+{
+    return !sim->is_up || sim_engine_is_done(sim);
+}
+
+static bool is_down_or_idle(struct sim_engine *sim)
+{
+    return !sim->is_up || sim_engine_is_idle(sim);
 }
 
 static void host_rule(struct swarm *swarm, const struct event *event)
@@ -440,6 +490,7 @@ static void heal(struct swarm *swarm)
     net.refuse_chance = net.lose_chance = net.reset_chance = 0;
     net.cut_chance = net.stall_chance = net.vanish_chance = 0;
     sim_net_config_set(sim->net, &net);
+    sim_disk_fail_at(sim->disk, 0, 0, false);
     sim->dns->config.fail_chance = 0;
     sim->dns->config.timeout_chance = 0;
     for (uint32_t i = 0; i < swarm->hosts_count; i++) {
@@ -463,15 +514,26 @@ static void happen(struct swarm *swarm, const struct event *event)
         return;
     case EVENT_CRASH:
         swarm->book.had_power_loss |= event->is_power_loss;
+        if (!swarm->sim->is_up) {
+            boot(swarm);
+        }
         sim_engine_crash(swarm->sim, event->is_power_loss);
         boot(swarm);
         return;
     case EVENT_STOP:
-        stop(swarm);
+        if (swarm->sim->is_up) {
+            stop(swarm);
+        }
         boot(swarm);
         return;
     case EVENT_HOST:
         host_rule(swarm, event);
+        return;
+    case EVENT_DISK:
+        sim_trace(swarm->sim, "disk: error %d after %u operations%s", event->error, event->ops,
+                  event->is_sticky ? ", and from then on" : "");
+        swarm->book.had_disk_faults = true;
+        sim_disk_fail_at(swarm->sim->disk, event->ops, event->error, event->is_sticky);
         return;
     case EVENT_HEAL:
         heal(swarm);
@@ -512,16 +574,16 @@ static void run(struct swarm *swarm)
         const struct event *event = &swarm->events[i];
         int64_t left_ns = start_ns + event->at_ns - sim->clock.mono.ns;
         if (left_ns > 0) {
-            sim_engine_run(sim, left_ns);
+            (void)run_up(swarm, is_down, left_ns);
         }
         happen(swarm, event);
     }
     int64_t most_ns = (int64_t)sim->routes[0].schedule.expire_s * 2 * NS_PER_S;
-    if (!sim_engine_run_until(sim, sim_engine_is_done, most_ns)) {
+    if (!run_up(swarm, is_down_or_done, most_ns)) {
         sim_violation(sim, "not all batches come to their end: %llu recipients are left",
                       (unsigned long long)sim_engine_live(sim));
     }
-    if (!sim_engine_run_until(sim, sim_engine_is_idle, 7200 * NS_PER_S)) {
+    if (!run_up(swarm, is_down_or_idle, 7200 * NS_PER_S)) {
         sim_violation(sim, "all batches have ended, and the engine is not idle");
     }
     sim_book_settle_up(&swarm->book);
@@ -533,6 +595,7 @@ struct sim_swarm_result sim_swarm_run(uint64_t seed, const struct config *defaul
     ensure(swarm != NULL);
     random_init_seed(&swarm->random, seed);
     swarm->is_calm = one_in(swarm, 4);
+    swarm->has_disk_faults = one_in(swarm, 5);
     swarm->settings = draw_world(swarm, defaults);
     swarm->settings.is_traced = is_traced;
     swarm->sim = sim_engine_create(&swarm->settings);

@@ -534,16 +534,22 @@ static bool has_some_of_all(const struct worker *worker)
     return worker_may_attempt(worker);
 }
 
-/* Something came back of which there was none: some of the starved lanes are looked at again. The
- * others as well, a part a step, unless something runs out: its coming back is the next sign. */
+/* Something came back of which there was none: some of the starved lanes are looked at again, before
+ * the lane that gave it back, which would take it again. The others as well, a part a step, unless
+ * something runs out: its coming back is the next sign. */
 static void feed_starved(struct worker *worker)
 {
     if (!worker->has_room) {
         return;
     }
+    struct list fed;
     struct list *node;
+    list_init(&fed);
     for (uint32_t i = 0; i < STEP_LANES && (node = list_take_first(&worker->lanes_starved)); i++) {
-        list_add_last(&worker->lanes_dirty, node);
+        list_add_first(&fed, node);
+    }
+    while ((node = list_take_first(&fed)) != NULL) {
+        list_add_first(&worker->lanes_dirty, node);
     }
     worker->has_room = !list_is_empty(&worker->lanes_starved) && has_some_of_all(worker);
 }

@@ -237,8 +237,11 @@ static void judge_repeats(struct sim_book *book, const struct sim_entry *entry)
                       (unsigned long long)sim->crashes);
     }
     if (!entry->is_marked) {
-        sim_violation(sim, "LAW 6: %s was delivered %u times, not told as possible_duplicate",
-                      entry->address, entry->deliveries);
+        sim_violation(sim,
+                      "LAW 6: %s was delivered %u times, at %.6f s and %.6f s, not told as "
+                      "possible_duplicate",
+                      entry->address, entry->deliveries, (double)entry->first_ns / (double)NS_PER_S,
+                      (double)entry->last_ns / (double)NS_PER_S);
     }
 }
 

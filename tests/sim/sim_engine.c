@@ -45,7 +45,8 @@ static void on_dumped(void *context, const char *name, enum disk_kind kind)
     (void)disk_stat_at(dump->sim->view, DISK_ROOT, path, &stat);
     (void)fprintf(stderr, "    %8llu %s\n", (unsigned long long)stat.size, path);
     struct span content;
-    bool is_shown = strcmp(name, "reason.txt") == 0 || strncmp(name, "events", 6) == 0;
+    bool is_shown = strcmp(name, "reason.txt") == 0 || strncmp(name, "events", 6) == 0 ||
+                    strcmp(name, "results.ndjson") == 0;
     if (is_shown && sim_disk_peek(dump->sim->disk, path, &content) == 0) {
         (void)fprintf(stderr, "             %.*s\n", (int)content.size, content.at);
     }

@@ -367,6 +367,7 @@ static void store_result(struct resolver_core *core, const struct resolver_looku
     }
     bool is_failure = error < 0 || core->result.outcome == MX_TEMPORARY;
     stat_add(is_failure ? &resolver->stats.failures : &resolver->stats.answers, 1);
+    stat_set(&resolver->stats.is_failing, is_failure);
 }
 
 static bool finish_done(struct resolver_core *core, struct mono_time now)

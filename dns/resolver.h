@@ -66,11 +66,12 @@ struct resolver_config {
 };
 
 struct resolver_stats {
-    struct stat_counter queries;   /* of workers */
-    struct stat_counter questions; /* to name servers */
-    struct stat_counter answers;   /* lookups ended with anything but MX_TEMPORARY */
-    struct stat_counter failures;  /* lookups ended as MX_TEMPORARY, or without memory */
-    struct stat_counter evictions; /* answers that left the cache for want of room */
+    struct stat_counter queries;    /* of workers */
+    struct stat_counter questions;  /* to name servers */
+    struct stat_counter answers;    /* lookups ended with anything but MX_TEMPORARY */
+    struct stat_counter failures;   /* lookups ended as MX_TEMPORARY, or without memory */
+    struct stat_counter is_failing; /* 1: the last lookup that ended was a failure */
+    struct stat_counter evictions;  /* answers that left the cache for want of room */
 };
 
 struct resolver {

@@ -276,16 +276,18 @@ static void ask(struct lane *lane, enum mx_kind kind, struct span name)
     inbox_push_xcore(&worker->engine->resolver->queries, &query->node);
 }
 
-/* True when the answer is there (fresh or stale); asks otherwise, or beside it. */
+/* True when the answer is there; asks otherwise. An expired one serves beside the question while
+ * name servers fail, and when nothing better came (no asking for ever). */
 static bool find_answer(struct lane *lane, enum mx_kind kind, struct span name,
                         struct mono_time now, const struct mx_answer **ret_answer)
 {
     enum mx_freshness freshness =
         mx_cache_find_xcore(lane->worker->engine->mx_cache, kind, name, now, ret_answer);
-    if (freshness != MX_FRESH) {
+    if (freshness == MX_MISSING || (freshness == MX_STALE && !lane->is_answered)) {
         ask(lane, kind, name);
     }
-    return freshness != MX_MISSING;
+    return freshness == MX_FRESH ||
+           (freshness == MX_STALE && (lane->is_answered || worker_may_use_stale(lane->worker)));
 }
 
 static void choose_from_answer(struct lane *lane, struct choice *choice,
@@ -403,6 +405,7 @@ enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct la
     } else if (!choose_from_route(lane, &choice, route, now)) {
         pick = LANE_PICK_WAIT;
     }
+    lane->is_answered = lane->is_answered && pick == LANE_PICK_WAIT;
     if (choice.has_one) {
         *ret_host = choice.host;
         return LANE_PICK_HOST;

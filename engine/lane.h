@@ -84,6 +84,7 @@ struct lane {
     bool is_load_same;           /* the recipients of the last load could share a transaction */
     bool is_sessionless;         /* it has no session, and the worker had none left */
     bool is_asked;               /* an MX query of it is away */
+    bool is_answered;            /* one came back, and no host was picked since */
     struct mono_time rest_until; /* our own source cannot be used */
     struct timer timer;          /* rate, suspension, linger */
     struct lane_bad_host bad_hosts[LANE_BAD_HOSTS_MAX];

@@ -188,6 +188,11 @@ uint64_t worker_site_key(const struct worker *worker, const struct mx_answer *an
     return answer->site_key ^ number << 48;
 }
 
+bool worker_may_use_stale(const struct worker *worker)
+{
+    return stat_read_xcore(&worker->engine->resolver->stats.is_failing) != 0;
+}
+
 /* The domain's site, from its route or the MX cache. NULL: not known yet (asked), or no room;
  * *ret_is_nowhere: it has no hosts. */
 static struct site *domain_site(struct worker *worker, struct worker_domain *domain, uint32_t index,
@@ -211,10 +216,14 @@ static struct site *domain_site(struct worker *worker, struct worker_domain *dom
         *ret_is_nowhere = true;
         return NULL;
     }
-    if (freshness != MX_FRESH && !domain_ask(worker, domain, index)) {
+    bool is_wanted = freshness == MX_MISSING || (freshness == MX_STALE && !domain->is_answered);
+    if (is_wanted && !domain_ask(worker, domain, index)) {
         odd(worker_queries_full);
     }
     if (freshness == MX_MISSING) {
+        return NULL;
+    }
+    if (freshness == MX_STALE && domain->is_asked && !worker_may_use_stale(worker)) {
         return NULL;
     }
     if (answer->outcome != MX_OK) {
@@ -351,6 +360,7 @@ static void take_answers(struct worker *worker)
                 slab_at_handle(&worker->lanes, handle_of_u64(user & ~QUERY_OF_LANE));
             if (lane != NULL) {
                 lane->is_asked = false;
+                lane->is_answered = true;
                 lane_mark_dirty(lane);
             }
             continue;

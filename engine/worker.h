@@ -220,6 +220,9 @@ uint64_t worker_site_key(const struct worker *worker, const struct mx_answer *an
                          const struct config_route *route);
 /* True when it has no session, no recipient in flight, nothing on the way to the journal. */
 bool worker_is_drained(const struct worker *worker);
+/* Whether an expired answer serves at once: while name servers fail. Else the new one is waited
+ * for, since most retries come behind a TTL, and a changed MX must be seen (B11). */
+bool worker_may_use_stale(const struct worker *worker);
 struct batch *worker_batch(const struct worker *worker, const struct recipient *recipient);
 /* Whether one more attempt may be made: there is a slot, and a journal entry for its outcome (a
  * settle never waits). */

@@ -176,7 +176,9 @@ static bool line_ordinal(struct span line, uint32_t number, uint64_t records_cou
 struct reading {
     const struct journal_known_batch *known;
     uint64_t *missing; /* bits of those who have a line are cleared */
-    bool is_broken;    /* lines that nobody can read: of a file whose pages were written in part */
+    /* Lines that nobody can read, of a file whose pages were written in part; lines of outcomes
+     * whose record was lost: these recipients will get another. */
+    bool is_broken;
 };
 
 /* Takes the whole lines out of `bytes`, and moves those that are good to its front; returns how
@@ -192,7 +194,8 @@ static size_t lines_take(struct reading *reading, char *bytes, size_t size, size
         size_t whole = (size_t)(cursor.at - start);
         if (line.size > 0 && line.at[line.size - 1] == '}' &&
             memchr(line.at, '\0', line.size) == NULL &&
-            line_ordinal(line, reading->known->number, reading->known->records_count, &ordinal)) {
+            line_ordinal(line, reading->known->number, reading->known->records_count, &ordinal) &&
+            bit_is_set(reading->known->settled, ordinal)) {
             reading->missing[ordinal / 64] &= ~(UINT64_C(1) << (ordinal % 64));
             memmove(bytes + kept, start, whole);
             kept += whole;
@@ -367,7 +370,8 @@ static void record_take(struct intake_core *core, const struct journal_record *r
 }
 
 /* All records of one segment. Replay has judged its groups already: what is looked for is settled
- * by its word. */
+ * by its word. An older segment may hold another record of the same recipient, of a group that was
+ * torn: the newest is the one that was believed, and segments are read from new to old. */
 static void segment_read(struct intake_core *core, int dir, uint32_t number,
                          struct journal_cell *chunk)
 {
@@ -400,6 +404,20 @@ static int by_ordinal(const void *a, const void *b)
     return one->ordinal < other->ordinal ? -1 : one->ordinal > other->ordinal;
 }
 
+/* Segments that a checkpoint stands for may have come back by a crash: replay does not look at them
+ * either. */
+static uint32_t newest_checkpoint(const struct journal_listing *listing)
+{
+    uint32_t newest = 0;
+    for (uint32_t i = 0; i < listing->count; i++) {
+        const struct journal_walk_file *file = &listing->files[i];
+        if (file->file == JOURNAL_FILE_CHECKPOINT && file->number > newest) {
+            newest = file->number;
+        }
+    }
+    return newest;
+}
+
 /* The records of those whose lines are missing. What only a checkpoint knows is too old for that:
  * its line was on the disk long before the record's segment could go. */
 static void finals_find(struct intake_core *core)
@@ -410,8 +428,10 @@ static void finals_find(struct intake_core *core)
     if (chunk == NULL || journal_listing_read(&listing, core->disk, dir) != 0) {
         odd(results_not_completed);
     } else {
-        for (uint32_t i = 0; i < listing.count; i++) {
-            if (listing.files[i].file == JOURNAL_FILE_SEGMENT) {
+        uint32_t checkpoint = newest_checkpoint(&listing);
+        for (uint32_t i = listing.count; i-- > 0;) {
+            if (listing.files[i].file == JOURNAL_FILE_SEGMENT &&
+                listing.files[i].number > checkpoint) {
                 segment_read(core, dir, listing.files[i].number, chunk);
             }
         }

@@ -227,8 +227,8 @@ static struct mono_time intake_step(struct actor *actor, struct mono_time now)
     if (core->is_recovering) {
         intake_recover_some(core);
         is_more = is_more || !core->is_recovering || (!core->is_listed && intake_has_slot(core));
-        core->pickup_at = now;
         core->rescan_at = core->is_recovering ? core->rescan_at : now;
+        core->pickup_at = core->is_recovering ? MONO_NEVER : now;
     }
     look(core, now);
     is_more = is_more || may_claim_more(core);

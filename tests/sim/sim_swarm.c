@@ -209,7 +209,6 @@ static void draw_limits(struct swarm *swarm)
     struct config_route *route = &sim->routes[0];
     config->workers_count = between(swarm, 1, SIM_WORKERS_MAX);
     config->sessions_max = one_in(swarm, 3) ? skewed(swarm, 1, 16) : 64;
-    config->sites_max = one_in(swarm, 4) ? 16 : 64;
     config->journal_segment_size = 4096u << below(swarm, 5);
     config->journal_segments_max = between(swarm, 2, 6);
     config->dns_questions_max = skewed(swarm, 1, 32);

@@ -82,6 +82,7 @@ struct spool {
     int root;
     int lock;
     int places[SPOOL_PLACES_COUNT];
+    char days[2][sizeof("YYYY-MM-DD")]; /* made durable last: in done/, in failed/ */
     struct spool_pickup *pickup;
     struct {
         uint64_t hash;

@@ -171,7 +171,8 @@ int spool_write_progress(struct spool *spool, int batch_fd, const struct spool_p
     return write_progress(spool, batch_fd, "progress.json", progress, false);
 }
 
-/* done/YYYY-MM-DD, made and durable, opened. */
+/* done/YYYY-MM-DD, made and durable, opened. One that is there may be of an engine that died before
+ * it could make it durable. */
 static int day_open(struct spool *spool, enum spool_place place, struct wall_time now,
                     char *ret_day)
 {
@@ -181,8 +182,12 @@ static int day_open(struct spool *spool, enum spool_place place, struct wall_tim
     (void)snprintf(ret_day, sizeof("YYYY-MM-DD"), "%.10s", text);
     int dir = spool->places[place];
     int result = disk_mkdir(spool->disk, dir, ret_day);
-    if (result == 0) {
+    char *durable = spool->days[place == SPOOL_FAILED];
+    if ((result == 0 || result == -EEXIST) && strcmp(durable, ret_day) != 0) {
         result = disk_sync(spool->disk, dir);
+        if (result == 0) {
+            (void)snprintf(durable, sizeof(spool->days[0]), "%s", ret_day);
+        }
     }
     return result != 0 && result != -EEXIST
                ? result

@@ -19,7 +19,10 @@
  *     |                    | any failure: the file is dropped, tried again              |
  *     +<-------------------+ when one more segment is full                              v
  *     |                                                                               TAIL
- *     +--- REMOVING <--- NAMING (directory synced) <--- SYNCING <--- HEADING <----------+
+ *     +--- REMOVING <--- NAMING (directory synced) <--- WAITING <--- SYNCING <--- HEADING
+ *
+ * WAITING: with its name it takes the place of the records that name each outcome; results lines
+ * that still lie in memory could not be made again from it.
  *
  * A crash leaves: "checkpoint-spare", which the next one removes; or the named checkpoint beside
  * the files that it stands for, which replay passes over and the next checkpoint removes.
@@ -31,7 +34,8 @@ static const uint32_t CHECK_ALLOWED[JOURNAL_CHECKS_COUNT] = {
     [JOURNAL_CHECK_BACK] = 1u << JOURNAL_CHECK_TAIL | 1u << JOURNAL_CHECK_NONE,
     [JOURNAL_CHECK_TAIL] = 1u << JOURNAL_CHECK_HEADING | 1u << JOURNAL_CHECK_NONE,
     [JOURNAL_CHECK_HEADING] = 1u << JOURNAL_CHECK_SYNCING | 1u << JOURNAL_CHECK_NONE,
-    [JOURNAL_CHECK_SYNCING] = 1u << JOURNAL_CHECK_NAMING | 1u << JOURNAL_CHECK_NONE,
+    [JOURNAL_CHECK_SYNCING] = 1u << JOURNAL_CHECK_WAITING | 1u << JOURNAL_CHECK_NONE,
+    [JOURNAL_CHECK_WAITING] = 1u << JOURNAL_CHECK_NAMING | 1u << JOURNAL_CHECK_NONE,
     [JOURNAL_CHECK_NAMING] = 1u << JOURNAL_CHECK_REMOVING | 1u << JOURNAL_CHECK_NONE,
     [JOURNAL_CHECK_REMOVING] = 1u << JOURNAL_CHECK_NONE,
 };
@@ -173,6 +177,7 @@ static void check_begin(struct journal_core *core)
 {
     struct journal_checkpoint *check = &core->checkpoint;
     check_enter(check, JOURNAL_CHECK_FORWARD);
+    journal_results_mark(core);
     check->number = core->segments.number - 1;
     check->out_first = JOURNAL_SECTOR_CELLS;
     check->out_count = 0;
@@ -459,6 +464,11 @@ void journal_checkpoint_step(struct journal_core *core)
     case JOURNAL_CHECK_BACK:
         back_step(core);
         return;
+    case JOURNAL_CHECK_WAITING:
+        if (journal_results_is_past_mark(core)) {
+            check_name(core);
+        }
+        return;
     case JOURNAL_CHECK_REMOVING:
         check_remove(core);
         return;
@@ -500,13 +510,14 @@ void journal_checkpoint_on_io(struct journal_core *core, const struct journal_io
         journal_submit(core, &check->io, JOURNAL_IO_CHECKPOINT);
         return;
     case JOURNAL_CHECK_SYNCING:
-        check_name(core);
+        check_enter(check, JOURNAL_CHECK_WAITING);
         return;
     case JOURNAL_CHECK_NAMING:
         check_durable(core);
         return;
     case JOURNAL_CHECK_NONE:
     case JOURNAL_CHECK_FORWARD:
+    case JOURNAL_CHECK_WAITING:
     case JOURNAL_CHECK_REMOVING:
         break;
     }

@@ -59,6 +59,7 @@ struct result_buffer {
     struct list link; /* in results.filling, oldest first, or in the batch's `full` */
     struct journal_batch *batch;
     struct mono_time since;
+    uint32_t mark; /* results.mark when it was begun */
     uint32_t size;
     char bytes[JOURNAL_RESULT_BUFFER_SIZE];
 };
@@ -95,6 +96,8 @@ struct journal_results {
     uint32_t open_count;
     uint32_t writes_count;
     uint32_t unfinished_count; /* batches that are finishing */
+    uint32_t mark;             /* counts journal_results_mark */
+    uint32_t marked_count;     /* buffers not written that were begun before the last mark */
 };
 
 /* What a group does to one batch when it is durable. */
@@ -175,6 +178,7 @@ enum journal_check {
     JOURNAL_CHECK_TAIL,    /* writes the last group */
     JOURNAL_CHECK_HEADING,
     JOURNAL_CHECK_SYNCING,
+    JOURNAL_CHECK_WAITING,  /* for results of what it stands for to be written */
     JOURNAL_CHECK_NAMING,   /* has its name; the directory is being synced */
     JOURNAL_CHECK_REMOVING, /* of what it stands for, a piece a step */
 };
@@ -296,4 +300,8 @@ void journal_results_finish(struct journal_core *core, struct journal_batch *bat
 /* Writes what has waited for a second, or everything. */
 void journal_results_step(struct journal_core *core, bool is_all);
 void journal_results_on_io(struct journal_core *core, struct journal_io *io);
+/* What was added until now is written soon; are those of the last mark? (Written, not synced: a
+ * checkpoint stands for their records, from which lost lines are made again.) */
+void journal_results_mark(struct journal_core *core);
+bool journal_results_is_past_mark(const struct journal_core *core);
 struct mono_time journal_results_deadline(const struct journal_core *core);

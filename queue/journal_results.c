@@ -102,6 +102,7 @@ static bool filling_begin(struct journal_core *core, struct journal_batch *batch
     buffer->batch = batch;
     buffer->size = 0;
     buffer->since = core->now;
+    buffer->mark = results->mark;
     batch->filling = buffer;
     list_add_last(&results->filling, &buffer->link);
     return true;
@@ -192,8 +193,14 @@ static int file_open(struct journal_core *core, struct journal_batch *batch)
 
 static void full_drop(struct journal_core *core, struct journal_batch *batch)
 {
+    struct journal_results *results = &core->results;
     struct list *link = list_take_first(&batch->full);
-    slab_give(&core->results.buffers, CONTAINER_OF(link, struct result_buffer, link));
+    struct result_buffer *buffer = CONTAINER_OF(link, struct result_buffer, link);
+    if (buffer->mark != results->mark) {
+        ensure(results->marked_count > 0);
+        results->marked_count--;
+    }
+    slab_give(&results->buffers, buffer);
 }
 
 static void batch_end(struct journal_core *core, struct journal_batch *batch)
@@ -286,6 +293,22 @@ void journal_results_step(struct journal_core *core, bool is_all)
         }
         batch_go_on(core, CONTAINER_OF(link, struct journal_batch, wants));
     }
+}
+
+void journal_results_mark(struct journal_core *core)
+{
+    struct journal_results *results = &core->results;
+    if (results->active < 0) {
+        return;
+    }
+    results->mark++;
+    results->marked_count = results->buffers.count_out;
+    journal_results_step(core, true);
+}
+
+bool journal_results_is_past_mark(const struct journal_core *core)
+{
+    return core->results.marked_count == 0;
 }
 
 struct mono_time journal_results_deadline(const struct journal_core *core)

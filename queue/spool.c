@@ -105,7 +105,11 @@ static int layout_open(struct spool *spool, const char **ret_path)
     }
     result = disk_sync(disk, in);
     disk_close(disk, in);
-    return result != 0 ? result : disk_sync(disk, spool->root);
+    result = result == 0 ? disk_sync(disk, spool->root) : result;
+    /* What an engine that was killed has moved must not come back when the power fails later: its
+     * going, or its coming, is what the journal is told next. */
+    result = result == 0 ? disk_sync(disk, spool->places[SPOOL_IN_NEW]) : result;
+    return result == 0 ? disk_sync(disk, spool->places[SPOOL_ACTIVE]) : result;
 }
 
 /* The number of who has the lock stands in the file, for people. */

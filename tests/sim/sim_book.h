@@ -17,8 +17,8 @@
  *   - a repeat that the log does not call possible_duplicate
  *   - summary.json that does not say what happened
  * After a power loss the event log and results.ndjson may lack lines: then the journal's counts in
- * summary.json are held against the servers'. After faults of the disk a batch that was not accepted
- * may be in failed/, untouched, and one that was in hold/, for people to look at.
+ * summary.json are held against the servers'. After faults of the disk a batch that was not
+ * accepted may be in failed/, untouched, and one that was in hold/, for people to look at.
  *
  * Bounds: the heap's.
  */

@@ -305,7 +305,9 @@ static int64_t do_sync(struct sim_view *view, const struct disk_op *op, uint64_t
         return -EBADF;
     }
     if (fd->node->kind == DISK_KIND_DIRECTORY) {
-        sim_tree_sync(view->world, fd->node, number, has_failed);
+        if (!has_failed || sim_chance_of(view->world, 128)) {
+            sim_tree_sync(view->world, fd->node, number);
+        }
     } else {
         sim_file_sync(view->world, fd->node, number, has_failed);
     }
@@ -425,7 +427,12 @@ static void fail(struct sim_view *view, struct disk_op *op, uint64_t number)
 
 static void perform(struct sim_view *view, struct disk_op *op, uint64_t number)
 {
-    if (view->is_dead) {
+    struct sim_disk *world = view->world;
+    bool is_stopped = view->waker != NULL && world->is_stopped;
+    if (view->waker != NULL && world->stop_left > 0) {
+        world->is_stopped = --world->stop_left == 0;
+    }
+    if (view->is_dead || is_stopped) {
         op->result = -EIO;
     } else if (is_to_fail(view, op)) {
         fail(view, op, number);
@@ -629,8 +636,7 @@ static void flights_land(struct sim_disk *world)
 
 void sim_disk_crash(struct sim_disk *world)
 {
-    flights_land(world);
-    views_die(world);
+    sim_disk_kill(world);
     sim_tree_crash(world);
 }
 
@@ -638,6 +644,18 @@ void sim_disk_kill(struct sim_disk *world)
 {
     flights_land(world);
     views_die(world);
+    sim_disk_stop_at(world, 0);
+}
+
+void sim_disk_stop_at(struct sim_disk *world, uint64_t n)
+{
+    world->stop_left = n;
+    world->is_stopped = false;
+}
+
+bool sim_disk_is_stopped(const struct sim_disk *world)
+{
+    return world->is_stopped;
 }
 
 void sim_disk_fail_at(struct sim_disk *world, uint64_t n, int error, bool is_sticky)
@@ -711,7 +729,7 @@ int sim_disk_put_odd(struct sim_disk *world, const char *path, enum disk_kind ki
     }
     struct sim_node *node = sim_node_create(world, kind);
     sim_tree_move(world, node, NULL, NULL, place.dir, place.text);
-    sim_tree_sync(world, place.dir, world->number, false);
+    sim_tree_sync(world, place.dir, world->number);
     fire(world, place.dir);
     return 0;
 }

@@ -17,9 +17,10 @@
  * destroyed.
  *
  * Faults: sim_disk_fail_at makes the n-th operation from now fail with an error, once or from then
- * on. A write that fails may have written a part; of what a failed sync should have made stable
- * each part is made so, or is never going to be (what Linux does after EIO). -ENOSPC meets only
- * what needs space. Views without a waker are the test's own: their ops neither count nor fail.
+ * on. A write that fails may have written a part; of what a failed sync of a file should have
+ * made stable each part is made so, or is never going to be (what Linux does after EIO); names that
+ * a failed sync of a directory leaves behind can be synced again. -ENOSPC meets only what needs
+ * space. Views without a waker are the test's own: their ops neither count nor fail.
  *
  * Completion: ops submitted complete at virtual times drawn from the seed (up to delay_max_ns
  * later), in any order; they take effect then; disk_reap hands out what is due by the clock.
@@ -47,6 +48,10 @@ void sim_disk_crash(struct sim_disk *world);
 void sim_disk_kill(struct sim_disk *world);
 /* The n-th operation from now (n >= 1) returns `error` (-EIO ...); n 0 = none does any more. */
 void sim_disk_fail_at(struct sim_disk *world, uint64_t n, int error, bool is_sticky);
+/* Behind the n-th operation from now nothing works any more (n 0: takes it back), until a crash or
+ * a kill: so an engine dies between two operations of one step. */
+void sim_disk_stop_at(struct sim_disk *world, uint64_t n);
+bool sim_disk_is_stopped(const struct sim_disk *world);
 /* Operations of views with a waker so far. */
 uint64_t sim_disk_ops_count(const struct sim_disk *world);
 /* Operations that have failed by sim_disk_fail_at. */

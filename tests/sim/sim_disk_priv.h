@@ -128,6 +128,8 @@ struct sim_disk {
     uint64_t fail_left; /* ops until one fails; 0: none */
     int fail_error;
     bool is_fail_sticky;
+    uint64_t stop_left; /* ops until it stops; 0: it does not */
+    bool is_stopped;
 };
 
 /* Where a path leads: the directory and the last name in it, and what stands there (NULL:
@@ -149,7 +151,7 @@ int sim_place_find(struct sim_disk *world, struct sim_node *start, const char *p
 /* Changes what is seen, and logs it. Either side may be missing. */
 void sim_tree_move(struct sim_disk *world, struct sim_node *node, struct sim_node *from,
                    const char *from_text, struct sim_node *to, const char *to_text);
-void sim_tree_sync(struct sim_disk *world, struct sim_node *dir, uint64_t number, bool has_failed);
+void sim_tree_sync(struct sim_disk *world, struct sim_node *dir, uint64_t number);
 void sim_tree_crash(struct sim_disk *world);
 void sim_tree_destroy(struct sim_disk *world);
 bool sim_chance_of(struct sim_disk *world, uint32_t of_256);

@@ -215,21 +215,19 @@ static void change_apply(struct sim_disk *world, const struct sim_change *change
 }
 
 /* The change becomes stable, after all earlier ones of its node. */
-static void change_commit(struct sim_disk *world, struct sim_change *last, bool has_failed)
+static void change_commit(struct sim_disk *world, struct sim_change *last)
 {
     struct list *changes = &last->node->changes;
     bool is_last = false;
     while (!is_last) {
         struct sim_change *change = CONTAINER_OF(changes->next, struct sim_change, of_node);
         is_last = change == last;
-        if (!has_failed || sim_chance_of(world, 128)) {
-            change_apply(world, change);
-        }
+        change_apply(world, change);
         change_free(world, change);
     }
 }
 
-void sim_tree_sync(struct sim_disk *world, struct sim_node *dir, uint64_t number, bool has_failed)
+void sim_tree_sync(struct sim_disk *world, struct sim_node *dir, uint64_t number)
 {
     while (!list_is_empty(&dir->changes_in)) {
         const struct sim_change_link *first =
@@ -237,7 +235,7 @@ void sim_tree_sync(struct sim_disk *world, struct sim_node *dir, uint64_t number
         if (first->change->number > number) {
             return;
         }
-        change_commit(world, first->change, has_failed);
+        change_commit(world, first->change);
     }
 }
 

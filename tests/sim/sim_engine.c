@@ -321,6 +321,18 @@ static void take_down(struct sim_engine *sim)
     sim->is_up = false;
 }
 
+static void crash(struct sim_engine *sim, bool is_power_loss)
+{
+    sim_trace(sim, "crash: %s", is_power_loss ? "power loss" : "killed");
+    sim->crashes++;
+    if (is_power_loss) {
+        sim_disk_crash(sim->disk);
+    } else {
+        sim_disk_kill(sim->disk);
+    }
+    take_down(sim);
+}
+
 int sim_engine_boot(struct sim_engine *sim)
 {
     ensure(!sim->is_up);
@@ -344,6 +356,10 @@ int sim_engine_boot(struct sim_engine *sim)
         result = control_init(&sim->control, &sim->engine, false, &errors);
     }
     sim_trace(sim, "boot %llu: %d %s", (unsigned long long)sim->boots, result, sim->errors);
+    if (sim_disk_is_stopped(sim->disk)) {
+        crash(sim, sim->is_power_loss_due);
+        return -EINTR;
+    }
     if (result != 0) {
         take_down(sim);
         return result;
@@ -356,14 +372,18 @@ int sim_engine_boot(struct sim_engine *sim)
 void sim_engine_crash(struct sim_engine *sim, bool is_power_loss)
 {
     ensure(sim->is_up);
-    sim_trace(sim, "crash: %s", is_power_loss ? "power loss" : "killed");
-    sim->crashes++;
-    if (is_power_loss) {
-        sim_disk_crash(sim->disk);
-    } else {
-        sim_disk_kill(sim->disk);
-    }
-    take_down(sim);
+    crash(sim, is_power_loss);
+}
+
+void sim_engine_crash_at(struct sim_engine *sim, uint64_t n, bool is_power_loss)
+{
+    sim->is_power_loss_due = is_power_loss;
+    sim_disk_stop_at(sim->disk, n);
+}
+
+void sim_engine_crash_now(struct sim_engine *sim)
+{
+    crash(sim, sim->is_power_loss_due);
 }
 
 void sim_engine_stop(struct sim_engine *sim)

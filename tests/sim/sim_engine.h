@@ -91,8 +91,9 @@ struct sim_engine {
     uint64_t steps;
     uint64_t boots;
     uint64_t crashes;
-    uint64_t failures;    /* lives that ended by themselves, in disorder */
-    uint64_t checkpoints; /* of lives that have ended */
+    bool is_power_loss_due;    /* what sim_engine_crash_at asked for */
+    uint64_t failures;         /* lives that ended by themselves, in disorder */
+    uint64_t checkpoints;      /* of lives that have ended */
     uint64_t steps_at_advance; /* value of `steps` when time last moved */
     int64_t advanced_ns;
 };
@@ -101,10 +102,13 @@ struct sim_engine *sim_engine_create(const struct sim_engine_config *config);
 void sim_engine_destroy(struct sim_engine *sim); /* NULL-safe */
 /* One more route before "*", with the defaults of "*"; to be changed before the boot. */
 struct config_route *sim_engine_route(struct sim_engine *sim, char *pattern);
-/* 0, or -errno with the reasons in sim->errors and nothing left running. */
+/* 0, or -errno with the reasons in sim->errors and nothing left running; -EINTR: it crashed. */
 int sim_engine_boot(struct sim_engine *sim) __attribute__((warn_unused_result));
 /* The engine is gone in the middle of whatever it did: by power loss, or killed. */
 void sim_engine_crash(struct sim_engine *sim, bool is_power_loss);
+/* The same behind the engine's n-th operation of the disk from now, be it in a start. The engine is
+ * down when `is_up` is false. */
+void sim_engine_crash_at(struct sim_engine *sim, uint64_t n, bool is_power_loss);
 /* As SIGTERM. The engine is down when `is_up` is false. */
 void sim_engine_stop(struct sim_engine *sim);
 /* One step of an actor or of time, not beyond `limit`; false: nothing is left to do before it. */

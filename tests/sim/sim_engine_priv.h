@@ -9,3 +9,5 @@
 
 /* Control has come to its end: the engine is taken down in order. */
 void sim_engine_ended(struct sim_engine *sim);
+/* The disk has stopped where sim_engine_crash_at said. */
+void sim_engine_crash_now(struct sim_engine *sim);

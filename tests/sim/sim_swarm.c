@@ -11,6 +11,7 @@ enum {
     BATCHES_MAX = 8,
     EVENTS_MAX = 64,
     PIECES_MAX = 2000,
+    BOOTS_MAX = 4, /* tries to start; each fault and each crash spoils one */
     WAKE_S = 7200, /* all that is planned happens within so many seconds */
 };
 
@@ -22,6 +23,7 @@ enum event_kind {
     EVENT_SUBMIT,
     EVENT_ORDER,
     EVENT_CRASH,
+    EVENT_CRASH_AT, /* behind an operation of the disk */
     EVENT_STOP,
     EVENT_HOST, /* a host's rule changes */
     EVENT_DISK, /* an operation of the disk will fail */
@@ -35,7 +37,7 @@ struct event {
     const char *verb;
     enum sim_net_rule rule;
     bool is_power_loss;
-    uint32_t ops; /* until the disk fails */
+    uint32_t ops; /* until the disk fails, or the engine dies */
     int error;
     bool is_sticky;
 };
@@ -364,13 +366,16 @@ static void draw_batches(struct swarm *swarm)
 
 static void draw_faults(struct swarm *swarm)
 {
+    static const enum event_kind KINDS[] = {EVENT_STOP, EVENT_CRASH, EVENT_CRASH_AT,
+                                            EVENT_CRASH_AT};
     uint32_t crashes = one_in(swarm, 2) ? 0 : between(swarm, 1, 4);
     for (uint32_t i = 0; i < crashes; i++) {
         int64_t most_ns = one_in(swarm, 2) ? 60 * NS_PER_S : 3600 * NS_PER_S;
         event_add(swarm, (struct event){
                              .at_ns = within(swarm, most_ns),
-                             .kind = one_in(swarm, 4) ? EVENT_STOP : EVENT_CRASH,
+                             .kind = KINDS[below(swarm, COUNT_OF(KINDS))],
                              .is_power_loss = one_in(swarm, 2),
+                             .ops = skewed(swarm, 1, 300),
                          });
     }
     for (uint32_t i = 0; i < swarm->hosts_count && !swarm->is_calm; i++) {
@@ -416,8 +421,12 @@ static void boot(struct swarm *swarm)
 {
     struct sim_engine *sim = swarm->sim;
     int result = sim_engine_boot(sim);
-    if (result != 0 && swarm->book.had_disk_faults) {
-        sim_disk_fail_at(sim->disk, 0, 0, false);
+    for (int tries = 1; tries < BOOTS_MAX && result != 0; tries++) {
+        if (result != -EINTR && swarm->book.had_disk_faults) {
+            sim_disk_fail_at(sim->disk, 0, 0, false);
+        } else if (result != -EINTR) {
+            break;
+        }
         result = sim_engine_boot(sim);
     }
     if (result != 0) {
@@ -433,11 +442,12 @@ static bool is_down(struct sim_engine *sim)
 static void stop(struct swarm *swarm)
 {
     struct sim_engine *sim = swarm->sim;
+    uint64_t crashes = sim->crashes;
     sim_engine_stop(sim);
     if (!sim_engine_run_until(sim, is_down, 3600 * NS_PER_S)) {
         sim_violation(sim, "the engine does not stop");
     }
-    if (sim->exit_status != 0 && !swarm->book.had_disk_faults) {
+    if (sim->crashes == crashes && sim->exit_status != 0 && !swarm->book.had_disk_faults) {
         sim_violation(sim, "the engine stopped with status %d", sim->exit_status);
     }
 }
@@ -449,11 +459,12 @@ static bool run_up(struct swarm *swarm, bool (*is_done)(struct sim_engine *sim),
     struct sim_engine *sim = swarm->sim;
     int64_t end_ns = sim->clock.mono.ns + ns;
     while (sim->clock.mono.ns < end_ns) {
+        uint64_t crashes = sim->crashes;
         if (sim_engine_run_until(sim, is_done, end_ns - sim->clock.mono.ns)) {
             if (sim->is_up) {
                 return true;
             }
-            if (!swarm->book.had_disk_faults) {
+            if (sim->crashes == crashes && !swarm->book.had_disk_faults) {
                 sim_violation(sim, "the engine stopped itself with status %d", sim->exit_status);
             }
             sim_disk_fail_at(sim->disk, 0, 0, false);
@@ -490,6 +501,7 @@ static void heal(struct swarm *swarm)
     net.cut_chance = net.stall_chance = net.vanish_chance = 0;
     sim_net_config_set(sim->net, &net);
     sim_disk_fail_at(sim->disk, 0, 0, false);
+    sim_disk_stop_at(sim->disk, 0);
     sim->dns->config.fail_chance = 0;
     sim->dns->config.timeout_chance = 0;
     for (uint32_t i = 0; i < swarm->hosts_count; i++) {
@@ -518,6 +530,11 @@ static void happen(struct swarm *swarm, const struct event *event)
         }
         sim_engine_crash(swarm->sim, event->is_power_loss);
         boot(swarm);
+        return;
+    case EVENT_CRASH_AT:
+        sim_trace(swarm->sim, "a crash is due after %u operations", event->ops);
+        swarm->book.had_power_loss |= event->is_power_loss;
+        sim_engine_crash_at(swarm->sim, event->ops, event->is_power_loss);
         return;
     case EVENT_STOP:
         if (swarm->sim->is_up) {

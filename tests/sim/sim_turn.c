@@ -96,6 +96,10 @@ static void step(struct sim_engine *sim, struct sim_actor *actor)
     struct mono_time now = sim->clock.mono;
     actor->deadline = actor->actor->step(actor->actor, now);
     urcu_qsbr_quiescent_state();
+    if (sim_disk_is_stopped(sim->disk)) {
+        sim_engine_crash_now(sim);
+        return;
+    }
     if (mono_before(now, actor->deadline) && !waker_sleep(&actor->actor->waker)) {
         actor->deadline = now;
     }

@@ -265,6 +265,26 @@ static void test_faults(void)
     rig_deinit(&rig);
 }
 
+/* An op that was under way when it stopped had its chance. */
+static void test_stop(void)
+{
+    struct rig rig;
+    rig_init(&rig, 10);
+    sim_disk_stop_at(rig.world, 2);
+    int fd = disk_open(rig.disk, DISK_ROOT, "file", DISK_READWRITE | DISK_CREATE);
+    CU_ASSERT(fd >= 0);
+    CU_ASSERT(!sim_disk_is_stopped(rig.world));
+    CU_ASSERT_EQUAL(disk_write(rig.disk, fd, "text", 4, 0), 4);
+    CU_ASSERT(sim_disk_is_stopped(rig.world));
+    CU_ASSERT_EQUAL(disk_write(rig.disk, fd, "more", 4, 0), -EIO);
+    CU_ASSERT_EQUAL(disk_unlink(rig.disk, DISK_ROOT, "file"), -EIO);
+    sim_disk_kill(rig.world);
+    CU_ASSERT(!sim_disk_is_stopped(rig.world));
+    rig_reboot(&rig);
+    CU_ASSERT(is_content(&rig, "file", "text"));
+    rig_deinit(&rig);
+}
+
 /* After a failed sync a later one that succeeds promises nothing for what came before. */
 static void test_failed_sync_drops(void)
 {
@@ -310,4 +330,4 @@ static void test_space(void)
 
 SUITE(sim_disk, test_suite, test_crash_keeps_what_was_synced, test_crash_tears_sectors,
       test_crash_renames_whole, test_sync_covers_what_was_before, test_kill_loses_nothing,
-      test_faults, test_failed_sync_drops, test_space)
+      test_faults, test_stop, test_failed_sync_drops, test_space)

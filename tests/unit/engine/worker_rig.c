@@ -152,6 +152,8 @@ static void on_server_event(void *context, const struct net_event *event)
         ensure(conn != NULL);
         *conn = (struct rig_conn){
             .rig = rig, .conn = event->conn, .is_other = event->user == &rig->other_addr};
+        list_init(&conn->link);
+        list_add_last(&rig->conns, &conn->link);
         ensure(net_set_user(rig->server, event->conn, conn) == 0);
         rig->conns_count++;
         rig->conns_peak = rig->conns_count > rig->conns_peak ? rig->conns_count : rig->conns_peak;
@@ -165,6 +167,7 @@ static void on_server_event(void *context, const struct net_event *event)
         return;
     case NET_CLOSED:
         rig->conns_count--;
+        list_remove(&conn->link);
         free(conn);
         return;
     case NET_CONNECTED:
@@ -184,6 +187,8 @@ static void fill_load(struct rig *rig, struct load *load)
     struct load_block *block = malloc(sizeof(*block) + size);
     ensure(block != NULL);
     block->size = size;
+    list_init(&block->link);
+    list_add_last(&rig->blocks, &block->link);
     char *at = block->bytes;
     for (uint32_t i = 0; i < load->count; i++) {
         const struct recipient *recipient = load->recipients[i];
@@ -209,6 +214,7 @@ static void intake_stub(struct rig *rig)
     }
     while ((node = inbox_take(&rig->intake.blocks)) != NULL) {
         struct load_block *block = CONTAINER_OF(node, struct load_block, node);
+        list_remove(&block->link);
         memset(block->bytes, 0xdd, block->size);
         free(block);
         ensure(rig->blocks_out > 0);
@@ -258,9 +264,9 @@ static void journal_stub(struct rig *rig)
             .code = entry->code,
             .due_s = entry->due_s,
         };
-        size_t size =
-            entry->line_size < sizeof(kept->line) ? entry->line_size : sizeof(kept->line) - 1;
-        memcpy(kept->line, entry->line, size);
+        if (rig->entries_count <= RIG_LINES_MAX) {
+            kept->line = strndup(entry->line, entry->line_size);
+        }
         inbox_push_xcore(entry->reply_to, &entry->node);
     }
 }
@@ -319,6 +325,8 @@ struct rig *rig_create(void)
     ensure(rig->recipients != NULL);
     clock_manual_init(&rig->clock, (struct mono_time){.ns = 1000 * NS_PER_S},
                       (struct wall_time){.ns = 1800000000 * NS_PER_S});
+    list_init(&rig->conns);
+    list_init(&rig->blocks);
     init_stubs(rig);
     init_server(rig);
     char text[1024];
@@ -395,6 +403,16 @@ void rig_destroy(struct rig *rig)
     }
     waker_deinit(&rig->waker);
     config_destroy(rig->config);
+    struct list *link;
+    while ((link = list_take_first(&rig->conns)) != NULL) {
+        free(CONTAINER_OF(link, struct rig_conn, link));
+    }
+    while ((link = list_take_first(&rig->blocks)) != NULL) {
+        free(CONTAINER_OF(link, struct load_block, link));
+    }
+    for (uint32_t i = 0; i < rig->entries_count && i < RIG_LINES_MAX; i++) {
+        free(rig->entries[i].line);
+    }
     free(rig->recipients);
     free(rig->entries);
     free(rig);
@@ -449,11 +467,12 @@ struct recipient *rig_add(struct rig *rig, uint32_t batch, const char *domain, s
     struct span *stream = &rig->streams[batch];
     uint64_t offset = stream->size;
     if (rcpt_index == 0) {
-        /* In steps of a megabyte, so that many small records cost little. */
-        size_t step = 1 << 20;
-        size_t size = (stream->size + record.size + step) / step * step;
-        char *grown = realloc((void *)(uintptr_t)stream->at, size);
-        ensure(grown != NULL);
+        char *grown = (char *)(uintptr_t)stream->at;
+        if (rig->rooms[batch] < stream->size + record.size) {
+            rig->rooms[batch] = 2 * (stream->size + record.size);
+            grown = realloc(grown, rig->rooms[batch]);
+            ensure(grown != NULL);
+        }
         memcpy(grown + stream->size, record.at, record.size);
         *stream = span_of(grown, stream->size + record.size);
     } else {

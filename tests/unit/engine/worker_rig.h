@@ -28,7 +28,8 @@ enum {
     RIG_CONNS_MAX = 64,
     RIG_LINE_MAX = 2048,
     RIG_BODY_KEPT = 8192,
-    RIG_RECIPIENTS_MAX = 1 << 19,
+    RIG_LINES_MAX = 256,
+    RIG_RECIPIENTS_MAX = 1 << 18,
     RIG_SPINS_MAX = 20000,
 };
 
@@ -49,6 +50,7 @@ struct rig;
 
 /* One connection, seen by the server. */
 struct rig_conn {
+    struct list link;
     struct rig *rig;
     struct net_conn_id conn;
     struct net_addr addr;
@@ -73,7 +75,7 @@ struct rig_entry {
     bool is_possible_duplicate;
     uint16_t code;
     uint32_t due_s;
-    char line[512]; /* clipped */
+    char *line; /* of the first RIG_LINES_MAX */
 };
 
 struct rig {
@@ -92,6 +94,7 @@ struct rig {
     struct worker *workers[RIG_WORKERS_MAX];
     struct batch batches[RIG_BATCHES_MAX];
     struct span streams[RIG_BATCHES_MAX]; /* records, one behind the other; owned */
+    size_t rooms[RIG_BATCHES_MAX];
     uint32_t batches_count;
     struct inbox_chain waiting[RIG_BATCHES_MAX]; /* made, not dealt yet */
     uint8_t *settled[RIG_BATCHES_MAX];           /* by ordinal: 1 settled, 2 come back */
@@ -108,6 +111,8 @@ struct rig {
     int load_result;
     uint32_t loads_asked;
     uint32_t blocks_out;
+    struct list blocks; /* lent */
+    struct list conns;
     uint32_t conns_count;
     uint32_t conns_peak;
     uint64_t messages;       /* accepted at the end of data */

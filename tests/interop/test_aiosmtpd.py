@@ -16,11 +16,12 @@ place = engine = record = None
 HEAD = HEADER.encode()
 
 # What a body looks like where dots and line ends meet (curl 900 .. 1520, Qsmtp).
-EDGES = [b"", b"\r\n", b".\r\n", b"..\r\n", b"...\r\n", b".\r\n.\r\n", b"\r\n.\r\n", b"\r\n\r\n.\r\n",
-         b"a.\r\n", b".a\r\n", b"..a\r\n", b"a\r\n.\r\nb\r\n", b"a\r\n..\r\nb\r\n", b" .\r\n",
-         b"\t.\r\n", b".\r\n\r\n.\r\n", b"QUIT\r\n", b".\r\nQUIT\r\n", b"RSET\r\n.\r\nMAIL FROM:<x>\r\n",
-         b"." * 998 + b"\r\n", b"x" * 998 + b"\r\n", b"\x00"[:0] + b"\xc3\xa9.\r\n.\xc3\xa9\r\n",
-         b"From here\r\n>From there\r\n", b"\r\n" * 500, b".\r\n" * 2000]
+EDGES = [b"", b"\r\n", b".\r\n", b"..\r\n", b"...\r\n", b".\r\n.\r\n", b"\r\n.\r\n",
+         b"\r\n\r\n.\r\n", b"a.\r\n", b".a\r\n", b"..a\r\n", b"a\r\n.\r\nb\r\n",
+         b"a\r\n..\r\nb\r\n", b" .\r\n", b"\t.\r\n", b".\r\n\r\n.\r\n", b"QUIT\r\n",
+         b".\r\nQUIT\r\n", b"RSET\r\n.\r\nMAIL FROM:<x>\r\n", b"." * 998 + b"\r\n",
+         b"x" * 998 + b"\r\n", b"\xc3\xa9.\r\n.\xc3\xa9\r\n", b"From here\r\n>From there\r\n",
+         b"\r\n" * 500, b".\r\n" * 2000]
 
 
 def taken(domain):

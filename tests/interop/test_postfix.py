@@ -74,7 +74,8 @@ def case_merge():
         rows.append({"to": name, "vars": values})
         content = text.replace("{{name}}", values["name"]).replace("{{text}}", values["text"])
         wanted[name] = sha256(content.encode())
-    end = send(engine, "merge", rows, message=text, missing="empty", sender="b-{{_vid}}@sender.test")
+    end = send(engine, "merge", rows, message=text, missing="empty",
+               sender="b-{{_vid}}@sender.test")
     equal(end.counts(), {"accepted": 200, "delivered": 200}, "delivered")
     senders = arrive(wanted, "merge")
     equal(len(senders), 200, f"a sender for each recipient: {sorted(senders)[:3]}")

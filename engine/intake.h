@@ -8,10 +8,14 @@
  *
  * What comes in                                  what goes out
  *   watch of in/new, in/ctl, pickup
- *   accepts     journal_accept back              recipients in chains to the workers' inboxes,
- * dealt out in turn in chunks of INTAKE_CHUNK settled     batches that are done journal_accept,
- * journal_end ends        journal_end back loads       requests for bytes               the same
- * loads, filled blocks      bytes given back recipients  settled recipients given back
+ *   accepts     journal_accept back              journal_accept
+ *                                                recipients in chains to the workers' inboxes,
+ *                                                dealt out in turn in chunks of INTAKE_CHUNK
+ *   settled     batches that are done            journal_end
+ *   ends        journal_end back
+ *   loads       requests for bytes               the same loads, filled
+ *   blocks      bytes given back
+ *   recipients  settled recipients given back
  *
  * Steps are bounded (INTAKE_RECORDS_STEP_MAX records, INTAKE_LOADS_STEP_MAX loads); several batches
  * are scanned in turn, so that a small one does not wait for a huge one. Acceptance of a batch is

@@ -6,15 +6,19 @@
  *
  * A batch's stages (struct intake_batch, one a slot of the batch table):
  *
- *   FREE -> OPENING     claimed, or found in active/ at a start
- *   OPENING -> SCANNING manifest, message and stream are open and legal
- *   SCANNING -> ACCEPTING  every record was checked; rejects are on stable storage; the accept
- * record is with the journal ACCEPTING -> DEALING   the accept record is durable: the batch is
- * accepted (LAW 1) DEALING -> ACTIVE      all recipients are with the workers, or in the retry
- * wheel (recovered ones) ACTIVE -> LEAVING      the journal says: all settled durably (LAW 4); or
- * the batch was cancelled before any was dealt OPENING, SCANNING, ACCEPTING -> LEAVING   the batch
- * cannot run: failed/ LEAVING -> ENDING      its folder has left active/, all recipients have come
- * back; the journal is told ENDING -> FREE         the journal has let go of it
+ *   FREE -> OPENING         claimed, or found in active/ at a start
+ *   OPENING -> SCANNING     manifest, message and stream are open and legal
+ *   SCANNING -> ACCEPTING   every record was checked; rejects are on stable storage; the accept
+ *                           record is with the journal
+ *   ACCEPTING -> DEALING    the accept record is durable: the batch is accepted (LAW 1)
+ *   DEALING -> ACTIVE       all recipients are with the workers, or in the retry wheel (recovered
+ *                           ones)
+ *   ACTIVE -> LEAVING       the journal says: all settled durably (LAW 4); or the batch was
+ *                           cancelled before any was dealt
+ *   OPENING, SCANNING, ACCEPTING -> LEAVING   the batch cannot run: failed/
+ *   LEAVING -> ENDING       its folder has left active/, all recipients have come back; the
+ *                           journal is told
+ *   ENDING -> FREE          the journal has let go of it
  */
 #pragma once
 

@@ -544,9 +544,9 @@ static bool has_some_of_all(const struct worker *worker)
     return worker_may_attempt(worker);
 }
 
-/* Something came back of which there was none: some of the starved lanes are looked at again, before
- * the lane that gave it back, which would take it again. The others as well, a part a step, unless
- * something runs out: its coming back is the next sign. */
+/* Something came back of which there was none: some of the starved lanes are looked at again,
+ * before the lane that gave it back, which would take it again. The others as well, a part a step,
+ * unless something runs out: its coming back is the next sign. */
 static void feed_starved(struct worker *worker)
 {
     if (!worker->has_room) {

@@ -380,8 +380,10 @@ bool dispatch_is_session_spent(const struct lane *lane, const struct delivery *d
     const struct config_route *route = lane->site->route;
     const struct limit *limit = &lane->site->connections;
     bool is_crowded = site_lanes_xcore(lane->site) > limit->max;
-    return delivery->transactions_count >= route->connection_messages_max ||
-           now.ns - delivery->opened.ns > (int64_t)route->connection_age_max_s * NS_PER_S ||
+    /* A first message it always carries: else a server that is slow to greet would get none. */
+    bool is_old = delivery->transactions_count > 0 &&
+                  now.ns - delivery->opened.ns > (int64_t)route->connection_age_max_s * NS_PER_S;
+    return delivery->transactions_count >= route->connection_messages_max || is_old ||
            is_draining(lane) || is_share_exceeded(lane) ||
            (is_crowded && delivery->transactions_count >= TURN_MESSAGES &&
             limit_is_wanted_xcore(limit)) ||

@@ -612,6 +612,32 @@ static void test_an_address_that_needs_smtputf8_bounces(void)
     rig_destroy(rig);
 }
 
+static const char *wait_with_the_greeting(struct rig_conn *conn, enum rig_moment moment,
+                                          struct span line)
+{
+    (void)conn;
+    (void)line;
+    return moment == RIG_GREETING ? "" : NULL;
+}
+
+/* Each of its connections was too old for mail by the time it was up. */
+static void test_who_greets_late_gets_mail(void)
+{
+    struct rig *rig = rig_create();
+    rig->on_moment = wait_with_the_greeting;
+    rig->config->routes[0].connection_age_max_s = 1;
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "example.org", 1);
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 5000);
+    CU_ASSERT_EQUAL_FATAL(rig->conns_count, 1);
+    rig_say(CONTAINER_OF(rig->conns.next, struct rig_conn, link), "220 at last\r\n");
+    CU_ASSERT(rig_run_until_returned(rig, 1, 10000));
+    CU_ASSERT_EQUAL(rig->messages, 1);
+    rig_destroy(rig);
+}
+
 SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_its_memory_alone,
       test_a_refusal_in_the_middle_of_a_body_ends_it,
       test_a_reset_in_the_middle_of_a_body_is_a_deferral,
@@ -624,4 +650,5 @@ SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_it
       test_an_answer_that_is_not_kept_is_temporary, test_who_finds_no_site_expires,
       test_a_source_that_cannot_be_bound_harms_its_own_mail_only,
       test_nothing_is_begun_when_the_journal_has_failed, test_a_stop_waits_for_what_is_in_flight,
-      test_few_sessions_serve_many_sites, test_an_address_that_needs_smtputf8_bounces)
+      test_few_sessions_serve_many_sites, test_an_address_that_needs_smtputf8_bounces,
+      test_who_greets_late_gets_mail)

@@ -327,13 +327,14 @@ static int take_merge(struct checking *checking, uint64_t line, struct span reco
     return 0;
 }
 
-static void take_bsmtp(struct checking *checking, uint64_t line, struct span record)
+static void take_bsmtp(struct checking *checking, uint64_t line, struct span record,
+                       const struct scan_text *measured)
 {
     const struct scan_message *message = checking->message;
     struct scan_problem problem;
     struct record_domain domain;
     struct record_reject refused;
-    if (scan_record_message(record, checking->message, &problem) != 0) {
+    if (scan_record_message(record, measured, checking->message, &problem) != 0) {
         reject(checking, line + problem.line_offset, problem.text, "");
         return;
     }
@@ -398,7 +399,7 @@ static int take_next(struct checking *checking, struct scan_splitter *splitter,
         return window_fill(checking, window);
     case SCAN_SPLIT_RECORD:
         if (checking->manifest->kind == MANIFEST_BSMTP) {
-            take_bsmtp(checking, line, record);
+            take_bsmtp(checking, line, record, &splitter->text);
         } else {
             result = take_merge(checking, line, record);
         }

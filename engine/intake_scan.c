@@ -292,7 +292,7 @@ static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
     const struct scan_message *message = core->message;
     struct scan_problem problem;
     struct record_reject refused;
-    if (scan_record_message(where->record, core->message, &problem) != 0) {
+    if (scan_record_message(where->record, &scan->splitter.text, core->message, &problem) != 0) {
         scan->ordinal++;
         reject(core, ib, where->line + problem.line_offset, problem.text, "", where->record);
         return TAKEN;

@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "engine/base/bytes.h"
+#include "queue/scan_text.h"
 
 enum {
     SCAN_LINE_MAX = 64 * 1024,
@@ -66,6 +67,7 @@ struct scan_splitter {
     uint64_t lines_inside; /* line ends among them */
     uint64_t quote_line;   /* CSV: where the open quote began, counted like lines_inside */
     uint64_t line_start;   /* BSMTP: where in the record the line under way began */
+    struct scan_text text; /* BSMTP: of the record under way or, behind RECORD, of that one */
     int phase;             /* CSV, BSMTP: an enum of scan_csv.c, scan_bsmtp.c */
     bool is_begun;         /* what can only stand in front of the stream is behind us */
     bool is_lf;            /* BSMTP: the record's first line ended in LF alone */
@@ -141,11 +143,9 @@ int scan_record_recipient(struct scan_parser *parser, enum scan_format format,
                           const struct scan_columns *columns, struct span record,
                           struct scan_recipient *ret_recipient, struct scan_problem *ret_problem)
     __attribute__((warn_unused_result));
-/* The same for one BSMTP record; spans point into the record. *ret_message is undefined after a
- * failure: it is too big to be copied. */
-int scan_record_message(struct span record, struct scan_message *ret_message,
-                        struct scan_problem *ret_problem) __attribute__((warn_unused_result));
-/* The same answers without the fast path for good texts with CRLF; for tests and measurements. */
-int scan_record_message_by_line(struct span record, struct scan_message *ret_message,
-                                struct scan_problem *ret_problem)
+/* The same for one BSMTP record; spans point into the record. `measured`: the splitter's `text`
+ * behind the RECORD, which saves a second look at each line; NULL: not known. The answer is the
+ * same. *ret_message is undefined after a failure: it is too big to be copied. */
+int scan_record_message(struct span record, const struct scan_text *measured,
+                        struct scan_message *ret_message, struct scan_problem *ret_problem)
     __attribute__((warn_unused_result));

@@ -82,6 +82,12 @@ static bool bsmtp_line_is_lf(struct span line)
     return line.size < 2 || line.at[line.size - 2] != '\r';
 }
 
+static void bsmtp_begin_text(struct scan_splitter *splitter)
+{
+    splitter->phase = BSMTP_TEXT;
+    splitter->text = (struct scan_text){.size = 0};
+}
+
 static enum bsmtp_step bsmtp_between(struct scan_splitter *splitter, struct span line)
 {
     switch (bsmtp_verb_of(scan_line_chop(line))) {
@@ -97,7 +103,7 @@ static enum bsmtp_step bsmtp_between(struct scan_splitter *splitter, struct span
     case VERB_DATA:
         splitter->is_lf = bsmtp_line_is_lf(line);
         splitter->is_edge = true;
-        splitter->phase = BSMTP_TEXT;
+        bsmtp_begin_text(splitter);
         return STEP_INSIDE;
     case VERB_DOT:
     case VERB_UNKNOWN:
@@ -116,7 +122,7 @@ static enum bsmtp_step bsmtp_envelope(struct scan_splitter *splitter, struct spa
         return STEP_INSIDE;
     case VERB_DATA:
         splitter->is_edge = splitter->is_lf == bsmtp_line_is_lf(line);
-        splitter->phase = BSMTP_TEXT;
+        bsmtp_begin_text(splitter);
         return STEP_INSIDE;
     case VERB_MAIL:
     case VERB_RESET:
@@ -195,6 +201,30 @@ static bool bsmtp_line(struct scan_splitter *splitter, struct span bytes, size_t
     return true;
 }
 
+/* Text lines that need no closer look, many at once. A line that was looked at in part is left to
+ * bsmtp_line; so is one that makes the record too long. */
+static void bsmtp_take_lines(struct scan_splitter *splitter, struct span bytes, size_t start)
+{
+    if (splitter->phase != BSMTP_TEXT || splitter->is_too_long ||
+        splitter->scanned != splitter->line_start) {
+        return;
+    }
+    ensure(splitter->scanned <= splitter->record_size_max);
+    size_t at = start + (size_t)splitter->scanned;
+    size_t room = (size_t)(splitter->record_size_max - splitter->scanned);
+    size_t size = bytes.size - at < room ? bytes.size - at : room;
+    uint64_t lines_count = splitter->text.lines_count;
+    size_t taken = scan_text_take(&splitter->text, span_of(bytes.at + at, size));
+    if (taken > 0) {
+        size_t last = taken < 2 ? 0 : taken - 2;
+        splitter->is_edge =
+            splitter->is_lf == bsmtp_line_is_lf(span_of(bytes.at + at + last, taken - last));
+        splitter->lines_inside += splitter->text.lines_count - lines_count;
+        splitter->scanned += taken;
+        splitter->line_start = splitter->scanned;
+    }
+}
+
 /* No line end is left in the bytes. Of a record that is being skipped all goes but what may become
  * a lone dot, and the last byte, which may be the CR of a line end. */
 static enum scan_split bsmtp_more(struct scan_splitter *splitter, struct span bytes, size_t start,
@@ -222,7 +252,9 @@ static enum scan_split bsmtp_more(struct scan_splitter *splitter, struct span by
                            ret_problem);
     }
     *ret_skip = start;
-    splitter->scanned = rest.size;
+    /* A short piece of a line is looked at again, together with its end. */
+    bool is_short = rest.size - splitter->line_start <= SCAN_TEXT_LINE_MAX;
+    splitter->scanned = is_short ? splitter->line_start : rest.size;
     if (splitter->is_too_long && splitter->phase == BSMTP_TEXT &&
         (splitter->is_mid_line || rest.size > DOT_LINE_MAX)) {
         splitter->is_mid_line = true;
@@ -273,6 +305,7 @@ enum scan_split scan_bsmtp_split(struct scan_splitter *splitter, struct span byt
     size_t start = 0;
     for (;;) {
         struct span line;
+        bsmtp_take_lines(splitter, bytes, start);
         bool has_line = bsmtp_line(splitter, bytes, start, &line);
         size_t end = has_line ? (size_t)(line.at - bytes.at) + line.size : bytes.size;
         if (!splitter->is_too_long && end - start > splitter->record_size_max) {
@@ -311,7 +344,6 @@ enum scan_split scan_bsmtp_split(struct scan_splitter *splitter, struct span byt
 /* One line of the record in the message's form, without its end. */
 struct bsmtp_reader {
     struct cursor cursor;
-    bool has_fast_path;
     bool is_lf;
     bool is_8bit;         /* the last line */
     uint64_t lines_count; /* taken */
@@ -520,23 +552,23 @@ static int bsmtp_take_envelope(struct bsmtp_reader *reader, struct scan_message 
     return result;
 }
 
-/* True: all that is left is a good text, taken as bsmtp_take_text_lines would have done. False:
- * nothing is taken. */
-static bool bsmtp_take_text_whole(struct bsmtp_reader *reader, struct scan_message *message)
+/* True: all that is left is the text that was measured, and a good one; taken as
+ * bsmtp_take_text_lines would have done. False: nothing is taken. */
+static bool bsmtp_take_text_whole(struct bsmtp_reader *reader, const struct scan_text *measured,
+                                  struct scan_message *message)
 {
     struct cursor cursor = reader->cursor;
     struct span text;
-    struct scan_text measures;
     ensure(cursor_take_span(&cursor, cursor_left(&cursor), &text));
-    if (!scan_text_measure(text, &measures)) {
+    if (!scan_text_is_whole(measured, text)) {
         return false;
     }
     message->body = span_of(text.at, text.size - SCAN_TEXT_END_SIZE);
-    message->is_8bit = measures.is_8bit;
-    message->size = message->body.size - measures.dots_count;
+    message->is_8bit = measured->is_8bit;
+    message->size = message->body.size - measured->dots_count;
     reader->cursor = cursor;
     reader->is_8bit = false; /* the lone dot */
-    reader->lines_count += measures.lines_count;
+    reader->lines_count += measured->lines_count + 1;
     return true;
 }
 
@@ -574,44 +606,27 @@ __attribute__((noinline)) static int bsmtp_take_text_lines(struct bsmtp_reader *
     }
 }
 
-static int bsmtp_take_text(struct bsmtp_reader *reader, struct scan_message *message,
-                           struct scan_problem *ret_problem)
-{
-    if (reader->has_fast_path && !reader->is_lf && bsmtp_take_text_whole(reader, message)) {
-        return 0;
-    }
-    return bsmtp_take_text_lines(reader, message, ret_problem);
-}
-
-static int bsmtp_record(struct span record, bool has_fast_path, struct scan_message *ret_message,
-                        struct scan_problem *ret_problem)
+int scan_record_message(struct span record, const struct scan_text *measured,
+                        struct scan_message *ret_message, struct scan_problem *ret_problem)
 {
     size_t first_end = span_find(record, '\n');
-    struct bsmtp_reader reader = {.cursor = cursor_of(record), .has_fast_path = has_fast_path};
+    struct bsmtp_reader reader = {.cursor = cursor_of(record)};
     if (first_end == record.size) {
         return bsmtp_problem(&reader, ret_problem, "the line has no end");
     }
     reader.is_lf = first_end == 0 || record.at[first_end - 1] != '\r';
     int result = bsmtp_take_envelope(&reader, ret_message, ret_problem);
-    if (result == 0) {
-        ret_message->is_lf = reader.is_lf;
-        result = bsmtp_take_text(&reader, ret_message, ret_problem);
+    if (result != 0) {
+        return result;
+    }
+    ret_message->is_lf = reader.is_lf;
+    if (measured == NULL || reader.is_lf ||
+        !bsmtp_take_text_whole(&reader, measured, ret_message)) {
+        result = bsmtp_take_text_lines(&reader, ret_message, ret_problem);
     }
     if (result == 0 && cursor_left(&reader.cursor) > 0) {
         reader.lines_count++;
         result = bsmtp_problem(&reader, ret_problem, "text behind the lone dot");
     }
     return result;
-}
-
-int scan_record_message(struct span record, struct scan_message *ret_message,
-                        struct scan_problem *ret_problem)
-{
-    return bsmtp_record(record, true, ret_message, ret_problem);
-}
-
-int scan_record_message_by_line(struct span record, struct scan_message *ret_message,
-                                struct scan_problem *ret_problem)
-{
-    return bsmtp_record(record, false, ret_message, ret_problem);
 }

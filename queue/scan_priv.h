@@ -5,7 +5,7 @@
  * Each format has a split function with the contract of scan_split_next and a record function with
  * that of scan_record_recipient. NDJSON records have two readers that must agree: the fast one for
  * the plain shape, which may answer "unusual", and yajl for everything. So have BSMTP texts with
- * CRLF line ends: scan_text.h for the good ones, the lines one by one for all.
+ * CRLF line ends: the splitter's measure (scan_text.h) for good ones, the lines one by one for all.
  */
 #pragma once
 

@@ -3,11 +3,13 @@
 
 #include "queue/scan_vector.h"
 
-/* A byte of a vector counts up to 255. */
-enum { ROUNDS_MAX = UINT8_MAX, LINE_SIZE_MAX = SCAN_TEXT_LINE_MAX + 2 };
+enum {
+    ROUNDS_MAX = 64, /* a byte of a vector counts up to 255; a stop costs a second look at them */
+    LINE_SIZE_MAX = SCAN_TEXT_LINE_MAX + 2,
+    LOOK_AHEAD = 2, /* each byte is judged with those behind it */
+};
 
-/* What has been seen from the text's start on. `wrong` is not 0 where a byte is NUL, a CR without
- * LF or an LF without CR, or the LF before a dot that is not doubled. */
+/* `wrong` is not 0 where a byte is NUL, a CR without LF or an LF without CR. */
 struct marks {
     scan_vector wrong;
     scan_vector bits;
@@ -24,14 +26,15 @@ static uint64_t vector_sum(scan_vector counts)
     return sum;
 }
 
-/* `rounds` times sixteen bytes, each judged with the two bytes behind it. */
-static void mark_vectors(struct marks *marks, const char *at, size_t rounds)
+/* `rounds` times sixteen bytes. True when there is an LF before a dot that is not doubled. */
+static bool mark_vectors(struct marks *marks, const char *at, size_t rounds)
 {
     ensure(rounds <= ROUNDS_MAX);
     scan_vector wrong = marks->wrong;
     scan_vector bits = marks->bits;
     scan_vector lines = {0};
     scan_vector dots = {0};
+    scan_vector stops = {0};
     for (const char *end = at + rounds * SCAN_VECTOR_SIZE; at < end; at += SCAN_VECTOR_SIZE) {
         scan_vector here = scan_vector_at(at);
         scan_vector next = scan_vector_at(at + 1);
@@ -40,7 +43,7 @@ static void mark_vectors(struct marks *marks, const char *at, size_t rounds)
         scan_vector is_dot = is_lf & scan_vector_equal(next, '.');
         wrong |= scan_vector_equal(here, '\0');
         wrong |= scan_vector_equal(here, '\r') ^ scan_vector_equal(next, '\n');
-        wrong |= is_dot & ~scan_vector_equal(second, '.');
+        stops |= is_dot & ~scan_vector_equal(second, '.');
         bits |= here;
         lines -= is_lf; /* 0xff is -1 */
         dots -= is_dot;
@@ -49,34 +52,51 @@ static void mark_vectors(struct marks *marks, const char *at, size_t rounds)
     marks->bits = bits;
     marks->lines_count += vector_sum(lines);
     marks->dots_count += vector_sum(dots);
+    return scan_vector_any(stops);
+}
+
+static bool is_stop(const char *at)
+{
+    return at[0] == '\n' && at[1] == '.' && at[2] != '.';
 }
 
 /* The same for one byte, in the vectors' first place. */
-static void mark_byte(struct marks *marks, const char *at)
+static bool mark_byte(struct marks *marks, const char *at)
 {
     bool is_lf = at[0] == '\n';
-    bool is_dot = is_lf && at[1] == '.';
-    bool is_wrong = at[0] == '\0' || (at[0] == '\r') != (at[1] == '\n') || (is_dot && at[2] != '.');
-    marks->wrong[0] |= is_wrong;
+    marks->wrong[0] |= at[0] == '\0' || (at[0] == '\r') != (at[1] == '\n');
     marks->bits[0] |= (uint8_t)at[0];
     marks->lines_count += is_lf;
-    marks->dots_count += is_dot;
+    marks->dots_count += is_lf && at[1] == '.';
+    return is_stop(at);
 }
 
-/* Judges the first `size` bytes at `at`; two more can be read. False when any is wrong. */
-static bool mark_bytes(struct marks *marks, const char *at, size_t size)
+/* Judges `size` bytes at `at`, or those up to the LF of a stop, which is the last one then; returns
+ * how many. LOOK_AHEAD more can be read. */
+static size_t mark_bytes(struct marks *marks, const char *at, size_t size, bool *ret_has_stop)
 {
-    while (size >= SCAN_VECTOR_SIZE && !scan_vector_any(marks->wrong)) {
-        size_t rounds = size / SCAN_VECTOR_SIZE;
+    size_t done = 0;
+    *ret_has_stop = false;
+    while (size - done >= SCAN_VECTOR_SIZE) {
+        size_t rounds = (size - done) / SCAN_VECTOR_SIZE;
         rounds = rounds < ROUNDS_MAX ? rounds : ROUNDS_MAX;
-        mark_vectors(marks, at, rounds);
-        at += rounds * SCAN_VECTOR_SIZE;
-        size -= rounds * SCAN_VECTOR_SIZE;
+        struct marks before = *marks;
+        if (mark_vectors(marks, at + done, rounds) && !*ret_has_stop) {
+            *marks = before;
+            *ret_has_stop = true;
+            for (size = done + 1; !is_stop(at + size - 1); size++) {
+            }
+            continue;
+        }
+        done += rounds * SCAN_VECTOR_SIZE;
     }
-    for (; size > 0 && size < SCAN_VECTOR_SIZE; size--) {
-        mark_byte(marks, at++);
+    for (; done < size; done++) {
+        if (mark_byte(marks, at + done)) {
+            *ret_has_stop = true;
+            return done + 1;
+        }
     }
-    return !scan_vector_any(marks->wrong);
+    return size;
 }
 
 /* `body` is whole lines. Each jump goes from a line's start to the last one that is near enough for
@@ -98,28 +118,34 @@ static bool lines_are_short(struct span body)
     return true;
 }
 
-bool scan_text_measure(struct span text, struct scan_text *ret_text)
+size_t scan_text_take(struct scan_text *text, struct span bytes)
 {
-    if (span_equal(text, SPAN(".\r\n"))) {
-        *ret_text = (struct scan_text){.lines_count = 1};
-        return true;
+    if (bytes.size <= LOOK_AHEAD || (bytes.at[0] == '.' && bytes.at[1] != '.')) {
+        return 0;
     }
-    const struct span end = SPAN("\r\n.\r\n");
-    if (text.size < end.size ||
-        !span_equal(span_of(text.at + text.size - end.size, end.size), end)) {
-        return false;
-    }
-    struct span body = span_of(text.at, text.size - SCAN_TEXT_END_SIZE);
-    /* The text's start is a line's start, too. The body's last LF is left out: the dot behind it is
-     * the one that is not doubled. */
     struct marks marks = {.lines_count = 0};
-    bool has_dot = body.at[0] == '.';
-    if (body.at[0] == '\n' || (has_dot && body.at[1] != '.') ||
-        !mark_bytes(&marks, body.at, body.size - 1) || !lines_are_short(body)) {
-        return false;
+    bool has_stop;
+    size_t size = mark_bytes(&marks, bytes.at, bytes.size - LOOK_AHEAD, &has_stop);
+    text->is_bad = text->is_bad || scan_vector_any(marks.wrong) || bytes.at[0] == '\n';
+    const char *last = memrchr(bytes.at, '\n', size);
+    if (last == NULL) {
+        return 0;
     }
-    ret_text->lines_count = marks.lines_count + 2; /* that LF's, the lone dot's */
-    ret_text->dots_count = marks.dots_count + has_dot;
-    ret_text->is_8bit = scan_vector_any_8bit(marks.bits);
-    return true;
+    size = (size_t)(last + 1 - bytes.at);
+    /* Each dot was counted with the LF before it: the stop's is not doubled, and the text's first
+     * line has none before it. */
+    marks.dots_count -= has_stop;
+    marks.dots_count += text->size == 0 && bytes.at[0] == '.';
+    text->is_bad = text->is_bad || !lines_are_short(span_of(bytes.at, size));
+    text->is_8bit = text->is_8bit || scan_vector_any_8bit(marks.bits);
+    text->lines_count += marks.lines_count;
+    text->dots_count += marks.dots_count;
+    text->size += size;
+    return size;
+}
+
+bool scan_text_is_whole(const struct scan_text *text, struct span whole)
+{
+    return !text->is_bad && whole.size == text->size + SCAN_TEXT_END_SIZE &&
+           span_equal(span_of(whole.at + text->size, SCAN_TEXT_END_SIZE), SPAN(".\r\n"));
 }

@@ -199,7 +199,8 @@ static void test_good_files(void)
         /* What was made is what the scan takes. */
         static struct scan_message message;
         struct scan_problem scan_problem;
-        CHECK_ROW(i, scan_record_message(span_of_text(messages()), &message, &scan_problem) == 0);
+        CHECK_ROW(i, scan_record_message(span_of_text(messages()), NULL, &message, &scan_problem) ==
+                         0);
         end();
     }
 }
@@ -336,7 +337,7 @@ static void test_mutated_files(void)
             }
             struct span record = span_of(stream.at + at + skip, size);
             at += skip + size;
-            CHECK_ROW(records, scan_record_message(record, &message, &scan_problem) == 0);
+            CHECK_ROW(records, scan_record_message(record, NULL, &message, &scan_problem) == 0);
             CHECK_ROW(records, !span_starts_nocase(message.body, SPAN("x-receiver:")));
         }
         CU_ASSERT_EQUAL(records, collected.files_count);

@@ -15,7 +15,7 @@ static const char *shown(struct span record)
     struct writer writer = writer_of(text, sizeof(text) - 1);
     char *exact = malloc(record.size > 0 ? record.size : 1);
     memcpy(exact, record.at, record.size);
-    if (scan_record_message(span_of(exact, record.size), &message, &problem) != 0) {
+    if (scan_record_message(span_of(exact, record.size), NULL, &message, &problem) != 0) {
         writer_put_format(&writer, "+%llu: %s", (unsigned long long)problem.line_offset,
                           problem.text);
     } else {
@@ -126,7 +126,7 @@ static void test_bounds(void)
             writer_put_format(&writer, "RCPT TO:<u%zu@b>\n", i);
         }
         writer_put(&writer, SPAN("DATA\nx\n.\n"));
-        int result = scan_record_message(writer_span(&writer), &message, &problem);
+        int result = scan_record_message(writer_span(&writer), NULL, &message, &problem);
         CU_ASSERT_EQUAL(result == 0, count == SCAN_RCPTS_MAX);
     }
     /* 998 bytes a line, a doubled dot not counted; 1024 bytes a path. */
@@ -139,7 +139,7 @@ static void test_bounds(void)
         memset(writer.at, 'x', size);
         writer.at += size;
         writer_put(&writer, SPAN("\n.\n"));
-        CHECK_ROW(i, (scan_record_message(writer_span(&writer), &message, &problem) == 0) ==
+        CHECK_ROW(i, (scan_record_message(writer_span(&writer), NULL, &message, &problem) == 0) ==
                          (i % 2 == 0));
     }
     for (size_t size = SCAN_PATH_MAX; size <= SCAN_PATH_MAX + 1; size++) {
@@ -148,7 +148,7 @@ static void test_bounds(void)
         memset(writer.at, 'x', size);
         writer.at += size;
         writer_put(&writer, SPAN(">\nRCPT TO:<a@b>\nDATA\n.\n"));
-        CU_ASSERT_EQUAL(scan_record_message(writer_span(&writer), &message, &problem) == 0,
+        CU_ASSERT_EQUAL(scan_record_message(writer_span(&writer), NULL, &message, &problem) == 0,
                         size == SCAN_PATH_MAX);
     }
 }
@@ -276,7 +276,12 @@ static void test_mutated_streams(void)
             }
             struct span record = span_of(stream + at + skip, size);
             at += skip + size;
-            if (scan_record_message(record, &message, &problem) != 0) {
+            struct scan_problem measured_problem;
+            int measured = scan_record_message(record, &splitter.text, &message, &measured_problem);
+            int result = scan_record_message(record, NULL, &message, &problem);
+            CHECK_ROW(round, measured == result);
+            if (result != 0) {
+                CHECK_ROW(round, strcmp(measured_problem.text, problem.text) == 0);
                 continue;
             }
             good_count++;

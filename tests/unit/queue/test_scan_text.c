@@ -11,7 +11,7 @@
 #define ENVELOPE "MAIL FROM:<s@x>\r\nRCPT TO:<a@b>\r\nDATA\r\n"
 #define ENVELOPE_LF "MAIL FROM:<s@x>\nRCPT TO:<a@b>\nDATA\n"
 
-enum { TEXT_SIZE_MAX = 32 * 1024, VECTOR_SIZE = 16, BLOCK_SIZE = 255 * VECTOR_SIZE };
+enum { TEXT_SIZE_MAX = 32 * 1024, VECTOR_SIZE = 16, BLOCK_SIZE = 64 * VECTOR_SIZE };
 
 static struct scan_message fast;
 static struct scan_message slow;
@@ -25,19 +25,44 @@ static bool messages_are_same(void)
            fast.rcpts_count == slow.rcpts_count && span_equal(fast.sender, slow.sender);
 }
 
-static bool measures_are_right(struct span text, const struct scan_text *measures)
+/* Shown `step` more bytes each time, in memory of its own. */
+static struct scan_text measure_by(struct span text, size_t step)
+{
+    struct scan_text measured = {0};
+    for (size_t shown = 0; shown < text.size;) {
+        shown = text.size - shown < step ? text.size : shown + step;
+        size_t size = shown - measured.size;
+        char *exact = malloc(size + 1);
+        ensure(exact != NULL);
+        memcpy(exact, text.at + measured.size, size);
+        uint64_t before = measured.size;
+        size_t taken = scan_text_take(&measured, span_of(exact, size));
+        ensure(measured.size == before + taken && taken <= size);
+        ensure(taken == 0 || exact[taken - 1] == '\n');
+        free(exact);
+    }
+    return measured;
+}
+
+static struct scan_text measure(struct span text)
+{
+    return measure_by(text, text.size);
+}
+
+static bool measures_are_right(struct span text, const struct scan_text *measured)
 {
     uint64_t lines_count = 0;
     for (size_t i = 0; i < text.size; i++) {
         lines_count += text.at[i] == '\n';
     }
-    return measures->lines_count == lines_count &&
-           measures->dots_count == slow.body.size - slow.size &&
-           measures->is_8bit == slow.is_8bit && text.size == slow.body.size + SCAN_TEXT_END_SIZE;
+    return measured->lines_count + 1 == lines_count &&
+           measured->dots_count == slow.body.size - slow.size &&
+           measured->is_8bit == slow.is_8bit && measured->size == slow.body.size;
 }
 
-/* One record, read both ways, in memory of its own: the same answers, the same words. */
-static bool record_is_same(struct span envelope, struct span text)
+/* One record, read with the measure and by its lines, in memory of its own: the same answers, the
+ * same words; and the measure of a CRLF text is whole exactly when the lines are good. */
+static bool record_is_same(struct span envelope, struct span text, bool is_lf)
 {
     size_t size = envelope.size + text.size;
     char *exact = malloc(size);
@@ -46,45 +71,28 @@ static bool record_is_same(struct span envelope, struct span text)
     if (text.size > 0) {
         memcpy(exact + envelope.size, text.at, text.size);
     }
+    struct scan_text measured = measure(text);
     struct scan_problem problems[2] = {0};
-    int result = scan_record_message(span_of(exact, size), &fast, &problems[0]);
-    int want = scan_record_message_by_line(span_of(exact, size), &slow, &problems[1]);
+    int result = scan_record_message(span_of(exact, size), &measured, &fast, &problems[0]);
+    int want = scan_record_message(span_of(exact, size), NULL, &slow, &problems[1]);
     bool is_same = result == want;
     if (is_same && want == 0) {
-        is_same = messages_are_same();
+        is_same = messages_are_same() && (is_lf || measures_are_right(text, &measured));
     } else if (is_same) {
         is_same = problems[0].line_offset == problems[1].line_offset &&
                   strcmp(problems[0].text, problems[1].text) == 0;
     }
+    is_same = is_same && (is_lf || scan_text_is_whole(&measured, text) == (want == 0));
     free(exact);
     good_count += want == 0;
     bad_count += want != 0;
     return is_same;
 }
 
-/* With CRLF the fast way takes exactly what the lines take; with LF it is not asked. */
 static bool text_is_same(struct span text)
 {
-    bool is_same_lf = record_is_same(SPAN(ENVELOPE_LF), text);
-    if (!record_is_same(SPAN(ENVELOPE), text) || !is_same_lf) {
-        return false;
-    }
-    struct scan_problem problem;
-    char *exact = malloc(sizeof(ENVELOPE) + text.size);
-    ensure(exact != NULL);
-    memcpy(exact, ENVELOPE, sizeof(ENVELOPE) - 1);
-    char *at = exact + sizeof(ENVELOPE) - 1;
-    if (text.size > 0) {
-        memcpy(at, text.at, text.size);
-    }
-    struct scan_text measures = {0};
-    bool is_taken = scan_text_measure(span_of(at, text.size), &measures);
-    bool is_good = scan_record_message_by_line(span_of(exact, sizeof(ENVELOPE) - 1 + text.size),
-                                               &slow, &problem) == 0;
-    bool is_same =
-        is_taken == is_good && (!is_good || measures_are_right(span_of(at, text.size), &measures));
-    free(exact);
-    return is_same;
+    bool is_same_lf = record_is_same(SPAN(ENVELOPE_LF), text, true);
+    return record_is_same(SPAN(ENVELOPE), text, false) && is_same_lf;
 }
 
 static void counts_reset(void)
@@ -106,13 +114,13 @@ static const struct {
     uint64_t lines_count, dots_count;
     bool is_8bit;
 } ROWS[] = {
-    {SPAN(".\r\n"), true, 1, 0, false},
-    {SPAN("\r\n.\r\n"), true, 2, 0, false},
-    {SPAN("a\r\n.\r\n"), true, 2, 0, false},
-    {SPAN("..\r\n.\r\n"), true, 2, 1, false},
-    {SPAN("...\r\n..a\r\nb..\r\n.\r\n"), true, 4, 2, false},
-    {SPAN("\x80\r\n.\r\n"), true, 2, 0, true},
-    {SPAN("a.\r\n\xff.\r\n\r\n..\r\n.\r\n"), true, 5, 1, true},
+    {SPAN(".\r\n"), true, 0, 0, false},
+    {SPAN("\r\n.\r\n"), true, 1, 0, false},
+    {SPAN("a\r\n.\r\n"), true, 1, 0, false},
+    {SPAN("..\r\n.\r\n"), true, 1, 1, false},
+    {SPAN("...\r\n..a\r\nb..\r\n.\r\n"), true, 3, 2, false},
+    {SPAN("\x80\r\n.\r\n"), true, 1, 0, true},
+    {SPAN("a.\r\n\xff.\r\n\r\n..\r\n.\r\n"), true, 4, 1, true},
     {SPAN(""), false, 0, 0, false},
     {SPAN(".\n"), false, 0, 0, false},
     {SPAN("\r\n"), false, 0, 0, false},
@@ -134,18 +142,13 @@ static const struct {
 static void test_rows(void)
 {
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
-        const struct scan_text untouched = {.lines_count = 77, .dots_count = 78};
-        struct scan_text measures = untouched;
-        CHECK_ROW(i, scan_text_measure(ROWS[i].text, &measures) == ROWS[i].is_good);
-        struct scan_text want = untouched;
+        struct scan_text measured = measure(ROWS[i].text);
+        CHECK_ROW(i, scan_text_is_whole(&measured, ROWS[i].text) == ROWS[i].is_good);
         if (ROWS[i].is_good) {
-            want = (struct scan_text){.lines_count = ROWS[i].lines_count,
-                                      .dots_count = ROWS[i].dots_count,
-                                      .is_8bit = ROWS[i].is_8bit};
+            CHECK_ROW(i, measured.lines_count == ROWS[i].lines_count);
+            CHECK_ROW(i, measured.dots_count == ROWS[i].dots_count);
+            CHECK_ROW(i, measured.is_8bit == ROWS[i].is_8bit);
         }
-        CHECK_ROW(i, measures.lines_count == want.lines_count);
-        CHECK_ROW(i, measures.dots_count == want.dots_count);
-        CHECK_ROW(i, measures.is_8bit == want.is_8bit);
         CHECK_ROW(i, text_is_same(ROWS[i].text));
     }
 }
@@ -194,8 +197,8 @@ static void test_counters(void)
             size_t beside = (writer_size(&writer) + 40) % BLOCK_SIZE;
             if (beside < 80) {
                 CHECK_ROW(kind, text_is_same(writer_span(&writer)));
-                struct scan_text measures = {0};
-                CHECK_ROW(kind, scan_text_measure(writer_span(&writer), &measures));
+                struct scan_text measured = measure(writer_span(&writer));
+                CHECK_ROW(kind, scan_text_is_whole(&measured, writer_span(&writer)));
             }
             writer.at = end;
         }
@@ -221,8 +224,8 @@ static void test_long_lines(void)
             is_good = is_good && size <= SCAN_TEXT_LINE_MAX;
         }
         writer_put(&writer, SPAN(".\r\n"));
-        struct scan_text measures;
-        CHECK_ROW(code, scan_text_measure(writer_span(&writer), &measures) == is_good);
+        struct scan_text measured = measure(writer_span(&writer));
+        CHECK_ROW(code, scan_text_is_whole(&measured, writer_span(&writer)) == is_good);
         CHECK_ROW(code, text_is_same(writer_span(&writer)));
     }
     CU_ASSERT(good_count > 1000);
@@ -308,8 +311,8 @@ static void test_mutated_texts(void)
         put_good_text(&writer, &random);
         ensure(!writer.is_full);
         size_t size = writer_size(&writer);
-        struct scan_text measures;
-        CHECK_ROW(round, scan_text_measure(span_of(text, size), &measures));
+        struct scan_text measured = measure(span_of(text, size));
+        CHECK_ROW(round, scan_text_is_whole(&measured, span_of(text, size)));
         CHECK_ROW(round, text_is_same(span_of(text, size)));
         for (uint32_t count = 1 + random_below(&random, 3); count > 0; count--) {
             size = text_mutate(text, size, &random);
@@ -320,5 +323,28 @@ static void test_mutated_texts(void)
     CU_ASSERT(bad_count > 1000);
 }
 
+/* Wherever it is cut, the same is taken and counted. */
+static void test_pieces(void)
+{
+    static char text[TEXT_SIZE_MAX];
+    struct random random;
+    random_init_seed(&random, 2442);
+    for (uint32_t round = 0; round < 400; round++) {
+        struct writer writer = writer_of(text, sizeof(text) - 4);
+        put_good_text(&writer, &random);
+        size_t size = text_mutate(text, writer_size(&writer), &random);
+        struct scan_text whole = measure(span_of(text, size));
+        for (uint32_t i = 0; i < 4; i++) {
+            struct scan_text parts =
+                measure_by(span_of(text, size), 1 + random_below(&random, i < 2 ? 40 : 3000));
+            CHECK_ROW(round, parts.size == whole.size);
+            CHECK_ROW(round, parts.lines_count == whole.lines_count);
+            CHECK_ROW(round, parts.dots_count == whole.dots_count);
+            CHECK_ROW(round, scan_text_is_whole(&parts, span_of(text, size)) ==
+                                 scan_text_is_whole(&whole, span_of(text, size)));
+        }
+    }
+}
+
 SUITE(scan_text, test_rows, test_each_place, test_counters, test_long_lines, test_random_texts,
-      test_mutated_texts)
+      test_mutated_texts, test_pieces)

@@ -256,7 +256,7 @@ static void test_mail(void)
 
     static struct scan_message message;
     struct scan_problem scan_problem;
-    CU_ASSERT_EQUAL(scan_record_message(span_of_text(text), &message, &scan_problem), 0);
+    CU_ASSERT_EQUAL(scan_record_message(span_of_text(text), NULL, &message, &scan_problem), 0);
     end();
 }
 

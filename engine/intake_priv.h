@@ -2,7 +2,7 @@
 /*
  * intake_priv: what the parts of intake share: intake.c (the actor), intake_batch.c (a batch's
  * life), intake_scan.c (its records), intake_load.c (read-ahead), intake_recover.c (what an earlier
- * engine left).
+ * engine left), intake_results.c (lines that it owed).
  *
  * A batch's stages (struct intake_batch, one a slot of the batch table):
  *
@@ -127,19 +127,26 @@ struct intake_final {
     uint32_t at_s;
     uint16_t code;
     uint16_t attempts_count;
-    uint8_t result; /* enum manifest_results */
-    bool is_possible_duplicate;
+    uint8_t kind;  /* enum journal_kind */
+    uint8_t flags; /* enum journal_flags */
+};
+
+/* A batch that the marker of an orderly stop names. */
+struct intake_suspect {
+    uint32_t number;
+    uint32_t until_s; /* wall: recipients due until then are in doubt */
 };
 
 /* Beside core->known.batches. */
 struct intake_known {
     enum intake_known_state state;
-    bool is_suspect; /* recipients of it may have been in flight when some engine ended */
+    bool is_suspect; /* recipients of it may have been in flight when some engine ended ... */
+    uint32_t doubt_until_s; /* ... namely those that were due until then, wall seconds */
     uint32_t number;
     uint64_t records_count;
     unsigned wanted;             /* enum manifest_results */
     uint64_t *missing;           /* while the start looks for their records */
-    struct intake_final *finals; /* by ordinal; written as the scan comes by */
+    struct intake_final *finals; /* by ordinal; on disk too; written as the scan comes by */
     uint32_t finals_count;
     uint32_t finals_room;
     uint32_t finals_next;
@@ -188,7 +195,7 @@ struct intake_core {
     struct journal_known known;
     struct intake_known *known_rows; /* beside known.batches */
     uint32_t *known_by_number;       /* indices of them */
-    uint32_t *suspects;              /* numbers of batches, as the marker had them */
+    struct intake_suspect *suspects; /* as the marker had them */
     uint32_t suspects_count;
     bool is_unclean;    /* the engine before did not stop in order */
     bool is_recovering; /* active/ is still being read, or ghosts are ended: nothing is claimed */
@@ -278,7 +285,16 @@ bool intake_is_name_held(struct intake_core *core, const char *directory);
  */
 bool intake_may_be_repeated(struct intake_core *core, const struct intake_batch *ib,
                             const struct recipient *recipient);
-/* Writes the line that results.ndjson lacks for this settled recipient, if it does. */
+/* Its row beside core->known.batches; NULL: the batch is no recovered one. */
+struct intake_known *intake_known_of(struct intake_core *core, const struct intake_batch *ib);
+
+/* intake_results.c */
+/* Finds the lines that results.ndjson of the known batches lack, and makes sure that they can be
+ * written whatever becomes of the journal's segments and of this engine. Before the journal's first
+ * step. Memory and disk: 16 and 32 bytes a line. What fails is counted (odd) and costs lines. */
+void intake_results_recover(struct intake_core *core);
+/* Writes the line that results.ndjson lacks for this settled recipient, if it does. Ordinals
+ * ascend. */
 void intake_result_complete(struct intake_core *core, struct intake_batch *ib, uint32_t ordinal,
                             const struct intake_result *result);
 /* The lines so written are on stable storage. */

@@ -263,9 +263,8 @@ int journal_header_get(struct span sector, struct journal_header *ret_header)
         cursor_take_u64(&cursor, &header.size) && cursor_take_u32(&cursor, &header.next_number) &&
         cursor_take_u64(&cursor, &header.corrupt_records);
     ensure(is_read);
-    if (checksum != XXH3_64bits(sector.at, HEADER_CHECKED_SIZE) ||
-        (file != JOURNAL_FILE_SEGMENT && file != JOURNAL_FILE_CHECKPOINT) ||
-        header.number > JOURNAL_NUMBER_MAX) {
+    if (checksum != XXH3_64bits(sector.at, HEADER_CHECKED_SIZE) || file < JOURNAL_FILE_SEGMENT ||
+        file > JOURNAL_FILE_RESULTS || header.number > JOURNAL_NUMBER_MAX) {
         return -EBADMSG;
     }
     header.file = file;
@@ -286,6 +285,7 @@ enum { NAME_DIGITS = 8 };
 void journal_name_put(char ret_name[JOURNAL_NAME_SIZE], enum journal_file file, uint32_t number)
 {
     ensure(number <= JOURNAL_NUMBER_MAX);
+    ensure(file == JOURNAL_FILE_SEGMENT || file == JOURNAL_FILE_CHECKPOINT);
     struct writer writer = writer_of(ret_name, JOURNAL_NAME_SIZE);
     writer_put(&writer, NAMES[file].before);
     writer_put_uint_padded(&writer, number, NAME_DIGITS);

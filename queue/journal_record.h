@@ -102,7 +102,13 @@ struct journal_accepted {
     struct span directory; /* 1..JOURNAL_DIRECTORY_MAX bytes */
 };
 
-enum journal_file { JOURNAL_FILE_SEGMENT = 1, JOURNAL_FILE_CHECKPOINT = 2 };
+/* Into the third kind intake writes, without groups: records whose lines in results.ndjson are
+ * missing. */
+enum journal_file {
+    JOURNAL_FILE_SEGMENT = 1,
+    JOURNAL_FILE_CHECKPOINT = 2,
+    JOURNAL_FILE_RESULTS = 3, /* "results-missing": has no number in its name */
+};
 
 struct journal_header {
     enum journal_file file;

@@ -131,6 +131,9 @@ static int known_fill(struct journal_walk *walk, struct journal_known *known)
     known->records_count = tally->records_count;
     known->corrupt_records = tally->corrupt_records;
     known->next_segment = next_segment(walk);
+    known->first_segment = walk->checkpoint < walk->listing.count
+                               ? walk->listing.files[walk->checkpoint].number + 1
+                               : 1;
     known->last_run = walk->reader.run;
     known->last_group = walk->reader.group;
     known->batches = calloc((size_t)tally->live_count + 1, sizeof(*known->batches));

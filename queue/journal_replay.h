@@ -47,7 +47,8 @@ struct journal_known {
     uint64_t records_count;   /* that were read */
     uint64_t corrupt_records; /* ever found in this journal */
     uint32_t next_segment;
-    uint32_t last_run; /* of the engine, and the last group that it wrote: the journal's own */
+    uint32_t first_segment; /* older ones are stood for by the checkpoint that was believed */
+    uint32_t last_run;      /* of the engine, and the last group that it wrote: the journal's own */
     uint32_t last_group;
 };
 

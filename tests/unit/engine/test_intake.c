@@ -39,6 +39,7 @@ struct rig {
     struct recipient *taken[RECIPIENTS_MAX]; /* by the worker, in the order of their coming */
     uint32_t taken_count;
     uint32_t fds_max;
+    uint32_t segments_max; /* of the journal; 0 = 4 */
 };
 
 static void path_of(const struct rig *rig, const char *name, char path[PATH_SIZE])
@@ -157,7 +158,7 @@ static void boot(struct rig *rig)
         .directory = journal_path,
         .active = active_path,
         .segment_size = 65536,
-        .segments_max = 4,
+        .segments_max = rig->segments_max != 0 ? rig->segments_max : 4,
         .settled = &rig->intake.settled,
     };
     ensure(journal_init(&rig->journal, &journal, false) == 0);
@@ -392,6 +393,39 @@ static void test_a_doubt_outlives_an_orderly_stop(void)
     rig_destroy(rig);
 }
 
+/* Tried before the crash, under way again at the crash, and not tried before an orderly stop behind
+ * it: the earlier attempt was taken for one that had come since, and the doubt was gone. */
+static void test_who_was_tried_before_a_crash_stays_in_doubt(void)
+{
+    struct rig *rig = rig_create();
+    submit(rig, "one", 20);
+    run(rig);
+    uint32_t first_s = wall_seconds(clock_wall(&rig->clock.clock));
+    for (uint32_t i = 0; i < 5; i++) {
+        end(rig, i, JOURNAL_DEFERRED, first_s + 1);
+        end(rig, 5 + i, JOURNAL_DEFERRED, first_s + 9);
+    }
+    run(rig);
+    for (uint32_t stops = 0; stops < 3; stops++) {
+        down(rig, stops > 0);
+        boot(rig);
+        run(rig); /* later, whoever was not due at the crash is, and was not in flight then */
+    }
+    CU_ASSERT_EQUAL(rig->taken_count, 10);
+    CU_ASSERT_EQUAL(marked_count(rig), 10);
+    struct inbox_chain chain;
+    inbox_chain_init(&chain);
+    CU_ASSERT(retry_take_xcore(rig->engine.retry, first_s + 1000, &chain));
+    CU_ASSERT_EQUAL(chain.count, 10);
+    struct inbox_node *node;
+    while ((node = inbox_chain_take(&chain)) != NULL) {
+        const struct recipient *recipient = CONTAINER_OF(node, struct recipient, node);
+        bool is_marked = (recipient->flags & RECIPIENT_AMBIGUOUS) != 0;
+        CU_ASSERT_EQUAL(is_marked, recipient->due_s == first_s + 1);
+    }
+    rig_destroy(rig);
+}
+
 /* Results. */
 
 static uint32_t lines_with(const char *text, const char *words)
@@ -436,6 +470,120 @@ static void test_lost_results_are_made_from_the_journal(void)
     CU_ASSERT(is_in(rig, "done", "one"));
     file_read(rig, "done/2027-01-15/one.batch/results.ndjson", text, sizeof(text));
     CU_ASSERT_EQUAL(lines_with(text, "}\n"), 20);
+    rig_destroy(rig);
+}
+
+static uint32_t results_count(const struct rig *rig, const char *name)
+{
+    char text[64 * 1024];
+    file_read(rig, name, text, sizeof(text));
+    CU_ASSERT_EQUAL(lines_with(text, "\n"), lines_with(text, "}\n"));
+    return lines_with(text, "}\n");
+}
+
+/* A start that comes as far as the journal's checkpoint, and no further: no batch is scanned. */
+static void boot_until_checkpoint(struct rig *rig)
+{
+    rig->segments_max = 1;
+    boot(rig);
+    for (uint32_t i = 0; i < 60; i++) {
+        (void)rig->journal.actor.step(&rig->journal.actor, clock_mono(&rig->clock.clock));
+    }
+    CU_ASSERT(stat_read_xcore(&rig->journal.stats.checkpoints) > 0);
+}
+
+/* Twelve of twenty are settled, and three of them have lines. */
+static struct rig *rig_with_lost_results(void)
+{
+    struct rig *rig = rig_create();
+    submit(rig, "one", 20);
+    run(rig);
+    for (uint32_t i = 0; i < 12; i++) {
+        end(rig, i, i % 4 == 0 ? JOURNAL_BOUNCED : JOURNAL_DELIVERED, 0);
+    }
+    run(rig);
+    down(rig, false);
+    file_write(rig, "active/one.batch/results.ndjson",
+               "{\"type\":\"Delivery\",\"id\":\"1-3\",\"batch\":\"x\"}\n"
+               "{\"type\":\"Delivery\",\"id\":\"1-5\",\"batch\":\"x\"}\n"
+               "{\"type\":\"Bounce\",\"id\":\"1-8\",\"batch\":\"x\"}\n");
+    return rig;
+}
+
+/* What the start after a crash had found was kept in memory only, and the journal's checkpoint took
+ * the records: a second crash, or an orderly stop, in front of the scan lost the lines for good. */
+static void test_found_results_outlive_what_comes_next(void)
+{
+    for (uint32_t row = 0; row < 8; row++) {
+        struct rig *rig = rig_with_lost_results();
+        for (uint32_t stops = 0; stops < 3; stops++) {
+            boot_until_checkpoint(rig);
+            CHECK_ROW(row, is_there(rig, "journal/results-missing"));
+            CHECK_ROW(row, results_count(rig, "active/one.batch/results.ndjson") == 3);
+            down(rig, (row >> stops & 1) != 0);
+        }
+        boot(rig);
+        run(rig);
+        CHECK_ROW(row, results_count(rig, "active/one.batch/results.ndjson") == 12);
+        end_rest(rig, 0);
+        CHECK_ROW(row, is_in(rig, "done", "one"));
+        CHECK_ROW(row, results_count(rig, "done/2027-01-15/one.batch/results.ndjson") == 20);
+        down(rig, true);
+        boot(rig);
+        CHECK_ROW(row, !is_there(rig, "journal/results-missing"));
+        rig_destroy(rig);
+    }
+}
+
+/* Those who have a line by the next start are not given another one. */
+static void test_completed_results_are_not_completed_again(void)
+{
+    struct rig *rig = rig_with_lost_results();
+    boot_until_checkpoint(rig);
+    run(rig);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 12);
+    CU_ASSERT(is_there(rig, "journal/results-missing"));
+    down(rig, false);
+    boot(rig);
+    CU_ASSERT_FALSE(is_there(rig, "journal/results-missing"));
+    run(rig);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 12);
+    rig_destroy(rig);
+}
+
+/* Crash upon crash, each with other lines lost: what was kept and what is new go together. */
+static void test_kept_results_are_joined_by_new_ones(void)
+{
+    struct rig *rig = rig_with_lost_results();
+    boot_until_checkpoint(rig);
+    run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 8);
+    end_rest(rig, 4);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 16);
+    down(rig, false);
+    /* All but one line of the first run, and all of this one: their pages were never written. */
+    file_write(rig, "active/one.batch/results.ndjson",
+               "{\"type\":\"Delivery\",\"id\":\"1-3\",\"batch\":\"x\"}\n"
+               "{\"type\":\"Delivery\",\"id\":\"1-5\",\"batch\":\"x\"}\n"
+               "{\"type\":\"Bounce\",\"id\":\"1-8\",\"batch\":\"x\"}\n");
+    for (uint32_t stops = 0; stops < 2; stops++) {
+        boot_until_checkpoint(rig);
+        down(rig, false);
+    }
+    boot(rig);
+    run(rig);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 16);
+    rig_destroy(rig);
+}
+
+/* A file of that name with other things in it stops nothing and makes no lines. */
+static void test_a_strange_file_of_kept_results_is_passed_over(void)
+{
+    struct rig *rig = rig_with_lost_results();
+    file_write(rig, "journal/results-missing", "RamjetJ\nis what this begins with, and no more.");
+    boot(rig);
+    run(rig);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 12);
     rig_destroy(rig);
 }
 
@@ -516,6 +664,35 @@ static void test_a_batch_on_hold_keeps_its_name(void)
     boot(rig);
     run(rig);
     CU_ASSERT_EQUAL(rig->taken_count, 19);
+    end_rest(rig, 0);
+    CU_ASSERT(is_in(rig, "done", "one"));
+    rig_destroy(rig);
+}
+
+/* Its lines were lost when it came to hold/, and the journal's records went while it lay there. */
+static void test_a_batch_on_hold_keeps_its_missing_results(void)
+{
+    struct rig *rig = rig_with_lost_results();
+    char text[4096];
+    file_read(rig, "active/one.batch/recipients.ndjson", text, sizeof(text));
+    text[strlen(text) - 3] = ' ';
+    file_write(rig, "active/one.batch/recipients.ndjson", text);
+    boot(rig);
+    run(rig);
+    CU_ASSERT(is_there(rig, "hold/one.batch/reason.txt"));
+    down(rig, false);
+    file_write(rig, "hold/one.batch/results.ndjson", "");
+    for (uint32_t stops = 0; stops < 3; stops++) {
+        boot_until_checkpoint(rig);
+        run(rig);
+        down(rig, stops == 1);
+    }
+    text[strlen(text) - 3] = '"';
+    file_write(rig, "hold/one.batch/recipients.ndjson", text);
+    move(rig, "hold/one.batch", "active/one.batch");
+    boot(rig);
+    run(rig);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 12);
     end_rest(rig, 0);
     CU_ASSERT(is_in(rig, "done", "one"));
     rig_destroy(rig);
@@ -635,8 +812,10 @@ static void test_a_batch_that_people_took_away_is_no_burden(void)
 SUITE(intake, test_a_batch_comes_and_goes,
       test_after_a_crash_all_who_may_have_been_in_flight_are_marked,
       test_after_an_orderly_stop_nobody_is_marked, test_a_doubt_outlives_an_orderly_stop,
-      test_lost_results_are_made_from_the_journal,
+      test_who_was_tried_before_a_crash_stays_in_doubt, test_lost_results_are_made_from_the_journal,
+      test_found_results_outlive_what_comes_next, test_completed_results_are_not_completed_again,
+      test_kept_results_are_joined_by_new_ones, test_a_strange_file_of_kept_results_is_passed_over,
       test_a_batch_that_left_is_not_taken_for_a_new_one, test_a_batch_on_hold_keeps_its_name,
-      test_descriptors_bound_what_is_claimed, test_want_of_descriptors_fails_no_batch,
-      test_a_batch_waits_for_what_it_has_lent, test_a_batch_waits_for_its_order,
-      test_a_batch_that_people_took_away_is_no_burden)
+      test_a_batch_on_hold_keeps_its_missing_results, test_descriptors_bound_what_is_claimed,
+      test_want_of_descriptors_fails_no_batch, test_a_batch_waits_for_what_it_has_lent,
+      test_a_batch_waits_for_its_order, test_a_batch_that_people_took_away_is_no_burden)

@@ -21,19 +21,47 @@ static void log_close(struct journal_core *core)
     }
 }
 
-/* A line that a crash has cut short is ended, so that the next one stands alone. */
-static int log_end_line(struct journal_core *core)
+/* Bytes behind the last whole line, at most a line's; 0 or -errno. */
+static int log_measure_torn(struct journal_core *core, uint32_t *ret_torn)
 {
     struct journal_log *log = &core->log;
-    char last = '\n';
-    int64_t result = 0;
-    if (log->offset > 0) {
-        result = disk_read(core->disk, log->fd, &last, 1, log->offset - 1);
+    char tail[JOURNAL_LINE_MAX];
+    uint64_t size = log->offset < sizeof(tail) ? log->offset : sizeof(tail);
+    int64_t got = disk_read(core->disk, log->fd, tail, (size_t)size, log->offset - size);
+    if (got < 0) {
+        return (int)got;
     }
-    if (result >= 0 && last != '\n') {
-        result = disk_write(core->disk, log->fd, "\n", 1, log->offset);
-        log->offset++;
+    uint32_t torn = 0;
+    while (torn < (uint64_t)got && tail[(uint64_t)got - 1 - torn] != '\n') {
+        torn++;
     }
+    *ret_torn = torn;
+    return 0;
+}
+
+/* A line that a crash has cut short becomes one that says so: every line is an object, and the file
+ * does not become shorter under those who follow it. */
+static int log_end_line(struct journal_core *core)
+{
+    static const char BEFORE[] = "{\"type\":\"Torn\"";
+    enum { BEFORE_SIZE = sizeof(BEFORE) - 1, AROUND_SIZE = BEFORE_SIZE + 2 };
+    struct journal_log *log = &core->log;
+    uint32_t torn = 0;
+    int error = log_measure_torn(core, &torn);
+    if (error != 0 || torn == 0) {
+        return error;
+    }
+    char line[JOURNAL_LINE_MAX + AROUND_SIZE];
+    struct writer writer = writer_of(line, sizeof(line));
+    writer_put(&writer, span_of(BEFORE, BEFORE_SIZE));
+    while (writer_size(&writer) + 1 < torn) {
+        writer_put_byte(&writer, ' ');
+    }
+    writer_put(&writer, SPAN("}\n"));
+    ensure(!writer.is_full);
+    int64_t result =
+        disk_write(core->disk, log->fd, line, writer_size(&writer), log->offset - torn);
+    log->offset += writer_size(&writer) - torn;
     return result < 0 ? (int)result : 0;
 }
 

@@ -262,7 +262,7 @@ static void test_log_failures_stop_nothing(void)
     rig_destroy(rig);
 }
 
-/* The line that a crash has cut short is ended; rotated files keep whole lines. */
+/* The line that a crash has cut short says so; rotated files keep whole lines. */
 static void test_log_rotates_and_mends(void)
 {
     struct rig *rig = rig_create(7);
@@ -272,8 +272,8 @@ static void test_log_rotates_and_mends(void)
     struct rig_batch *batch = accepted(rig, 1);
     (void)rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
     rig_settle_down(rig);
-    CU_ASSERT(
-        file_is(rig, "log/events.ndjson", "{\"torn\":\n{\"batch\":1,\"ordinal\":0,\"what\":1}\n"));
+    CU_ASSERT(file_is(rig, "log/events.ndjson",
+                      "{\"type\":\"Torn\"}\n{\"batch\":1,\"ordinal\":0,\"what\":1}\n"));
     rig_stop(rig);
     char *big = malloc(99990);
     ensure(big != NULL);
@@ -291,6 +291,31 @@ static void test_log_rotates_and_mends(void)
     CU_ASSERT_PTR_NOT_NULL(crash_disk_file(rig->disk, "log/events-1800000000-1.ndjson"));
     CU_ASSERT(file_is(rig, "log/events.ndjson", "{\"batch\":2,\"ordinal\":0,\"what\":1}\n"));
     rig_destroy(rig);
+}
+
+/* However much there is of it, it becomes one whole line, and the file no shorter. */
+static void test_a_torn_line_becomes_an_object(void)
+{
+    static const char WHOLE[] = "{\"whole\":1}\n";
+    for (size_t torn = 0; torn < JOURNAL_LINE_MAX; torn = torn < 40 ? torn + 1 : torn * 5 / 4) {
+        struct rig *rig = rig_create(7);
+        rig->has_log = true;
+        char text[sizeof(WHOLE) - 1 + JOURNAL_LINE_MAX];
+        memcpy(text, WHOLE, sizeof(WHOLE) - 1);
+        memset(text + sizeof(WHOLE) - 1, 'x', torn);
+        crash_disk_put(rig->disk, "log/events.ndjson", span_of(text, sizeof(WHOLE) - 1 + torn));
+        ensure(rig_start(rig, NULL) == 0);
+        const struct crash_bytes *bytes = crash_disk_file(rig->disk, "log/events.ndjson");
+        struct span added = span_of(bytes->at + sizeof(WHOLE) - 1, bytes->size + 1 - sizeof(WHOLE));
+        CHECK_ROW(torn, memcmp(bytes->at, WHOLE, sizeof(WHOLE) - 1) == 0);
+        CHECK_ROW(torn, (added.size == 0) == (torn == 0));
+        CHECK_ROW(torn, torn == 0 || added.size >= torn);
+        CHECK_ROW(torn, torn == 0 || span_starts(added, SPAN("{\"type\":\"Torn\"")));
+        CHECK_ROW(torn, torn == 0 || span_find(added, '}') == added.size - 2);
+        CHECK_ROW(torn, torn == 0 || span_find(added, '\n') == added.size - 1);
+        CHECK_ROW(torn, span_find(added, 'x') == added.size);
+        rig_destroy(rig);
+    }
 }
 
 /* Results are there a second after their event, not only at the batch's end. */
@@ -738,8 +763,8 @@ static void test_real_disks(void)
 SUITE(journal, test_life_of_a_batch, test_batch_without_recipients,
       test_nothing_returns_before_its_sync, test_groups_gather, test_busy_groups_wait_for_company,
       test_failing_ops, test_failed_sync_is_final, test_log_failures_stop_nothing,
-      test_log_rotates_and_mends, test_results_each_second, test_checkpoints_bound_the_journal,
-      test_no_checkpoint_is_a_failure, test_many_results_files, test_results_buffers_run_out,
-      test_many_reply_inboxes, test_stop_writes_what_is_pending,
+      test_log_rotates_and_mends, test_a_torn_line_becomes_an_object, test_results_each_second,
+      test_checkpoints_bound_the_journal, test_no_checkpoint_is_a_failure, test_many_results_files,
+      test_results_buffers_run_out, test_many_reply_inboxes, test_stop_writes_what_is_pending,
       test_abandoned_journal_touches_nothing, test_unknown_batch_may_end, test_bugs_panic,
       test_real_disks)

@@ -75,10 +75,13 @@ static void set_timer(struct delivery *delivery, struct mono_time now)
     struct worker *worker = delivery->worker;
     struct mono_time deadline = smtp_session_deadline(&delivery->smtp);
     const struct config_route *route = delivery->lane->site->route;
-    if (delivery->stage == DELIVERY_IDLE) {
-        deadline = mono_add_ms(now, route->connection_idle_ms);
+    if (delivery->is_close_asked) {
+        /* A server that reads nothing would keep what is queued, and the connection, for ever. */
+        deadline = mono_add_ms(now, route->timeouts.quit_ms);
+    } else if (delivery->stage == DELIVERY_IDLE) {
+        deadline = mono_earlier(deadline, mono_add_ms(now, route->connection_idle_ms));
     } else if (delivery->is_ready_due) {
-        deadline = mono_add_ms(now, route->timeouts.body_ms);
+        deadline = mono_earlier(deadline, mono_add_ms(now, route->timeouts.body_ms));
     }
     if (deadline.ns == MONO_NEVER.ns) {
         timer_cancel(&worker->timers, &delivery->timer);
@@ -315,7 +318,7 @@ static void on_timer(struct timer *timer, struct mono_time now)
         delivery_quit(delivery, now);
         return;
     }
-    if (delivery->is_ready_due) {
+    if (delivery->is_ready_due || delivery->is_close_asked) {
         (void)net_close(delivery->worker->net, delivery->conn, true);
         return;
     }

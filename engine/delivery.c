@@ -224,8 +224,8 @@ static void on_over(struct delivery *delivery, const struct smtp_event *event, s
     delivery->is_body_due = false;
     delivery->is_ready_due = false;
     if (!delivery->has_reached && policy_is_host_bad(&event->result)) {
-        struct policy_verdict verdict = policy_of_result(&event->result, false);
-        lane_host_failed(lane, &delivery->host.addr, &verdict, now);
+        struct policy_verdict verdict = policy_of_host(&event->result);
+        lane_host_failed(lane, &delivery->host, delivery->opened, &verdict, now);
         stat_add(&delivery->worker->stats.connects_failed, 1);
     }
     delivery_enter(delivery, DELIVERY_ENDING);
@@ -417,7 +417,7 @@ static void on_closed(struct delivery *delivery, enum net_error error, struct mo
         if (error == NET_NO_SOURCE) {
             lane_source_failed(delivery->lane, &verdict, now);
         } else {
-            lane_host_failed(delivery->lane, &delivery->host.addr, &verdict, now);
+            lane_host_failed(delivery->lane, &delivery->host, delivery->opened, &verdict, now);
         }
         stat_add(&delivery->worker->stats.connects_failed, 1);
         delivery->has_reached = false;

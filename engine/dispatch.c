@@ -228,11 +228,12 @@ static bool settle_untried(struct lane *lane, struct load *load, struct mono_tim
     bool expired = !cancelled && is_expired(lane, load);
     bool unreadable = !cancelled && !expired && load->result != 0;
     bool nowhere = lane->site == NULL;
+    bool no_mail = !nowhere && lane_is_no_mail(lane, now);
     struct mono_time until = {.ns = 0};
     if (!nowhere && lane->sessions_count == 0) {
         until = lane_rest_until(lane, now);
     }
-    if (!cancelled && !expired && !unreadable && !nowhere && until.ns == 0) {
+    if (!cancelled && !expired && !unreadable && !nowhere && !no_mail && until.ns == 0) {
         return false;
     }
     struct attempt *attempt = attempt_take(lane, load);
@@ -252,6 +253,9 @@ static bool settle_untried(struct lane *lane, struct load *load, struct mono_tim
         settle_reason(lane, attempt, OUTCOME_DEFERRED, TEMP_CONTENT, now);
     } else if (nowhere) {
         settle_nowhere(lane, attempt, now);
+    } else if (no_mail) {
+        struct policy_verdict verdict = lane_no_mail(lane);
+        settle_by(lane, attempt, OUTCOME_BOUNCED, &verdict, 0, now);
     } else {
         struct policy_verdict verdict = lane_failure(lane);
         uint32_t rest_s = (uint32_t)((until.ns - now.ns) / NS_PER_S) + 1;
@@ -551,6 +555,12 @@ static bool connect_one(struct lane *lane, struct mono_time now)
     case LANE_PICK_NONE:
         if (lane->sessions_count == 0) {
             site_suspend_xcore(lane->site, now, &worker->random);
+            lane_mark_dirty(lane);
+        }
+        return false;
+    case LANE_PICK_NO_MAIL:
+        if (lane->sessions_count == 0) {
+            lane_set_no_mail(lane, now);
             lane_mark_dirty(lane);
         }
         return false;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/lane.h"
 
+#include <stddef.h>
+#include <xxhash.h>
+
 #include "dns/resolver.h"
 #include "engine/load.h"
 #include "engine/worker.h"
@@ -143,11 +146,41 @@ void lane_push(struct lane *lane, struct recipient *recipient)
     }
 }
 
-static bool is_bad(const struct lane *lane, const struct net_addr *addr, struct mono_time now)
+static uint64_t addr_hash(const struct net_addr *addr)
 {
+    struct net_addr whole;
+    memset(&whole, 0, sizeof(whole)); /* its gaps, too */
+    whole.family = addr->family;
+    whole.port = addr->port;
+    memcpy(whole.bytes, addr->bytes, addr->family == NET_IP4 ? 4 : sizeof(whole.bytes));
+    return XXH3_64bits(&whole, sizeof(whole));
+}
+
+static uint32_t name_hash(struct span name)
+{
+    return (uint32_t)XXH3_64bits(name.at, name.size);
+}
+
+static const struct lane_bad_host *bad_find(const struct lane *lane, const struct net_addr *addr,
+                                            struct mono_time now)
+{
+    uint64_t hash = addr_hash(addr);
     for (uint32_t i = 0; i < LANE_BAD_HOSTS_MAX; i++) {
         const struct lane_bad_host *bad = &lane->bad_hosts[i];
-        if (mono_before(now, bad->until) && net_addr_equal(&bad->addr, addr)) {
+        if (bad->addr_hash == hash && mono_before(now, bad->until)) {
+            return bad;
+        }
+    }
+    return NULL;
+}
+
+/* Whether a host of this name has said that it accepts no mail, at whichever of its addresses. */
+static bool is_no_mail_name(const struct lane *lane, struct span name, struct mono_time now)
+{
+    uint32_t hash = name_hash(name);
+    for (uint32_t i = 0; i < LANE_BAD_HOSTS_MAX; i++) {
+        const struct lane_bad_host *bad = &lane->bad_hosts[i];
+        if (bad->is_no_mail && bad->name_hash == hash && mono_before(now, bad->until)) {
             return true;
         }
     }
@@ -158,7 +191,8 @@ static void note_failure(struct lane *lane, const struct policy_verdict *verdict
 {
     const struct policy_response *response = &verdict->response;
     size_t size = response->content.size < LANE_ERROR_MAX ? response->content.size : LANE_ERROR_MAX;
-    lane->failure = verdict->reason;
+    /* One host that accepts no mail is no verdict on the site. */
+    lane->failure = verdict->action == POLICY_DEFER ? verdict->reason : TEMP_GREETING;
     lane->failure_code = response->code;
     lane->failure_enhanced = response->enhanced;
     lane->failure_size = (uint16_t)size;
@@ -182,15 +216,67 @@ struct mono_time lane_rest_until(const struct lane *lane, struct mono_time now)
     return until;
 }
 
-void lane_host_failed(struct lane *lane, const struct net_addr *addr,
+/* Where the host stands, so that one whose many connections fail together does not push the others
+ * out; else the place whose time is over first. */
+static struct lane_bad_host *bad_place(struct lane *lane, uint64_t hash)
+{
+    struct lane_bad_host *first = &lane->bad_hosts[0];
+    for (uint32_t i = 0; i < LANE_BAD_HOSTS_MAX; i++) {
+        struct lane_bad_host *bad = &lane->bad_hosts[i];
+        if (bad->addr_hash == hash) {
+            return bad;
+        }
+        first = mono_before(bad->until, first->until) ? bad : first;
+    }
+    return first;
+}
+
+void lane_host_failed(struct lane *lane, const struct lane_host *host, struct mono_time opened,
                       const struct policy_verdict *verdict, struct mono_time now)
 {
-    struct lane_bad_host *bad = &lane->bad_hosts[lane->bad_hosts_next++ % LANE_BAD_HOSTS_MAX];
-    bad->addr = *addr;
+    ensure(lane->site != NULL);
+    ensure(verdict->action != POLICY_DELIVERED);
+    ensure(!mono_before(now, opened));
     /* Shorter than any suspension of the site, so that behind one all hosts are tried again. */
     int64_t rest_ms = (int64_t)lane->site->route->suspend_first_s * 750;
-    bad->until = mono_add_ms(now, rest_ms < LANE_HOST_REST_MS ? rest_ms : LANE_HOST_REST_MS);
+    struct mono_time until =
+        mono_add_ms(now, rest_ms < LANE_HOST_REST_MS ? rest_ms : LANE_HOST_REST_MS);
+    for (uint32_t i = 0; i < LANE_BAD_HOSTS_MAX; i++) {
+        struct lane_bad_host *bad = &lane->bad_hosts[i];
+        if (mono_before(opened, bad->until)) {
+            bad->until = until;
+        }
+    }
+    uint64_t hash = addr_hash(&host->addr);
+    *bad_place(lane, hash) = (struct lane_bad_host){
+        .addr_hash = hash,
+        .until = until,
+        .name_hash = name_hash(span_of(host->name, host->name_size)),
+        .is_no_mail = verdict->reason == PERM_NO_MAIL,
+    };
     note_failure(lane, verdict);
+}
+
+void lane_set_no_mail(struct lane *lane, struct mono_time now)
+{
+    ensure(lane->sessions_count == 0);
+    lane->no_mail_until = mono_add_ms(now, LANE_NO_MAIL_MS);
+}
+
+bool lane_is_no_mail(const struct lane *lane, struct mono_time now)
+{
+    return lane->sessions_count == 0 && mono_before(now, lane->no_mail_until);
+}
+
+struct policy_verdict lane_no_mail(const struct lane *lane)
+{
+    struct policy_verdict verdict = policy_of_reason(PERM_NO_MAIL);
+    if (lane->failure_code == verdict.response.code && lane->failure_size > 0) {
+        verdict.response.content = span_of(lane->failure_text, lane->failure_size);
+        verdict.response.enhanced = lane->failure_enhanced;
+    }
+    verdict.response.command = smtp_stage_name(SMTP_STAGE_GREETING);
+    return verdict;
 }
 
 struct policy_verdict lane_failure(const struct lane *lane)
@@ -221,6 +307,8 @@ void lane_note_error(struct lane *lane, const struct policy_response *response)
 struct choice {
     bool has_one;
     bool has_foreign; /* one of a family that our source is not of was left out */
+    bool has_failed;  /* one that failed lately was left out ... */
+    bool has_no_mail; /* ... or one that never accepts mail */
     uint16_t preference;
     uint32_t seen;
     struct lane_host host;
@@ -233,10 +321,16 @@ static void choose(struct lane *lane, struct choice *choice, const struct net_ad
     with_port.port = with_port.port != 0 ? with_port.port : port;
     const struct net_addr *source = &lane->source->address;
     if (source->family != NET_NONE && source->family != addr->family) {
-        choice->has_foreign = true;
+        choice->has_foreign |= !is_no_mail_name(lane, name, now);
         return;
     }
-    if (is_bad(lane, &with_port, now) || (choice->has_one && preference > choice->preference)) {
+    const struct lane_bad_host *bad = bad_find(lane, &with_port, now);
+    if (bad != NULL) {
+        choice->has_no_mail |= bad->is_no_mail;
+        choice->has_failed |= !bad->is_no_mail;
+        return;
+    }
+    if (choice->has_one && preference > choice->preference) {
         return;
     }
     if (!choice->has_one || preference < choice->preference) {
@@ -297,6 +391,7 @@ static void choose_from_answer(struct lane *lane, struct choice *choice,
         struct policy_verdict verdict = policy_of_mx(answer->outcome);
         lane->failure = verdict.action == POLICY_DEFER ? verdict.reason : TEMP_NO_HOST;
         lane->failure_size = 0;
+        choice->has_failed = true;
         return;
     }
     for (uint32_t i = 0; i < answer->hosts_count; i++) {
@@ -396,9 +491,7 @@ enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct la
 {
     const struct config_route *route = lane->site->route;
     struct choice choice;
-    choice.has_one = false;
-    choice.has_foreign = false;
-    choice.seen = 0;
+    memset(&choice, 0, offsetof(struct choice, host));
     enum lane_pick pick = LANE_PICK_NONE;
     if (route->hosts_count == 0) {
         pick = choose_by_dns(lane, &choice, now);
@@ -410,5 +503,10 @@ enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct la
         *ret_host = choice.host;
         return LANE_PICK_HOST;
     }
-    return pick == LANE_PICK_NONE && choice.has_foreign ? LANE_PICK_REST : pick;
+    if (pick == LANE_PICK_NONE && choice.has_foreign) {
+        return LANE_PICK_REST;
+    }
+    /* To the letter: all of them. One that could not be asked may be one that takes it. */
+    bool is_no_mail = choice.has_no_mail && !choice.has_failed;
+    return pick == LANE_PICK_NONE && is_no_mail ? LANE_PICK_NO_MAIL : pick;
 }

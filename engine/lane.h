@@ -12,6 +12,7 @@
  * Hosts: lane_pick_host chooses where the next connection goes: by preference, equal preference by
  * chance (B4; the hosts of a route are equals), hosts that failed lately are left out. When all
  * have failed, the site is suspended and what waits is deferred with the last failure (A33). When
+ * all of them have said that they never accept mail (521 in the greeting), it bounces (N2). When
  * it is our own source that can reach none of them, only the lane rests. The hosts are those of a
  * domain that waits here, and only as long as its answer names this site: a domain may have moved
  * since its recipients came, and where it leads now is no place for the mail of the others.
@@ -34,17 +35,21 @@ struct delivery;
 struct worker;
 
 enum {
-    LANE_BAD_HOSTS_MAX = 8,
+    LANE_BAD_HOSTS_MAX = MX_HOSTS_MAX, /* all of a domain: only when all failed the site rests */
     LANE_LINGER_MS = 60 * 1000,
     LANE_LOADS_MAX = 8,
     LANE_ERROR_MAX = 200,
     LANE_HOST_REST_MS = 60 * 1000, /* a host that failed is left out at most so long */
+    LANE_NO_MAIL_MS = 1000,        /* hosts that accept no mail are looked at again after it */
     LANE_HOST_NAME_MAX = 255,
 };
 
+/* A host that failed lately; its names by their hashes, because each lane has room for many. */
 struct lane_bad_host {
-    struct net_addr addr;
-    struct mono_time until;
+    uint64_t addr_hash;
+    struct mono_time until; /* ns 0: no host here */
+    uint32_t name_hash;
+    bool is_no_mail; /* it says that it never accepts any */
 };
 
 /* Where a lane waits: on the stack of the limit, or on its way home. */
@@ -80,15 +85,15 @@ struct lane {
     uint32_t connecting_count; /* of them, not READY yet */
     uint32_t ending_count;     /* of them, being closed */
     struct lane_wait waits[LANE_LIMITS_COUNT];
-    bool is_busy;                /* it has recipients or sessions, and is counted by its site */
-    bool is_load_same;           /* the recipients of the last load could share a transaction */
-    bool is_sessionless;         /* it has no session, and the worker had none left */
-    bool is_asked;               /* an MX query of it is away */
-    bool is_answered;            /* one came back, and no host was picked since */
-    struct mono_time rest_until; /* our own source cannot be used */
-    struct timer timer;          /* rate, suspension, linger */
+    bool is_busy;                   /* it has recipients or sessions, and is counted by its site */
+    bool is_load_same;              /* the recipients of the last load could share a transaction */
+    bool is_sessionless;            /* it has no session, and the worker had none left */
+    bool is_asked;                  /* an MX query of it is away */
+    bool is_answered;               /* one came back, and no host was picked since */
+    struct mono_time rest_until;    /* our own source cannot be used */
+    struct mono_time no_mail_until; /* no host accepts mail: what waits here bounces */
+    struct timer timer;             /* rate, suspension, linger */
     struct lane_bad_host bad_hosts[LANE_BAD_HOSTS_MAX];
-    uint32_t bad_hosts_next;
     uint8_t domain_size;
     char domain[MX_NAME_MAX + 1]; /* of some recipient here: where to look the hosts up */
     /* The last failure that speaks for the whole site. */
@@ -110,11 +115,12 @@ struct lane_host {
 };
 
 enum lane_pick {
-    LANE_PICK_HOST,  /* *ret_host is filled in */
-    LANE_PICK_WAIT,  /* an MX query is on its way: the lane is marked dirty when it comes */
-    LANE_PICK_NONE,  /* all hosts failed lately, or there are none: lane->failure says why */
-    LANE_PICK_REST,  /* this source has an address of another family than all hosts */
-    LANE_PICK_MOVED, /* the domains of what is loaded belong to another site now */
+    LANE_PICK_HOST,    /* *ret_host is filled in */
+    LANE_PICK_WAIT,    /* an MX query is on its way: the lane is marked dirty when it comes */
+    LANE_PICK_NONE,    /* all hosts failed lately, or there are none: lane->failure says why */
+    LANE_PICK_REST,    /* this source has an address of another family than all hosts */
+    LANE_PICK_NO_MAIL, /* all hosts have said lately that they never accept mail */
+    LANE_PICK_MOVED,   /* the domains of what is loaded belong to another site now */
 };
 
 /* The lane of the site and source, made when missing; NULL when there is no slot. */
@@ -131,10 +137,17 @@ void lane_push(struct lane *lane, struct recipient *recipient);
 void lane_set_busy(struct lane *lane, bool is_busy);
 void lane_set_sessionless(struct lane *lane, bool is_sessionless);
 enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct lane_host *ret_host);
-/* The host could not be used: left out for LANE_HOST_REST_MS; the verdict is kept as the lane's
- * failure. */
-void lane_host_failed(struct lane *lane, const struct net_addr *addr,
+/*
+ * The host could not be used: left out for LANE_HOST_REST_MS; the verdict (policy_of_host,
+ * policy_of_connect) is kept as the lane's failure. `opened` is when it was begun to ask it: hosts
+ * that were left out then stay so for as long as this one, else hosts that fail slowly would take
+ * turns for ever, and none of the mail for them were ever deferred.
+ */
+void lane_host_failed(struct lane *lane, const struct lane_host *host, struct mono_time opened,
                       const struct policy_verdict *verdict, struct mono_time now);
+/* No host accepts mail: what waits here is bounced with lane_no_mail until they are asked again. */
+void lane_set_no_mail(struct lane *lane, struct mono_time now);
+bool lane_is_no_mail(const struct lane *lane, struct mono_time now);
 /* Our own source cannot be used: the lane rests for as long as the site would at first. */
 void lane_source_failed(struct lane *lane, const struct policy_verdict *verdict,
                         struct mono_time now);
@@ -145,3 +158,5 @@ uint64_t lane_backlog(const struct lane *lane);
 /* Remembers the words for `ramjet status`. */
 void lane_note_error(struct lane *lane, const struct policy_response *response);
 struct policy_verdict lane_failure(const struct lane *lane);
+/* The bounce of what waits for hosts that accept no mail, with their words. */
+struct policy_verdict lane_no_mail(const struct lane *lane);

@@ -20,6 +20,7 @@ static const struct reason_row REASONS[] = {
         {"TEMP_NO_CONNECT", POLICY_DEFER, 451, {4, 4, 1}, "no host could be connected"},
     [TEMP_GREETING] =
         {"TEMP_GREETING", POLICY_DEFER, 451, {4, 3, 2}, "all hosts refuse the session"},
+    [PERM_NO_MAIL] = {"PERM_NO_MAIL", POLICY_BOUNCE, 521, {5, 3, 2}, "no host accepts mail"},
     [TEMP_CONNECTION_LOST] =
         {"TEMP_CONNECTION_LOST", POLICY_DEFER, 451, {4, 4, 2}, "connection lost"},
     [TEMP_TIMEOUT] = {"TEMP_TIMEOUT", POLICY_DEFER, 451, {4, 4, 2}, "timeout"},
@@ -141,14 +142,34 @@ static enum policy_reason reason_of_result(const struct smtp_result *result,
     return TEMP_PROTOCOL;
 }
 
-struct policy_verdict policy_of_result(const struct smtp_result *result, bool is_behind_accepted)
+/* The reason's verdict, in the server's words where it has spoken. */
+static struct policy_verdict verdict_of(enum policy_reason reason, const struct smtp_result *result)
 {
-    struct policy_verdict verdict = policy_of_reason(reason_of_result(result, is_behind_accepted));
+    struct policy_verdict verdict = policy_of_reason(reason);
     verdict.response.command = smtp_stage_name(result->stage);
     if (result->reply != NULL && result->reply->code != 0) {
         verdict.response.code = result->reply->code;
         verdict.response.enhanced = result->reply->enhanced;
         verdict.response.content = span_of(result->reply->text, result->reply->text_size);
+    }
+    return verdict;
+}
+
+struct policy_verdict policy_of_result(const struct smtp_result *result, bool is_behind_accepted)
+{
+    return verdict_of(reason_of_result(result, is_behind_accepted), result);
+}
+
+struct policy_verdict policy_of_host(const struct smtp_result *result)
+{
+    ensure(policy_is_host_bad(result));
+    bool is_greeting = result->stage == SMTP_STAGE_GREETING && result->cause == SMTP_CAUSE_REPLY;
+    if (!is_greeting || result->reply->code != 521 || result->reply->enhanced.subject == 7) {
+        return policy_of_result(result, false);
+    }
+    struct policy_verdict verdict = verdict_of(PERM_NO_MAIL, result);
+    if (verdict.response.enhanced.class == 0) {
+        verdict.response.enhanced = policy_of_reason(PERM_NO_MAIL).response.enhanced;
     }
     return verdict;
 }

@@ -28,6 +28,7 @@ enum policy_reason {
     TEMP_TOO_MANY_RCPTS, /* 452 or 552 on RCPT behind accepted ones */
     TEMP_NO_CONNECT,     /* no host could be connected */
     TEMP_GREETING,       /* refused at greeting or EHLO by all hosts */
+    PERM_NO_MAIL,        /* all hosts say in their greeting that they accept no mail (N2) */
     TEMP_CONNECTION_LOST,
     TEMP_TIMEOUT,
     TEMP_PROTOCOL,  /* the server broke the protocol */
@@ -78,3 +79,7 @@ struct policy_verdict policy_of_reason(enum policy_reason reason);
 /* What a session that ended before its first transaction says about its host: true = the host is to
  * be left alone for a while (NEXT), false = an accident of this connection only. A29, N2. */
 bool policy_is_host_bad(const struct smtp_result *result);
+/* The verdict on that host. PERM_NO_MAIL: it greets with 521, so it never takes mail, whoever asks
+ * (RFC 7504 3); when all hosts of a site say so, what waits for it bounces. One that gives a reason
+ * of policy (5.7.x) means us, and is as any other refusal. */
+struct policy_verdict policy_of_host(const struct smtp_result *result);

@@ -240,6 +240,52 @@ def case_server_words_of_any_kind():
     listener.close()
 
 
+def greeter(words):
+    """The port of a server that says this and no more."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client:
+                client.sendall(words)
+                client.settimeout(5)
+                try:
+                    client.recv(100)
+                except OSError:
+                    pass
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def case_hosts_that_accept_no_mail():
+    """N2: 521 in the greeting of all hosts is a bounce, of one it is a reason to ask the next;
+    554 is a deferral (A29)."""
+    never, refuses = greeter(b"521 5.3.2 no mail\r\n"), greeter(b"554 not for you\r\n")
+    hosts = {"never": [never], "other": [never, sink.port], "busy": [never, refuses]}
+    routes = ""
+    for name, ports in hosts.items():
+        places = ", ".join(f'"127.0.0.1:{port}"' for port in ports)
+        routes += route(f"{name}.test", **FAST).replace("{", f"{{ host = {{ {places} }}", 1)
+    mine = Engine(place, routes=routes, name="n2").start()
+    end = send(mine, "never", [f"n{i}@never.test" for i in range(20)])
+    equal(end.counts(), {"accepted": 20, "bounced": 20}, "bounced")
+    last = end.results[0]
+    equal((last["reason"], last["num_attempts"], last["response"]["code"]),
+          ("PERM_NO_MAIL", 1, 521), "at once, with a reason of its own")
+    equal(last["response"]["enhanced_code"], {"class": 5, "subject": 3, "detail": 2}, "status")
+    check("no mail" in last["response"]["content"], "the host's words", last)
+    end = send(mine, "other", [f"o{i}@other.test" for i in range(20)])
+    equal(end.counts(), {"accepted": 20, "delivered": 20}, "the other host is asked")
+    end = send(mine, "busy", ["b@busy.test"], expires=soon(3))
+    equal(end.counts(), {"accepted": 1, "expired": 1}, "a host that refuses may take it later")
+    equal(mine.terminate(), 0, "exit status")
+
+
 def case_all_lines_are_json():
     path = os.path.join(engine.spool, "log", "events.ndjson")
     lines = read_lines(path)

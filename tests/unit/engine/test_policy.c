@@ -270,6 +270,38 @@ static void test_host_is_bad_before_the_first_transaction(void)
     }
 }
 
+/* N2: 521 in the greeting is the only word that a host accepts no mail at all. */
+static void test_only_521_in_the_greeting_means_no_mail(void)
+{
+    static const struct {
+        enum smtp_stage stage;
+        struct smtp_reply reply;
+        enum policy_reason reason;
+        uint16_t subject, detail;
+    } HOSTS[] = {
+        {SMTP_STAGE_GREETING, REPLY(521, 5, 3, 2), PERM_NO_MAIL, 3, 2},
+        {SMTP_STAGE_GREETING, REPLY(521, 0, 0, 0), PERM_NO_MAIL, 3, 2},
+        {SMTP_STAGE_GREETING, REPLY(521, 5, 3, 0), PERM_NO_MAIL, 3, 0},
+        {SMTP_STAGE_GREETING, REPLY(521, 5, 7, 1), TEMP_GREETING, 7, 1},
+        {SMTP_STAGE_GREETING, REPLY(554, 5, 3, 2), TEMP_GREETING, 3, 2},
+        {SMTP_STAGE_EHLO, REPLY(521, 5, 3, 2), TEMP_GREETING, 3, 2},
+    };
+    for (size_t i = 0; i < COUNT_OF(HOSTS); i++) {
+        struct smtp_result result = {
+            .stage = HOSTS[i].stage, .cause = SMTP_CAUSE_REPLY, .reply = &HOSTS[i].reply};
+        struct policy_verdict verdict = policy_of_host(&result);
+        CHECK_ROW(i, verdict.reason == HOSTS[i].reason);
+        CHECK_ROW(i, (verdict.action == POLICY_BOUNCE) == (verdict.reason == PERM_NO_MAIL));
+        CHECK_ROW(i, verdict.response.enhanced.subject == HOSTS[i].subject);
+        CHECK_ROW(i, verdict.response.enhanced.detail == HOSTS[i].detail);
+    }
+    struct smtp_result lost = {.stage = SMTP_STAGE_GREETING, .cause = SMTP_CAUSE_LOST};
+    CU_ASSERT_EQUAL(policy_of_host(&lost).reason, TEMP_CONNECTION_LOST);
+    lost.stage = SMTP_STAGE_RCPT;
+    CHECK_PANICS((void)policy_of_host(&lost));
+}
+
 SUITE(policy, test_each_row, test_delivered_only_by_2xx_to_the_end_of_data,
       test_again_needs_progress, test_response_is_the_servers_or_ours, test_reasons, test_mx,
-      test_connect_errors_are_temporary, test_host_is_bad_before_the_first_transaction)
+      test_connect_errors_are_temporary, test_host_is_bad_before_the_first_transaction,
+      test_only_521_in_the_greeting_means_no_mail)

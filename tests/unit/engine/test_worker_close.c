@@ -42,7 +42,7 @@ static void test_commands_are_never_read(void)
     rig_destroy(rig);
 }
 
-/* Behind an answer begins another one that never ends: it does not keep the session from its end. */
+/* Behind an answer begins another one that never ends: it keeps no session from its end. */
 static void test_an_idle_server_dribbles(void)
 {
     struct rig *rig = rig_create();

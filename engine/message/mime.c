@@ -125,10 +125,15 @@ static bool type_is_named(GMimeObject *object)
     return value != NULL && strchr(value, '/') != NULL;
 }
 
-static void type_read(GMimeObject *object, struct mime_part *part)
+static void type_read(struct mime *mime, GMimeObject *object, struct mime_part *part)
 {
     GMimeContentType *type = g_mime_object_get_content_type(object);
     if (type == NULL) {
+        return;
+    }
+    /* GMime looks through all of them for each that is set (mime_type_field_utf8). */
+    if (g_mime_param_list_length(g_mime_content_type_get_parameters(type)) > MIME_PARAMS_MAX) {
+        mime->reason = "a Content-Type has too many parameters";
         return;
     }
     part->is_text = g_mime_content_type_is_type(type, "text", "*") || !type_is_named(object);
@@ -168,7 +173,7 @@ static void walk_leaf(struct mime *mime, GMimePart *object, struct place place)
     const char *body = mime->text.at + part->body_at;
     part->is_headed = part->body_at >= 3 && memcmp(body - 3, "\n\r\n", 3) == 0;
     part->header_end = part->is_headed ? part->body_at - 2 : part->body_at;
-    type_read(leaf->object, part);
+    type_read(mime, leaf->object, part);
 }
 
 static void walk_multipart(struct mime *mime, GMimeMultipart *multipart, struct place place)

@@ -10,7 +10,7 @@
  * Used while a batch is compiled, by one actor at a time (GMime has global tables); it allocates.
  * Lifetime: `struct mime` owns the list; texts that decoders return are the caller's, to be freed
  * with free(). Bounds: MIME_PARTS_MAX leaf parts, MIME_DEPTH_MAX levels, MIME_DELIMITERS_MAX lines
- * that start with "--".
+ * that start with "--", MIME_PARAMS_MAX parameters of a Content-Type; a message beyond is refused.
  */
 #pragma once
 
@@ -23,6 +23,7 @@ enum {
     MIME_PARTS_MAX = 1024,
     MIME_DEPTH_MAX = 32,
     MIME_DELIMITERS_MAX = 16384,
+    MIME_PARAMS_MAX = 256,
     MIME_CHARSET_MAX = 63,
 };
 

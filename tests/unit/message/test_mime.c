@@ -99,6 +99,27 @@ static void test_type_field(void)
     }
 }
 
+static void test_many_parameters(void)
+{
+    for (unsigned count = MIME_PARAMS_MAX; count <= MIME_PARAMS_MAX + 1; count++) {
+        char text[32 * (MIME_PARAMS_MAX + 8)];
+        struct writer writer = writer_of(text, sizeof(text));
+        writer_put(&writer, SPAN("Content-Type: text/plain"));
+        for (unsigned i = 0; i < count; i++) {
+            writer_put(&writer, SPAN(";\r\n p"));
+            writer_put_uint(&writer, i);
+            writer_put(&writer, SPAN("=x"));
+        }
+        writer_put(&writer, SPAN("\r\n\r\n"));
+        CU_ASSERT_FALSE_FATAL(writer.is_full);
+        const char *reason = NULL;
+        struct mime *mime = mime_parse(writer_span(&writer), &reason);
+        CHECK_ROW(count, (mime != NULL) == (count <= MIME_PARAMS_MAX));
+        CHECK_ROW(count, (reason == NULL) == (mime != NULL));
+        mime_destroy(mime);
+    }
+}
+
 static void test_decoded_line(void)
 {
     struct span qp = SPAN("a=\r\nb=\r\n=\r\nc\r\nd");
@@ -150,4 +171,5 @@ static void test_prefixes(void)
     }
 }
 
-SUITE(mime, test_tree, test_type_field, test_decoded_line, test_to_utf8, test_prefixes)
+SUITE(mime, test_tree, test_type_field, test_many_parameters, test_decoded_line, test_to_utf8,
+      test_prefixes)

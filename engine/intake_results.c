@@ -13,7 +13,8 @@
  * it goes in four moves:
  *
  * 1. look: each known batch's results.ndjson is read, in active/ or in hold/. Who is settled and
- *    has no line is missing; what is no line of somebody settled is taken out of the file.
+ *    has no line is missing; what is no line of somebody settled is taken out of the file, and what
+ *    is good in it is synced.
  * 2. find: the records of those who are missing, in the segments that replay believed, from new to
  *    old, and in what an earlier start has kept.
  * 3. keep: all that was found goes into the file `results-missing` beside the journal, durable
@@ -174,6 +175,10 @@ static int results_read(struct intake_core *core, int dir, const struct journal_
     int result = results_pass(core, fd, -1, &reading);
     if (result == 0 && reading.is_broken) {
         result = results_mend(core, dir, fd, &reading);
+    } else if (result == 0) {
+        /* The engine that wrote them may have died before they were synced. */
+        result = disk_datasync(core->disk, fd);
+        result = result == 0 ? disk_sync(core->disk, dir) : result;
     }
     disk_close(core->disk, fd);
     return result;

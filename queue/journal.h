@@ -27,9 +27,9 @@
  * node was sent.
  *
  * The event log (one line an event, plain text, rotated by size) and the results.ndjson of each
- * batch are derived: appended before the group's sync, not synced themselves except at the batch's
- * end, completed after a crash by intake. A line that cannot be written is counted (log_failures)
- * and stops nothing.
+ * batch are derived: appended before the group's sync, and not synced, but for results at the
+ * batch's end and before a checkpoint; those are completed after a crash by intake. A line that
+ * cannot be written is counted (log_failures) and stops nothing.
  *
  * Bounds: entries and accepts are bounded by their senders' slabs; one group <= JOURNAL_GROUP_MAX
  * records; segments of segment_size bytes. When more than segments_max segments are live (or as

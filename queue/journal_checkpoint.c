@@ -21,8 +21,8 @@
  *     |                                                                               TAIL
  *     +--- REMOVING <--- NAMING (directory synced) <--- WAITING <--- SYNCING <--- HEADING
  *
- * WAITING: with its name it takes the place of the records that name each outcome; results lines
- * that still lie in memory could not be made again from it.
+ * WAITING: with its name it takes the place of the records that name each outcome; lines of results
+ * that are not on stable storage by then could not be made again from it.
  *
  * A crash leaves: "checkpoint-spare", which the next one removes; or the named checkpoint beside
  * the files that it stands for, which replay passes over and the next checkpoint removes.

@@ -155,7 +155,8 @@ static int batch_create(struct journal_core *core, const struct journal_accept *
                                     .settled = settled,
                                     .records_count = batch->records_count,
                                     .recipients_count = batch->recipients_count,
-                                    .fd = -1};
+                                    .fd = -1,
+                                    .directory = -1};
     list_init(&known->full);
     list_init(&known->wants);
     list_init(&known->open);

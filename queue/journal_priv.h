@@ -28,6 +28,7 @@ enum {
     JOURNAL_RESULT_BUFFER_SIZE = 64 * 1024,
     JOURNAL_RESULT_FILES_MAX = 64,
     JOURNAL_RESULT_WRITES_MAX = 32,
+    JOURNAL_RESULT_SYNCS_MAX = 4, /* for a checkpoint: groups sync at the same time */
     JOURNAL_RETIRED_MAX = 64,
     /* What a background file may have unsynced, and what is freed at once: the groups' syncs have
      * to wait for that. */
@@ -84,6 +85,10 @@ struct journal_batch {
     struct list open;  /* in results.open, while fd >= 0 */
     int fd;
     bool has_results; /* its file was opened */
+    bool is_unsynced; /* lines were written since its last sync */
+    bool is_syncing;  /* for a checkpoint: its file, then once its directory */
+    bool is_name_durable;
+    int directory; /* open while it is synced; -1 */
     uint64_t offset;
 };
 
@@ -97,7 +102,10 @@ struct journal_results {
     uint32_t writes_count;
     uint32_t unfinished_count; /* batches that are finishing */
     uint32_t mark;             /* counts journal_results_mark */
-    uint32_t marked_count;     /* buffers not written that were begun before the last mark */
+    uint32_t marked_count;     /* buffers not written that were begun before the last mark ... */
+    uint32_t sync_next;        /* ... and, when there are none, the next batch to be synced ... */
+    uint32_t sync_end;         /* ... of those that were there at the mark */
+    uint32_t syncs_count;      /* batches that are syncing */
 };
 
 /* What a group does to one batch when it is durable. */
@@ -300,8 +308,8 @@ void journal_results_finish(struct journal_core *core, struct journal_batch *bat
 /* Writes what has waited for a second, or everything. */
 void journal_results_step(struct journal_core *core, bool is_all);
 void journal_results_on_io(struct journal_core *core, struct journal_io *io);
-/* What was added until now is written soon; are those of the last mark? (Written, not synced: a
- * checkpoint stands for their records, from which lost lines are made again.) */
+/* What was added until now is written soon and synced; are those of the last mark? (A checkpoint
+ * is to stand for their records, from which lost lines are made again.) */
 void journal_results_mark(struct journal_core *core);
 bool journal_results_is_past_mark(const struct journal_core *core);
 struct mono_time journal_results_deadline(const struct journal_core *core);

@@ -12,6 +12,10 @@
  *     buffer:  free -> batch.filling (in results.filling, oldest first) -> batch.full -> free
  *     batch:   in results.wanting while it has full buffers, or a sync to do, and no op in flight
  *
+ * A checkpoint takes the records away from which lost lines are made again, so it waits for the
+ * lines: first all that were there at its begin are written (marked_count), then each file that
+ * has unsynced ones is synced, and its directory when its name may be new, a few at a time.
+ *
  * Files stay open until RESULT_FILES_MAX are, then the least recently used is closed.
  */
 enum { FLUSH_MS = 1000, PATH_SIZE = JOURNAL_DIRECTORY_MAX + 32 };
@@ -32,6 +36,14 @@ int journal_results_init(struct journal_core *core, const char *active)
     }
     results->active = disk_open(core->disk, DISK_ROOT, active, DISK_READONLY | DISK_DIRECTORY);
     return results->active < 0 ? results->active : 0;
+}
+
+static void directory_close(struct journal_core *core, struct journal_batch *batch)
+{
+    if (batch->directory >= 0) {
+        disk_close(core->disk, batch->directory);
+        batch->directory = -1;
+    }
 }
 
 static void file_close(struct journal_core *core, struct journal_batch *batch)
@@ -57,6 +69,7 @@ void journal_results_deinit(struct journal_core *core)
         }
         if (batch != NULL) {
             file_close(core, batch);
+            directory_close(core, batch);
         }
     }
     while (results->filling.next != NULL && (link = list_take_first(&results->filling)) != NULL) {
@@ -203,8 +216,22 @@ static void full_drop(struct journal_core *core, struct journal_batch *batch)
     slab_give(&results->buffers, buffer);
 }
 
+/* Done, or given up: what cannot be synced is a failure of results, and stops no checkpoint. */
+static void sync_end(struct journal_core *core, struct journal_batch *batch)
+{
+    directory_close(core, batch);
+    if (batch->is_syncing) {
+        batch->is_syncing = false;
+        ensure(core->results.syncs_count > 0);
+        core->results.syncs_count--;
+    }
+}
+
 static void batch_end(struct journal_core *core, struct journal_batch *batch)
 {
+    ensure(list_is_empty(&batch->full));
+    sync_end(core, batch);
+    batch->is_unsynced = false;
     file_close(core, batch);
     ensure(core->results.unfinished_count > 0);
     core->results.unfinished_count--;
@@ -218,6 +245,26 @@ static void op_submit(struct journal_core *core, struct journal_batch *batch)
     journal_submit(core, &batch->io, JOURNAL_IO_RESULTS);
 }
 
+/* The next sync that a checkpoint waits for; false: there is none any more. */
+static bool sync_go_on(struct journal_core *core, struct journal_batch *batch)
+{
+    int fd = batch->fd;
+    if (!batch->is_unsynced && !batch->is_name_durable) {
+        fd = disk_open(core->disk, core->results.active, batch->batch->directory,
+                       DISK_READONLY | DISK_DIRECTORY);
+        batch->directory = fd;
+    }
+    if (fd < 0 || (!batch->is_unsynced && batch->is_name_durable)) {
+        stat_add(&core->journal->stats.log_failures, fd < 0 ? 1 : 0);
+        sync_end(core, batch);
+        return false;
+    }
+    batch->io.op =
+        (struct disk_op){.verb = batch->directory >= 0 ? DISK_SYNC : DISK_DATASYNC, .fd = fd};
+    op_submit(core, batch);
+    return true;
+}
+
 /* The batch's next op; without a file its lines are lost, which is counted. */
 static void batch_go_on(struct journal_core *core, struct journal_batch *batch)
 {
@@ -229,6 +276,9 @@ static void batch_go_on(struct journal_core *core, struct journal_batch *batch)
             full_drop(core, batch);
         }
         has_lines = false;
+    }
+    if (batch->is_syncing && sync_go_on(core, batch)) {
+        return;
     }
     if (has_lines) {
         struct result_buffer *buffer = CONTAINER_OF(batch->full.next, struct result_buffer, link);
@@ -250,16 +300,22 @@ void journal_results_on_io(struct journal_core *core, struct journal_io *io)
 {
     struct journal_batch *batch = io->batch;
     core->results.writes_count--;
-    if (io->op.result < 0) {
-        stat_add(&core->journal->stats.log_failures, 1);
+    bool has_failed = io->op.result < 0;
+    stat_add(&core->journal->stats.log_failures, has_failed ? 1 : 0);
+    if (io->op.verb == DISK_WRITE) {
+        batch->offset += has_failed ? 0 : io->op.size;
+        batch->is_unsynced = batch->is_unsynced || !has_failed;
+        full_drop(core, batch);
+    } else if (io->op.verb == DISK_DATASYNC) {
+        batch->is_unsynced = false;
+    } else {
+        ensure(io->op.verb == DISK_SYNC);
+        directory_close(core, batch);
+        batch->is_name_durable = true;
     }
-    if (io->op.verb == DISK_DATASYNC) {
+    if (io->op.verb == DISK_DATASYNC && batch->is_finishing && !batch->is_syncing) {
         batch_end(core, batch);
-        return;
-    }
-    batch->offset += io->op.result < 0 ? 0 : io->op.size;
-    full_drop(core, batch);
-    if (!list_is_empty(&batch->full) || batch->is_finishing) {
+    } else if (!list_is_empty(&batch->full) || batch->is_finishing || batch->is_syncing) {
         batch_wants(core, batch);
     }
 }
@@ -275,6 +331,22 @@ void journal_results_finish(struct journal_core *core, struct journal_batch *bat
     }
 }
 
+/* A few more of the files that the last mark waits for. */
+static void syncs_begin(struct journal_core *core)
+{
+    struct journal_results *results = &core->results;
+    while (results->marked_count == 0 && results->sync_next < results->sync_end &&
+           results->syncs_count < JOURNAL_RESULT_SYNCS_MAX) {
+        struct journal_batch *batch = core->batches[results->sync_next++];
+        if (batch != NULL && batch->is_unsynced) {
+            ensure(!batch->is_syncing);
+            batch->is_syncing = true;
+            results->syncs_count++;
+            batch_wants(core, batch);
+        }
+    }
+}
+
 void journal_results_step(struct journal_core *core, bool is_all)
 {
     struct journal_results *results = &core->results;
@@ -286,8 +358,10 @@ void journal_results_step(struct journal_core *core, bool is_all)
         }
         filling_end(core, buffer->batch);
     }
-    while (results->writes_count < JOURNAL_RESULT_WRITES_MAX) {
-        struct list *link = list_take_first(&results->wanting);
+    for (;;) {
+        syncs_begin(core);
+        bool has_room = results->writes_count < JOURNAL_RESULT_WRITES_MAX;
+        struct list *link = has_room ? list_take_first(&results->wanting) : NULL;
         if (link == NULL) {
             break;
         }
@@ -303,12 +377,16 @@ void journal_results_mark(struct journal_core *core)
     }
     results->mark++;
     results->marked_count = results->buffers.count_out;
+    results->sync_next = 0;
+    results->sync_end = core->batches_room;
     journal_results_step(core, true);
 }
 
 bool journal_results_is_past_mark(const struct journal_core *core)
 {
-    return core->results.marked_count == 0;
+    const struct journal_results *results = &core->results;
+    return results->marked_count == 0 && results->sync_next == results->sync_end &&
+           results->syncs_count == 0;
 }
 
 struct mono_time journal_results_deadline(const struct journal_core *core)

@@ -337,6 +337,48 @@ static void test_results_each_second(void)
     rig_destroy(rig);
 }
 
+/* A checkpoint took the records of lines that were written and not synced: after a loss of power
+ * nobody could make them again. */
+static void test_checkpoints_wait_for_results(void)
+{
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct rig *rig = rig_create(seed);
+        rig->disk->is_shuffled = seed % 2 == 0;
+        rig->segments_max = 1;
+        rig->segment_size = 4096;
+        ensure(rig_start(rig, NULL) == 0);
+        struct rig_batch *first = accepted(rig, 40);
+        int active =
+            disk_open(&rig->disk->disk, DISK_ROOT, "active", DISK_READONLY | DISK_DIRECTORY);
+        ensure(disk_sync(&rig->disk->disk, active) == 0); /* as intake does */
+        size_t sent = 0;
+        for (uint32_t i = 0; i < 39; i++) {
+            sent += rig_entry(rig, first, i, JOURNAL_DELIVERED) != NULL; /* some were rejected */
+            rig_step(rig, i % 3 == 0 ? 4 : 0);
+        }
+        rig_settle_down(rig);
+        uint64_t before = stat_read_xcore(&rig->journal.stats.checkpoints);
+        while (stat_read_xcore(&rig->journal.stats.checkpoints) < before + 2) {
+            struct rig_batch *batch = accepted(rig, 20);
+            for (uint32_t i = 0; i < 20; i++) {
+                (void)rig_entry(rig, batch, i, JOURNAL_DELIVERED);
+            }
+            rig_settle_down(rig);
+            rig_end(rig, batch);
+            rig_settle_down(rig);
+        }
+        rig_crash(rig, 0);
+        const struct crash_bytes *bytes =
+            crash_disk_file(rig->disk, "active/batch-1-/results.ndjson");
+        size_t lines = 0;
+        for (size_t i = 0; bytes != NULL && i < bytes->size; i++) {
+            lines += bytes->at[i] == '\n';
+        }
+        CHECK_ROW(seed, sent > 0 && lines == sent);
+        rig_destroy(rig);
+    }
+}
+
 /* The bound of segments holds however long it runs, and what was deferred long ago is known. */
 static void test_checkpoints_bound_the_journal(void)
 {
@@ -764,7 +806,8 @@ SUITE(journal, test_life_of_a_batch, test_batch_without_recipients,
       test_nothing_returns_before_its_sync, test_groups_gather, test_busy_groups_wait_for_company,
       test_failing_ops, test_failed_sync_is_final, test_log_failures_stop_nothing,
       test_log_rotates_and_mends, test_a_torn_line_becomes_an_object, test_results_each_second,
-      test_checkpoints_bound_the_journal, test_no_checkpoint_is_a_failure, test_many_results_files,
-      test_results_buffers_run_out, test_many_reply_inboxes, test_stop_writes_what_is_pending,
+      test_checkpoints_wait_for_results, test_checkpoints_bound_the_journal,
+      test_no_checkpoint_is_a_failure, test_many_results_files, test_results_buffers_run_out,
+      test_many_reply_inboxes, test_stop_writes_what_is_pending,
       test_abandoned_journal_touches_nothing, test_unknown_batch_may_end, test_bugs_panic,
       test_real_disks)

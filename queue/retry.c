@@ -42,6 +42,12 @@
  * more half-done pushes than threads, so RETRY_RESTS_MAX cells suffice; when they are all full the
  * list is walked to its end by spinning over the few instructions that such a push still needs.
  *
+ * A slot whose count is not 0 has its mark, so that who looks for the next due time need not look
+ * at each slot. Who pushes counts (M1), then sets the mark if it is not there (M2); who brings the
+ * count to 0 takes the mark away (M3), then looks at the count again (M4). All are sequentially
+ * consistent: either M2 comes behind M3 and sets the mark, or M4 sees what M1 has counted. A mark
+ * may be left over, and is then believed by nobody: the count decides.
+ *
  * The hand may be set back (the clock was): slots between are empty, what lies ahead is then met
  * early and pushed again.
  */
@@ -65,6 +71,7 @@ struct retry_wheel {
     char pad[60];
     _Atomic uint32_t rests_count;
     struct retry_rest rests[RETRY_RESTS_MAX];
+    _Atomic uint64_t marks[(RETRY_SLOTS + 63) / 64]; /* a bit a slot: may not be empty */
     struct retry_slot slots[RETRY_SLOTS];
 };
 
@@ -84,6 +91,9 @@ struct retry_wheel *retry_wheel_create(uint32_t now_s)
     atomic_init(&wheel->rests_count, 0);
     for (size_t i = 0; i < RETRY_RESTS_MAX; i++) {
         atomic_init(&wheel->rests[i].state, REST_FREE);
+    }
+    for (size_t i = 0; i < COUNT_OF(wheel->marks); i++) {
+        atomic_init(&wheel->marks[i], 0);
     }
     for (size_t i = 0; i < RETRY_SLOTS; i++) {
         __cds_wfs_init(&wheel->slots[i].stack);
@@ -126,9 +136,18 @@ static struct cds_wfs_node *slot_empty(struct retry_wheel *wheel, uint32_t slot)
     return head == NULL ? NULL : cds_wfs_first(head);
 }
 
+static void slot_mark(struct retry_wheel *wheel, uint32_t slot)
+{
+    uint64_t bit = UINT64_C(1) << (slot % 64);
+    if ((atomic_load(&wheel->marks[slot / 64]) & bit) == 0) {
+        (void)atomic_fetch_or(&wheel->marks[slot / 64], bit);
+    }
+}
+
 static void slot_push(struct retry_wheel *wheel, uint32_t slot, struct cds_wfs_node *node)
 {
-    (void)atomic_fetch_add(&wheel->slots[slot].count, 1);
+    (void)atomic_fetch_add(&wheel->slots[slot].count, 1); /* M1 */
+    slot_mark(wheel, slot);                               /* M2 */
     node->next = NULL;
     ORDER_RELEASE(&wheel->slots[slot]);
     (void)cds_wfs_push(&wheel->slots[slot].stack, node);
@@ -138,6 +157,12 @@ static void slot_count_down(struct retry_wheel *wheel, uint32_t slot, uint64_t n
 {
     uint64_t before = atomic_fetch_sub(&wheel->slots[slot].count, n);
     ensure(before >= n);
+    if (before == n) {
+        (void)atomic_fetch_and(&wheel->marks[slot / 64], ~(UINT64_C(1) << (slot % 64))); /* M3 */
+        if (!slot_is_empty(wheel, slot)) {                                               /* M4 */
+            slot_mark(wheel, slot);
+        }
+    }
 }
 
 /* Every cell is taken: the nodes, one by one, become late. */
@@ -346,6 +371,37 @@ bool retry_take_xcore(struct retry_wheel *wheel, uint32_t now_s, struct inbox_ch
     }
 }
 
+/* The first slot from `slot` on that is not empty, or `end`. */
+static uint32_t slot_next(const struct retry_wheel *wheel, uint32_t slot, uint32_t end)
+{
+    while (slot < end) {
+        uint64_t marks = atomic_load(&wheel->marks[slot / 64]) >> (slot % 64);
+        if (marks == 0) {
+            slot = (slot / 64 + 1) * 64;
+            continue;
+        }
+        slot += (uint32_t)__builtin_ctzll(marks);
+        if (slot < end && !slot_is_empty(wheel, slot)) {
+            return slot;
+        }
+        slot++;
+    }
+    return end;
+}
+
+/* How far the first slot that is not empty lies behind the `at`-th, on a ring of `count` slots that
+ * begins at `base`; `count` when all are empty. */
+static uint32_t ring_next(const struct retry_wheel *wheel, uint32_t base, uint32_t count,
+                          uint32_t at)
+{
+    uint32_t slot = slot_next(wheel, base + at, base + count);
+    if (slot < base + count) {
+        return slot - base - at;
+    }
+    slot = slot_next(wheel, base, base + at);
+    return slot < base + at ? slot - base + count - at : count;
+}
+
 uint32_t retry_next_due_xcore(const struct retry_wheel *wheel, uint32_t now_s)
 {
     if (atomic_load(&wheel->rests_count) > 0 || !slot_is_empty(wheel, LATE_SLOT)) {
@@ -353,22 +409,15 @@ uint32_t retry_next_due_xcore(const struct retry_wheel *wheel, uint32_t now_s)
     }
     uint32_t hand_s = atomic_load(&wheel->hand_s);
     uint32_t due_s = UINT32_MAX;
-    for (uint32_t i = 1; i <= RETRY_FINE_SLOTS && due_s == UINT32_MAX; i++) {
-        if (!slot_is_empty(wheel, slot_fine(hand_s + i))) {
-            due_s = hand_s + i;
-        }
+    uint32_t ahead = ring_next(wheel, 0, RETRY_FINE_SLOTS, slot_fine(hand_s + 1));
+    if (ahead < RETRY_FINE_SLOTS) {
+        due_s = hand_s + 1 + ahead;
     }
     uint32_t opened = hand_s / RETRY_COARSE_S + 1;
-    for (uint32_t i = 1; i <= RETRY_COARSE_SLOTS; i++) {
-        uint32_t opens_s = (opened + i - 1) * RETRY_COARSE_S;
-        if (opens_s >= due_s) {
-            break;
-        }
-        if (!slot_is_empty(wheel, slot_coarse(opened + i))) {
-            return opens_s;
-        }
-    }
-    return due_s;
+    uint32_t at = (opened + 1) % RETRY_COARSE_SLOTS;
+    ahead = ring_next(wheel, RETRY_FINE_SLOTS, RETRY_COARSE_SLOTS, at);
+    uint32_t opens_s = (opened + ahead) * RETRY_COARSE_S;
+    return ahead < RETRY_COARSE_SLOTS && opens_s < due_s ? opens_s : due_s;
 }
 
 uint64_t retry_count_xcore(const struct retry_wheel *wheel)

@@ -123,6 +123,7 @@ struct sim_disk {
     uint64_t used_max;
     uint64_t number; /* of the last entry of any log */
     struct list changes;
+    uint32_t changes_count;
     uint64_t ops_count;
     uint64_t failures_count;
     uint64_t fail_left; /* ops until one fails; 0: none */

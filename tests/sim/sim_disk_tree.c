@@ -5,6 +5,10 @@
 
 #include "tests/sim/sim_disk_priv.h"
 
+/* Changes of names that nobody has synced: beyond so many the oldest is written back, as a file
+ * system does in time. */
+enum { CHANGES_MAX = 4096 };
+
 bool sim_chance_of(struct sim_disk *world, uint32_t of_256)
 {
     return of_256 >= 256 || (of_256 > 0 && random_below(&world->random, 256) < of_256);
@@ -145,43 +149,9 @@ static void bind_stable(struct sim_disk *world, struct sim_node *dir, const char
     }
 }
 
-void sim_tree_move(struct sim_disk *world, struct sim_node *node, struct sim_node *from,
-                   const char *from_text, struct sim_node *to, const char *to_text)
-{
-    struct sim_change *change = calloc(1, sizeof(*change));
-    ensure(change != NULL);
-    change->number = ++world->number;
-    change->node = node;
-    sim_node_hold(node);
-    if (from != NULL) {
-        change->from = from;
-        change->from_text = strdup(from_text);
-        sim_node_hold(from);
-        bind_seen(world, from, from_text, NULL);
-    }
-    if (to != NULL) {
-        change->to = to;
-        change->to_text = strdup(to_text);
-        sim_node_hold(to);
-        bind_seen(world, to, to_text, node);
-    }
-    list_init(&change->all);
-    list_init(&change->of_node);
-    list_init(&change->of_from.link);
-    list_init(&change->of_to.link);
-    change->of_from.change = change->of_to.change = change;
-    list_add_last(&world->changes, &change->all);
-    list_add_last(&node->changes, &change->of_node);
-    if (from != NULL) {
-        list_add_last(&from->changes_in, &change->of_from.link);
-    }
-    if (to != NULL && to != from) {
-        list_add_last(&to->changes_in, &change->of_to.link);
-    }
-}
-
 static void change_free(struct sim_disk *world, struct sim_change *change)
 {
+    world->changes_count--;
     list_remove(&change->all);
     list_remove(&change->of_node);
     list_remove(&change->of_from.link);
@@ -224,6 +194,45 @@ static void change_commit(struct sim_disk *world, struct sim_change *last)
         is_last = change == last;
         change_apply(world, change);
         change_free(world, change);
+    }
+}
+
+void sim_tree_move(struct sim_disk *world, struct sim_node *node, struct sim_node *from,
+                   const char *from_text, struct sim_node *to, const char *to_text)
+{
+    struct sim_change *change = calloc(1, sizeof(*change));
+    ensure(change != NULL);
+    change->number = ++world->number;
+    change->node = node;
+    sim_node_hold(node);
+    if (from != NULL) {
+        change->from = from;
+        change->from_text = strdup(from_text);
+        sim_node_hold(from);
+        bind_seen(world, from, from_text, NULL);
+    }
+    if (to != NULL) {
+        change->to = to;
+        change->to_text = strdup(to_text);
+        sim_node_hold(to);
+        bind_seen(world, to, to_text, node);
+    }
+    list_init(&change->all);
+    list_init(&change->of_node);
+    list_init(&change->of_from.link);
+    list_init(&change->of_to.link);
+    change->of_from.change = change->of_to.change = change;
+    list_add_last(&world->changes, &change->all);
+    world->changes_count++;
+    list_add_last(&node->changes, &change->of_node);
+    if (from != NULL) {
+        list_add_last(&from->changes_in, &change->of_from.link);
+    }
+    if (to != NULL && to != from) {
+        list_add_last(&to->changes_in, &change->of_to.link);
+    }
+    if (world->changes_count > CHANGES_MAX) {
+        change_commit(world, CONTAINER_OF(world->changes.next, struct sim_change, all));
     }
 }
 

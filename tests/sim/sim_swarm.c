@@ -11,6 +11,7 @@ enum {
     BATCHES_MAX = 8,
     EVENTS_MAX = 64,
     PIECES_MAX = 2000,
+    TRIES_MAX = 50,
     BOOTS_MAX = 4, /* tries to start; each fault and each crash spoils one */
     WAKE_S = 7200, /* all that is planned happens within so many seconds */
 };
@@ -62,6 +63,7 @@ struct swarm {
     bool has_disk_faults;
     bool is_calm;         /* no fault that keeps good mail from its recipient */
     bool are_hosts_harsh; /* they refuse by share */
+    bool is_cramped;      /* a batch may wait for others to end, and its time runs meanwhile */
     uint32_t batches_count;
     struct batch_plan batches[BATCHES_MAX];
     const struct batch_plan *making;
@@ -234,6 +236,11 @@ static void draw_limits(struct swarm *swarm)
     route->schedule.first_s = between(swarm, 10, 900);
     route->schedule.ceiling_s = route->schedule.first_s * between(swarm, 1, 8);
     route->schedule.expire_s = WAKE_S + between(swarm, 3600, 40000);
+    /* Hundreds of tries for nothing cost more steps than they teach. */
+    uint32_t ceiling_s = route->schedule.expire_s / TRIES_MAX;
+    if (route->schedule.ceiling_s < ceiling_s && !one_in(swarm, 16)) {
+        route->schedule.ceiling_s = ceiling_s;
+    }
 }
 
 /* What is submitted. */
@@ -280,7 +287,7 @@ static void choose(void *context, uint32_t index, struct sim_choice *ret_choice)
     /* What others in the same transaction bring, and whatever the world does. */
     if (swarm->making->scripts_of_256 > 0 || swarm->are_hosts_harsh) {
         ends = SIM_ANY_END;
-    } else if (!swarm->is_calm || swarm->has_disk_faults) {
+    } else if (!swarm->is_calm || swarm->has_disk_faults || swarm->is_cramped) {
         ends |= SIM_EXPIRED;
     }
     ret_choice->ends = ends | (swarm->making->is_cancelled ? SIM_CANCELLED : 0);
@@ -324,8 +331,9 @@ static void draw_batches(struct swarm *swarm)
     static const uint32_t COUNTS[] = {1, 5, 20, 60};
     swarm->batches_count = skewed(swarm, 1, BATCHES_MAX);
     uint32_t most = COUNTS[below(swarm, COUNT_OF(COUNTS))];
-    most = one_in(swarm, 16) ? 300 : one_in(swarm, 250) ? 2000 : most;
+    most = one_in(swarm, 32) ? 300 : one_in(swarm, 500) ? 2000 : most;
     uint32_t largest = 0;
+    uint32_t count = 0;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < swarm->batches_count; i++) {
         struct batch_plan *batch = &swarm->batches[i];
@@ -349,6 +357,7 @@ static void draw_batches(struct swarm *swarm)
             batch->plan.count = skewed(swarm, 1, 8);
         }
         bytes += (uint64_t)batch->plan.count * batch->plan.body_size;
+        count += batch->plan.count;
         largest = batch->plan.count > largest ? batch->plan.count : largest;
         int64_t at_ns = one_in(swarm, 2) ? 0 : within(swarm, 1800 * NS_PER_S);
         event_add(swarm, (struct event){.at_ns = at_ns, .kind = EVENT_SUBMIT, .index = i});
@@ -362,6 +371,7 @@ static void draw_batches(struct swarm *swarm)
     if (one_in(swarm, 4)) {
         swarm->sim->config.recipients_max = largest + below(swarm, 40);
     }
+    swarm->is_cramped = count > swarm->sim->config.recipients_max;
 }
 
 static void draw_faults(struct swarm *swarm)

@@ -9,7 +9,7 @@
 enum {
     STEPS_AT_ONCE_MAX = 300000, /* without time moving: somebody keeps himself busy */
     IDLE_STEPS = 64,            /* one step in so many is of an actor that has no reason */
-    SUM_CHECKS = 8,             /* one pause in so many LAW 3 is proved in sum */
+    SUM_CHECKS = 32,            /* one pause in so many LAW 3 is proved in sum */
 };
 
 static struct mono_time next_event(const struct sim_actor *actor)

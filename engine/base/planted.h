@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * planted: deliberate bugs, to prove that the simulator's checkers see such.
+ *
+ * PLANTED(NAME) stands at the place of each and is false at compile time unless the build has the
+ * meson option `planted`: the product has none of it. In such a build one bug at most is chosen,
+ * before anything else runs (tests/sim/sim_planted.h, `./dev sim --planted`).
+ */
+#pragma once
+
+#include <stdbool.h>
+
+/* PLANT(name, what it does) */
+#define PLANTS(PLANT)                                                                              \
+    PLANT(SYNC_SKIPPED, "a group of the journal is not synced")                                    \
+    PLANT(DEAL_EARLY, "a batch is dealt out before its accept record is durable")                  \
+    PLANT(SETTLED_TWICE, "a recipient is counted as settled twice")                                \
+    PLANT(RETRY_FORGOTTEN, "a deferred recipient is not put into the retry wheel")                 \
+    PLANT(BORDER_RECORD_LOST, "a record in the last sector of a segment is not written")           \
+    PLANT(CHECKPOINT_FORGETS, "a checkpoint leaves deferrals out")                                 \
+    PLANT(DIR_SYNC_SKIPPED, "directories are not synced behind the rename of a batch")             \
+    PLANT(BYTES_GIVEN_EARLY, "a message's bytes are given back while they are sent")               \
+    PLANT(TEMP_IS_DELIVERED, "4xx to the end of data is taken as 2xx")                             \
+    PLANT(LOST_IS_DELIVERED, "no answer to the end of data is taken as 2xx")                       \
+    PLANT(DUPLICATE_UNMARKED, "a repeat is not called possible_duplicate")                         \
+    PLANT(WHEEL_OFF_BY_ONE, "who waits long comes into the next coarse slot")                      \
+    PLANT(CANCEL_LOSES_ONE, "a recipient that is deferred while its batch is cancelled is lost")   \
+    PLANT(LIMIT_NOT_GIVEN, "a connection's place in its site's limit is not given back")           \
+    PLANT(DATE_MOVES, "a message's date is that of its batch's opening")
+
+#define PLANT_NAME(name, words) PLANT_##name,
+enum plant { PLANT_NONE, PLANTS(PLANT_NAME) PLANTS_END };
+#undef PLANT_NAME
+enum { PLANTS_COUNT = PLANTS_END - 1 };
+
+#ifdef RAMJET_PLANTED
+
+extern enum plant planted_chosen;
+
+#define PLANTED(name) (planted_chosen == PLANT_##name)
+
+static inline bool planted_choose(enum plant plant)
+{
+    planted_chosen = plant;
+    return true;
+}
+
+#else
+
+#define PLANTED(name) false
+
+/* False: there is none in this build. */
+static inline bool planted_choose(enum plant plant)
+{
+    return plant == PLANT_NONE;
+}
+
+#endif

@@ -315,6 +315,10 @@ enum scan_split scan_bsmtp_split(struct scan_splitter *splitter, struct span byt
             return bsmtp_more(splitter, bytes, start, is_last, ret_skip, ret_size, ret_line,
                               ret_problem);
         }
+        if (splitter->phase != BSMTP_TEXT && line.size > splitter->record_size_max) {
+            return bsmtp_fatal(splitter, BSMTP_ENDLESS_WORDS, ret_skip, ret_size, ret_line,
+                               ret_problem);
+        }
         enum bsmtp_step step = bsmtp_step(splitter, line);
         bool is_over = step == STEP_ENDS || step == STEP_ENDS_BEFORE;
         if (step == STEP_LOST) {
@@ -420,28 +424,6 @@ static int bsmtp_take_line(struct bsmtp_reader *reader, struct span *ret_line,
     return 0;
 }
 
-/* "<" path ">", with quoted strings in which ">" may stand (RFC 5321 4.1.2). */
-static bool bsmtp_take_path(struct cursor *cursor, struct span *ret_path)
-{
-    if (!cursor_take_byte(cursor, '<')) {
-        return false;
-    }
-    const char *start = cursor->at;
-    bool is_quoted = false;
-    char byte;
-    while (cursor_take(cursor, &byte)) {
-        if (byte == '\\' && is_quoted) {
-            (void)cursor_take(cursor, &byte);
-        } else if (byte == '"') {
-            is_quoted = !is_quoted;
-        } else if (byte == '>' && !is_quoted) {
-            *ret_path = span_of(start, (size_t)(cursor->at - start) - 1);
-            return ret_path->size <= SCAN_PATH_MAX;
-        }
-    }
-    return false;
-}
-
 /* SIZE=n and BODY=7BIT or 8BITMIME change nothing: both are found out from the text itself. */
 static bool bsmtp_parameter_is_known(struct span parameter)
 {
@@ -475,22 +457,16 @@ static int bsmtp_take_parameters(struct bsmtp_reader *reader, struct cursor *cur
 }
 
 /* `line` is "MAIL .." or "RCPT ..": what stands between < and >. */
-static int bsmtp_take_command(struct bsmtp_reader *reader, struct span line, struct span word,
-                              struct span *ret_path, struct scan_problem *ret_problem)
+static int bsmtp_take_command(struct bsmtp_reader *reader, struct span line, struct span verb,
+                              struct span word, struct span *ret_path,
+                              struct scan_problem *ret_problem)
 {
     struct cursor cursor = cursor_of(line);
-    struct span verb;
-    ensure(cursor_take_span(&cursor, 4, &verb));
-    while (cursor_take_byte(&cursor, ' ')) {
-    }
-    struct span keyword;
-    if (!cursor_take_span(&cursor, word.size, &keyword) || !span_equal_nocase(keyword, word)) {
+    if (!scan_command_take(&cursor, verb, word)) {
         return bsmtp_problem(reader, ret_problem,
                              "write MAIL FROM:<ann@example.org> and RCPT TO:<bob@example.org>");
     }
-    while (cursor_take_byte(&cursor, ' ')) {
-    }
-    if (!bsmtp_take_path(&cursor, ret_path)) {
+    if (!scan_command_take_path(&cursor, ret_path)) {
         return bsmtp_problem(reader, ret_problem,
                              "no address between < and >, or one that is too long");
     }
@@ -504,7 +480,7 @@ static int bsmtp_take_rcpt(struct bsmtp_reader *reader, struct span line,
         return bsmtp_problem(reader, ret_problem, "more than 1000 RCPT: repeat the message");
     }
     struct span path;
-    int result = bsmtp_take_command(reader, line, SPAN("TO:"), &path, ret_problem);
+    int result = bsmtp_take_command(reader, line, SPAN("RCPT"), SPAN("TO:"), &path, ret_problem);
     if (result != 0) {
         return result;
     }
@@ -527,7 +503,8 @@ static int bsmtp_take_envelope(struct bsmtp_reader *reader, struct scan_message 
     if (bsmtp_verb_of(line) != VERB_MAIL) {
         return bsmtp_problem(reader, ret_problem, "out of order: MAIL must come first");
     }
-    result = bsmtp_take_command(reader, line, SPAN("FROM:"), &message->sender, ret_problem);
+    result = bsmtp_take_command(reader, line, SPAN("MAIL"), SPAN("FROM:"), &message->sender,
+                                ret_problem);
     message->rcpts_count = 0;
     while (result == 0) {
         result = bsmtp_take_line(reader, &line, ret_problem);

@@ -4,17 +4,56 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* What stands between the angle brackets of a command's line. */
-static bool path_of(struct span line, struct span *ret_path)
+#include "queue/scan_priv.h"
+
+static void skip_blanks(struct cursor *cursor)
 {
-    size_t open = span_find(line, '<');
-    const char *close = memrchr(line.at, '>', line.size);
-    if (open == line.size || close == NULL || close < line.at + open) {
+    while (cursor_take_byte(cursor, ' ')) {
+    }
+}
+
+bool scan_command_take(struct cursor *cursor, struct span verb, struct span word)
+{
+    struct span name;
+    struct cursor at = *cursor;
+    if (!cursor_take_span(&at, verb.size, &name) || !span_equal_nocase(name, verb)) {
         return false;
     }
-    /* Parameters may follow the path, and may not hold brackets; a quoted local part may. */
-    *ret_path = span_of(line.at + open + 1, (size_t)(close - line.at) - open - 1);
+    skip_blanks(&at);
+    if (!cursor_take_span(&at, word.size, &name) || !span_equal_nocase(name, word)) {
+        return false;
+    }
+    skip_blanks(&at);
+    *cursor = at;
     return true;
+}
+
+bool scan_command_take_path(struct cursor *cursor, struct span *ret_path)
+{
+    if (!cursor_take_byte(cursor, '<')) {
+        return false;
+    }
+    const char *start = cursor->at;
+    bool is_quoted = false;
+    char byte;
+    while (cursor_take(cursor, &byte)) {
+        if (byte == '\\' && is_quoted) {
+            (void)cursor_take(cursor, &byte);
+        } else if (byte == '"') {
+            is_quoted = !is_quoted;
+        } else if (byte == '>' && !is_quoted) {
+            *ret_path = span_of(start, (size_t)(cursor->at - start) - 1);
+            return ret_path->size <= SCAN_PATH_MAX;
+        }
+    }
+    return false;
+}
+
+static bool take_command(struct span line, struct span verb, struct span word,
+                         struct span *ret_path)
+{
+    struct cursor cursor = cursor_of(line);
+    return scan_command_take(&cursor, verb, word) && scan_command_take_path(&cursor, ret_path);
 }
 
 static int refuse(struct scan_problem *ret_problem, const char *words)
@@ -24,29 +63,26 @@ static int refuse(struct scan_problem *ret_problem, const char *words)
     return -EINVAL;
 }
 
+/* MAIL, RCPTs, DATA: a line that is anything else was not there when the record was checked. */
 static bool take_envelope(struct cursor *cursor, struct scan_envelope *envelope)
 {
     struct span line;
-    bool has_sender = false;
+    struct span path;
+    if (!cursor_take_line(cursor, &line) ||
+        !take_command(line, SPAN("MAIL"), SPAN("FROM:"), &envelope->sender)) {
+        return false;
+    }
     envelope->rcpts_count = 0;
     envelope->rcpts = span_of(cursor->at, 0);
-    for (;;) {
-        const char *start = cursor->at;
-        if (!cursor_take_line(cursor, &line)) {
-            return false;
-        }
-        if (span_starts_nocase(line, SPAN("MAIL FROM:"))) {
-            has_sender = path_of(line, &envelope->sender);
-            envelope->rcpts = span_of(cursor->at, 0);
-        } else if (span_starts_nocase(line, SPAN("RCPT TO:"))) {
+    while (cursor_take_line(cursor, &line)) {
+        if (take_command(line, SPAN("RCPT"), SPAN("TO:"), &path)) {
             envelope->rcpts_count++;
             envelope->rcpts.size = (size_t)(cursor->at - envelope->rcpts.at);
-        } else if (span_equal_nocase(span_trim(line), SPAN("DATA"))) {
-            return has_sender && envelope->rcpts_count > 0;
-        } else if (start == cursor->at) {
-            return false;
+        } else {
+            return span_equal_nocase(line, SPAN("DATA")) && envelope->rcpts_count > 0;
         }
     }
+    return false;
 }
 
 int scan_record_envelope(struct span record, struct scan_envelope *ret_envelope,
@@ -73,12 +109,9 @@ struct span scan_envelope_rcpt(const struct scan_envelope *envelope, uint32_t in
     struct cursor cursor = cursor_of(envelope->rcpts);
     struct span line;
     struct span path;
-    for (uint32_t i = 0; cursor_take_line(&cursor, &line);) {
-        if (!span_starts_nocase(line, SPAN("RCPT TO:"))) {
-            continue;
-        }
-        if (i++ == index) {
-            return path_of(line, &path) ? path : SPAN_NONE;
+    for (uint32_t i = 0; cursor_take_line(&cursor, &line); i++) {
+        if (i == index) {
+            return take_command(line, SPAN("RCPT"), SPAN("TO:"), &path) ? path : SPAN_NONE;
         }
     }
     return SPAN_NONE;

@@ -43,6 +43,15 @@ struct scan_var *scan_var_find(struct scan_parser *parser, struct span name);
 struct span scan_line_chop(struct span line);
 bool scan_line_is_blank(struct span line);
 
+/*
+ * BSMTP commands, for the reader of records and for that of envelopes, which must take the same
+ * ones. The verb and its word ("RCPT", "TO:"), with any number of blanks between and behind; false:
+ * another command. Then "<" path ">", with quoted strings in which ">" may stand (RFC 5321 4.1.2),
+ * at most SCAN_PATH_MAX bytes.
+ */
+bool scan_command_take(struct cursor *cursor, struct span verb, struct span word);
+bool scan_command_take_path(struct cursor *cursor, struct span *ret_path);
+
 /* Puts *start behind a byte order mark; false when more bytes are needed to know. */
 bool scan_split_begin(struct scan_splitter *splitter, struct span bytes, bool is_last,
                       size_t *start);

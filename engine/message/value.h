@@ -47,13 +47,13 @@ extern const uint16_t VALUE_CLASSES[256];
 static inline unsigned value_classes(struct span value)
 {
     const unsigned char *at = (const unsigned char *)value.at;
-    const unsigned char *end = at + value.size;
+    size_t left = value.size;
     unsigned classes = 0;
-    for (; end - at >= 4; at += 4) {
+    for (; left >= 4; left -= 4, at += 4) {
         classes |= (unsigned)(VALUE_CLASSES[at[0]] | VALUE_CLASSES[at[1]] | VALUE_CLASSES[at[2]] |
                               VALUE_CLASSES[at[3]]);
     }
-    for (; at < end; at++) {
+    for (; left > 0; left--, at++) {
         classes |= VALUE_CLASSES[*at];
     }
     return classes;

@@ -204,10 +204,9 @@ void journal_abandon(struct journal *journal)
     journal_fail(journal->core);
 }
 
-/* What is pending is written as far as it can be; every op must be back before its memory goes. */
-static void core_drain(struct journal_core *core)
+/* Until nothing moves and every op is back. */
+static void core_run_down(struct journal_core *core)
 {
-    core->now = clock_mono(core->clock);
     for (;;) {
         core->launched_count = 0; /* no group waits for company now */
         bool has_moved = parts_step(core, true);
@@ -216,6 +215,19 @@ static void core_drain(struct journal_core *core)
         } else if (core->ios_count == 0 && !has_moved) {
             return;
         }
+    }
+}
+
+/* What is pending is written as far as it can be; every op must be back before its memory goes. The
+ * next start does not look for missing lines behind an orderly stop: those of results are synced,
+ * too. */
+static void core_drain(struct journal_core *core)
+{
+    core->now = clock_mono(core->clock);
+    core_run_down(core);
+    if (core->pipe != JOURNAL_PIPE_FAILED) {
+        journal_results_mark(core);
+        core_run_down(core);
     }
 }
 

@@ -311,6 +311,11 @@ static int spool_start(struct intake_core *core, struct writer *ret_errors)
         return result;
     }
     core->has_spool = true;
+    core->ids =
+        spool_ids_create(&core->spool, core->engine->secret, clock_wall(core->engine->clock));
+    if (core->ids == NULL) {
+        return refuse(ret_errors, "ids", -ENOMEM);
+    }
     static const enum spool_place WATCHED[] = {SPOOL_IN_NEW, SPOOL_IN_CTL, SPOOL_PICKUP};
     for (size_t i = 0; i < COUNT_OF(WATCHED) && result == 0; i++) {
         result = core->disk->ops->watch(core->disk, core->spool.places[WATCHED[i]]);
@@ -393,6 +398,7 @@ void intake_deinit(struct intake *intake)
     }
     intake_load_end(core);
     intake_known_free(core);
+    spool_ids_destroy(core->ids);
     if (core->has_spool) {
         spool_close(&core->spool);
     }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
+#include "engine/base/text.h"
 #include "engine/intake_priv.h"
 #include "engine/record_check.h"
 
@@ -206,6 +207,19 @@ static bool fail_open(struct intake_core *core, struct intake_batch *ib, int err
     return false;
 }
 
+static void fail_used_id(struct intake_core *core, struct intake_batch *ib, struct wall_time at)
+{
+    char words[MANIFEST_ID_MAX + 256];
+    struct writer writer = writer_of(words, sizeof(words) - 1);
+    writer_put_format(&writer, "a batch with the id %s was accepted at ", ib->batch->manifest->id);
+    text_put_rfc3339(&writer, at);
+    writer_put(&writer, SPAN(", and nothing is sent twice: when this is other mail, give it an id "
+                             "that was not used for 30 days, in batch.json or as the directory's "
+                             "name"));
+    *writer.at = '\0';
+    intake_fail(core, ib, words);
+}
+
 static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
 {
     struct batch *batch = ib->batch;
@@ -237,6 +251,14 @@ static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
     if (id_find(core, batch->manifest->id) != NULL) {
         intake_fail(core, ib,
                     "a batch with the same id is under way: give each batch an id of its own");
+        return false;
+    }
+    struct wall_time at;
+    /* Not of one that was found in active/: it may have been accepted itself, and the journal have
+     * lost that. */
+    if (ib->is_new &&
+        spool_ids_find(core->ids, batch->manifest->id, clock_wall(core->engine->clock), &at)) {
+        fail_used_id(core, ib, at);
         return false;
     }
     id_add(core, ib);
@@ -400,9 +422,10 @@ static bool may_claim(struct intake_core *core)
 
 /* A new batch. One of its name that was accepted may lie in hold/: nothing must take the one for
  * the other at the next start. */
-static void open_new(struct intake_core *core, const char *directory)
+static void open_new(struct intake_core *core, const char *directory, bool is_new)
 {
     struct intake_batch *ib = batch_make(core, directory, NULL);
+    ib->is_new = is_new;
     if (intake_is_name_held(core, directory)) {
         intake_fail(core, ib,
                     "a batch of the same name lies in hold/: give this one another name, or move "
@@ -438,7 +461,7 @@ void intake_claim_new(struct intake_core *core)
         int result = spool_claim(&core->spool, core->names->names[core->names_next++], wall,
                                  directory, &problem);
         if (result == 0) {
-            open_new(core, directory);
+            open_new(core, directory, true);
         } else if (result == -ENOTRECOVERABLE) {
             stat_set(&core->engine->must_stop, 1);
         }
@@ -448,14 +471,14 @@ void intake_claim_new(struct intake_core *core)
 
 void intake_take_collected(struct intake_core *core, const char *directory)
 {
-    open_new(core, directory);
+    open_new(core, directory, true);
 }
 
 void intake_open_recovered(struct intake_core *core, const char *directory)
 {
     struct journal_known_batch *known = intake_known_take(core, directory);
     if (known == NULL) {
-        open_new(core, directory);
+        open_new(core, directory, false);
         return;
     }
     intake_open(core, batch_make(core, directory, known));
@@ -473,6 +496,7 @@ void intake_on_accepted(struct intake_core *core, struct intake_batch *ib)
     }
     stat_add(&stats->batches_accepted, 1);
     stat_add(&stats->recipients_accepted, ib->batch->recipients_count);
+    spool_ids_add(core->ids, ib->batch->manifest->id, clock_wall(core->engine->clock));
     if (spool_pickup_release(&core->spool, ib->batch->directory) != 0) {
         odd(pickup_release_failed);
     }
@@ -615,6 +639,7 @@ void intake_leave(struct intake_core *core, struct intake_batch *ib, struct mono
         return;
     }
     stream_close(core, ib);
+    spool_ids_sync(core->ids); /* before the journal forgets the batch */
     struct spool_progress summary = progress_of(core, ib, is_failed ? "failed" : "done");
     int result = spool_finish(&core->spool, ib->batch->directory, ib->leaving_to,
                               ib->fd >= 0 ? &summary : NULL, ib->reason,

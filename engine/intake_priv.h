@@ -28,6 +28,7 @@
 #include "queue/journal.h"
 #include "queue/journal_walk.h"
 #include "queue/spool.h"
+#include "queue/spool_ids.h"
 
 enum {
     INTAKE_BLOCK_SIZE = 1 << 18, /* of the stream, read at a time */
@@ -102,6 +103,7 @@ struct intake_batch {
     struct mono_time leave_at; /* it could not leave: tried again then */
     bool has_id;               /* it is in core->by_id */
     bool is_accepted;          /* its accept record is durable: the journal knows it */
+    bool is_new;               /* it was claimed by this engine, not found in active/ */
 };
 
 /* One load being read. */
@@ -176,6 +178,7 @@ struct intake_core {
     struct disk *disk;
     struct spool spool;
     bool has_spool;
+    struct spool_ids *ids; /* of batches accepted lately */
     struct spool_names *names;
     struct spool_orders *orders;
     struct slab recipients;

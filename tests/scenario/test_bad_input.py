@@ -7,11 +7,13 @@ test_bad_input.py BUILD
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (EACH, HEADER, Engine, Place, Sink, bsmtp_record, check, equal,  # noqa: E402
+from lib import (EACH, HEADER, End, Engine, Place, Sink, bsmtp_record, check,  # noqa: E402
+                 equal,
                  make_bsmtp, make_merge, read_text, route, run_cases, send, soon, wait_for, write)
 
 place = sink = engine = None
@@ -367,6 +369,45 @@ def case_same_id_twice():
     end = engine.wait_end("twin~2")
     equal(end.place, "failed", "the same name too")
     equal(engine.wait_end("twin").counts(), {"accepted": 1, "expired": 1}, "the first goes on")
+
+
+def case_same_id_again():
+    """An id is good for one batch in 30 days, over restarts; a batch that failed has not used
+    its own (SPOOL.md 3)."""
+    def again(words, **manifest):
+        engine.submit(make_merge(engine, "once", ["again@fine.test"], **manifest))
+        end = wait_for(lambda: next((end for end in ends("once") if words in end.reason), None),
+                       f"a reason that says {words}")
+        equal(end.place, "failed", "it is refused")
+        check("id once was accepted at 20" in end.reason, "the reason says when", end.reason)
+        shutil.rmtree(end.path)
+
+    before = len(sink.messages())
+    equal(send(engine, "once", ["nobody"]).place, "failed", "it cannot run")
+    shutil.rmtree(engine.find("once")[1])
+    equal(send(engine, "once", ["again@fine.test"]).counts(), {"accepted": 1, "delivered": 1},
+          "mended, it is sent")
+    again("nothing is sent twice")
+    equal(engine.terminate(), 0, "exit status")
+    engine.start()
+    again("nothing is sent twice")
+    equal(send(engine, "other", ["again@fine.test"], id="once").place, "failed",
+          "the id counts, not the directory's name")
+    equal(send(engine, "third", ["again@fine.test"]).counts(), {"accepted": 1, "delivered": 1},
+          "another id may have the same content")
+    equal(len(sink.messages()) - before, 2, "two messages in all")
+
+
+def ends(batch):
+    """All places where a batch of this name has ended."""
+    found = []
+    for place_name in ("done", "failed"):
+        root = os.path.join(engine.spool, place_name)
+        for day in os.listdir(root):
+            path = os.path.join(root, day, f"{batch}.batch")
+            if os.path.isdir(path):
+                found.append(End(place_name, path))
+    return found
 
 
 def case_growing_files():

@@ -622,6 +622,7 @@ static void test_a_batch_that_left_is_not_taken_for_a_new_one(void)
     down(rig, false);
     CU_ASSERT_EQUAL(journal_knows(rig), 1);
     move(rig, "active/one.batch", "done/one.batch");
+    move(rig, "journal/ids-2027-01-15", "journal/forgotten"); /* as if it had been long ago */
     submit(rig, "one", 20);
     boot(rig);
     run(rig);

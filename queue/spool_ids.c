@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "queue/spool_ids.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "engine/base/text.h"
+
+enum {
+    SLOTS_MIN = 1024,
+    READ_SIZE = 64 * 1024,
+    LINE_MAX_SIZE = MANIFEST_ID_MAX + 16,
+    FILES_MAX = 64, /* in one listing: what is beyond is old, and goes the next time */
+};
+
+#define FILE_PREFIX "ids-"
+#define DAY_SIZE sizeof("YYYY-MM-DD")
+
+struct slot {
+    uint64_t hash; /* 0: free */
+    uint32_t at_s;
+};
+
+struct spool_ids {
+    struct spool *spool;
+    uint64_t secret;
+    struct slot *slots;
+    uint32_t slots_count; /* a power of two, more than 4/3 of used_count */
+    uint32_t used_count;
+    char day[DAY_SIZE]; /* of the file that is open, "" none */
+    int fd;
+    uint64_t offset;
+    bool is_dirty;
+};
+
+static void put_day(char *ret_day, int64_t at_s)
+{
+    char text[40];
+    struct writer writer = writer_of(text, sizeof(text));
+    text_put_rfc3339(&writer, (struct wall_time){.ns = at_s * NS_PER_S});
+    ensure(writer_size(&writer) >= DAY_SIZE);
+    memcpy(ret_day, text, DAY_SIZE - 1);
+    ret_day[DAY_SIZE - 1] = '\0';
+}
+
+static uint64_t hash_of(const struct spool_ids *ids, struct span id)
+{
+    uint64_t hash = XXH3_64bits_withSeed(id.at, id.size, ids->secret);
+    return hash == 0 ? 1 : hash;
+}
+
+static bool is_old(uint32_t at_s, uint32_t now_s)
+{
+    return (uint64_t)at_s + SPOOL_IDS_AGE_S <= now_s;
+}
+
+/* The slot of the hash, or the free one where it would be. */
+static struct slot *slot_of(const struct spool_ids *ids, uint64_t hash)
+{
+    uint32_t mask = ids->slots_count - 1;
+    uint32_t at = (uint32_t)hash & mask;
+    while (ids->slots[at].hash != 0 && ids->slots[at].hash != hash) {
+        at = (at + 1) & mask;
+    }
+    return &ids->slots[at];
+}
+
+/* Into a table twice as large, or as large when the old ones have left enough room. */
+static bool grow(struct spool_ids *ids, uint32_t now_s)
+{
+    struct slot *slots = ids->slots;
+    uint32_t count = ids->slots_count;
+    uint32_t live = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        live += slots[i].hash != 0 && !is_old(slots[i].at_s, now_s);
+    }
+    uint32_t wanted = count == 0 ? SLOTS_MIN : live > count / 2 ? 2 * count : count;
+    struct slot *more = live < SPOOL_IDS_MAX ? calloc(wanted, sizeof(*more)) : NULL;
+    if (more == NULL) {
+        return false;
+    }
+    ids->slots = more;
+    ids->slots_count = wanted;
+    ids->used_count = live;
+    for (uint32_t i = 0; i < count; i++) {
+        if (slots[i].hash != 0 && !is_old(slots[i].at_s, now_s)) {
+            *slot_of(ids, slots[i].hash) = slots[i];
+        }
+    }
+    free(slots);
+    return true;
+}
+
+static bool keep(struct spool_ids *ids, uint64_t hash, uint32_t at_s, uint32_t now_s)
+{
+    bool is_full = ids->used_count >= ids->slots_count / 4 * 3;
+    if (is_full && !grow(ids, now_s)) {
+        odd(batch_id_not_kept);
+        return false;
+    }
+    struct slot *slot = slot_of(ids, hash);
+    ids->used_count += slot->hash == 0;
+    *slot = (struct slot){.hash = hash, .at_s = at_s};
+    return true;
+}
+
+/* "ID SECONDS"; a line that a crash has cut is none, or one of 1970. */
+static void take_line(struct spool_ids *ids, struct span line, uint32_t now_s)
+{
+    const char *blank = memchr(line.at, ' ', line.size);
+    size_t id_size = blank == NULL ? 0 : (size_t)(blank - line.at);
+    uint64_t at_s = 0;
+    for (size_t i = id_size + 1; i < line.size && at_s <= UINT32_MAX; i++) {
+        if (line.at[i] < '0' || line.at[i] > '9') {
+            return;
+        }
+        at_s = at_s * 10 + (uint64_t)(line.at[i] - '0');
+    }
+    if (id_size == 0 || at_s > UINT32_MAX || is_old((uint32_t)at_s, now_s)) {
+        return;
+    }
+    (void)keep(ids, hash_of(ids, span_of(line.at, id_size)), (uint32_t)at_s, now_s);
+}
+
+static void read_file(struct spool_ids *ids, const char *name, uint32_t now_s)
+{
+    struct disk *disk = ids->spool->disk;
+    char *bytes = malloc(READ_SIZE);
+    int fd = disk_open(disk, ids->spool->places[SPOOL_JOURNAL], name, DISK_READONLY);
+    size_t held = 0;
+    uint64_t offset = 0;
+    int64_t got = bytes == NULL || fd < 0 ? -EIO : 1;
+    while (got > 0) {
+        got = disk_read(disk, fd, bytes + held, READ_SIZE - held, offset);
+        held += got > 0 ? (size_t)got : 0;
+        offset += got > 0 ? (uint64_t)got : 0;
+        const char *end = held == 0 ? NULL : memrchr(bytes, '\n', held);
+        size_t whole = end == NULL ? 0 : (size_t)(end - bytes) + 1;
+        struct cursor cursor = cursor_of(span_of(bytes, whole));
+        struct span line;
+        while (cursor_take_line(&cursor, &line)) {
+            take_line(ids, line, now_s);
+        }
+        memmove(bytes, bytes + whole, held - whole);
+        held = held - whole < READ_SIZE / 2 ? held - whole : 0; /* no line of ours is so long */
+    }
+    if (got < 0) {
+        odd(batch_ids_not_read);
+    }
+    if (fd >= 0) {
+        disk_close(disk, fd);
+    }
+    free(bytes);
+}
+
+struct listing {
+    uint32_t count;
+    char names[FILES_MAX][sizeof(FILE_PREFIX) + DAY_SIZE];
+};
+
+static void on_name(void *context, const char *name, enum disk_kind kind)
+{
+    struct listing *listing = context;
+    size_t prefix = strlen(FILE_PREFIX);
+    if (kind == DISK_KIND_FILE && strncmp(name, FILE_PREFIX, prefix) == 0 &&
+        strlen(name) == prefix + DAY_SIZE - 1 && listing->count < FILES_MAX) {
+        memcpy(listing->names[listing->count++], name, prefix + DAY_SIZE);
+    }
+}
+
+/* Files of days gone by are removed, the others read when `is_reading`. */
+static void look(struct spool_ids *ids, uint32_t now_s, bool is_reading)
+{
+    struct listing listing = {.count = 0};
+    int dir = ids->spool->places[SPOOL_JOURNAL];
+    char oldest[DAY_SIZE];
+    put_day(oldest, now_s > SPOOL_IDS_AGE_S ? (int64_t)now_s - SPOOL_IDS_AGE_S : 0);
+    if (disk_list(ids->spool->disk, dir, on_name, &listing) != 0) {
+        odd(batch_ids_not_read);
+    }
+    for (uint32_t i = 0; i < listing.count; i++) {
+        const char *name = listing.names[i];
+        if (strcmp(name + strlen(FILE_PREFIX), oldest) < 0) {
+            (void)disk_unlink(ids->spool->disk, dir, name);
+        } else if (is_reading) {
+            read_file(ids, name, now_s);
+        }
+    }
+}
+
+struct spool_ids *spool_ids_create(struct spool *spool, uint64_t secret, struct wall_time now)
+{
+    struct spool_ids *ids = calloc(1, sizeof(*ids));
+    if (ids == NULL) {
+        return NULL;
+    }
+    ids->spool = spool;
+    ids->secret = secret;
+    ids->fd = -1;
+    if (!grow(ids, wall_seconds(now))) {
+        free(ids);
+        return NULL;
+    }
+    look(ids, wall_seconds(now), true);
+    return ids;
+}
+
+static void file_close(struct spool_ids *ids)
+{
+    if (ids->fd >= 0) {
+        disk_close(ids->spool->disk, ids->fd);
+        ids->fd = -1;
+    }
+}
+
+void spool_ids_destroy(struct spool_ids *ids)
+{
+    if (ids != NULL) {
+        file_close(ids);
+        free(ids->slots);
+        free(ids);
+    }
+}
+
+bool spool_ids_find(const struct spool_ids *ids, const char *id, struct wall_time now,
+                    struct wall_time *ret_at)
+{
+    ensure(id[0] != '\0');
+    const struct slot *slot = slot_of(ids, hash_of(ids, span_of_text(id)));
+    if (slot->hash == 0 || is_old(slot->at_s, wall_seconds(now))) {
+        return false;
+    }
+    ret_at->ns = (int64_t)slot->at_s * NS_PER_S;
+    return true;
+}
+
+/* The file of this day; a last line that was cut short is ended first. */
+static int file_of_day(struct spool_ids *ids, struct wall_time now)
+{
+    char day[DAY_SIZE];
+    put_day(day, wall_seconds(now));
+    if (ids->fd >= 0 && strcmp(day, ids->day) == 0) {
+        return 0;
+    }
+    spool_ids_sync(ids);
+    file_close(ids);
+    look(ids, wall_seconds(now), false);
+    char name[sizeof(FILE_PREFIX) + DAY_SIZE];
+    (void)snprintf(name, sizeof(name), FILE_PREFIX "%s", day);
+    int dir = ids->spool->places[SPOOL_JOURNAL];
+    int fd = disk_open(ids->spool->disk, dir, name, DISK_READWRITE | DISK_CREATE);
+    if (fd < 0) {
+        return fd;
+    }
+    struct disk_stat stat;
+    int result = disk_stat_fd(ids->spool->disk, fd, &stat);
+    result = result == 0 ? disk_sync(ids->spool->disk, dir) : result;
+    if (result == 0 && stat.size > 0 && disk_write(ids->spool->disk, fd, "\n", 1, stat.size) != 1) {
+        result = -EIO;
+    }
+    if (result != 0) {
+        disk_close(ids->spool->disk, fd);
+        return result;
+    }
+    ids->fd = fd;
+    ids->offset = stat.size > 0 ? stat.size + 1 : 0;
+    memcpy(ids->day, day, sizeof(day));
+    return 0;
+}
+
+void spool_ids_add(struct spool_ids *ids, const char *id, struct wall_time now)
+{
+    struct wall_time at;
+    if (spool_ids_find(ids, id, now, &at)) {
+        return;
+    }
+    uint32_t now_s = wall_seconds(now);
+    (void)keep(ids, hash_of(ids, span_of_text(id)), now_s, now_s);
+    char line[LINE_MAX_SIZE];
+    struct writer writer = writer_of(line, sizeof(line));
+    writer_put_format(&writer, "%s %u\n", id, (unsigned)now_s);
+    ensure(!writer.is_full);
+    size_t size = writer_size(&writer);
+    if (file_of_day(ids, now) != 0 ||
+        disk_write(ids->spool->disk, ids->fd, line, size, ids->offset) != (int64_t)size) {
+        odd(batch_id_not_kept);
+        return;
+    }
+    ids->offset += size;
+    ids->is_dirty = true;
+}
+
+void spool_ids_sync(struct spool_ids *ids)
+{
+    if (ids->is_dirty && disk_datasync(ids->spool->disk, ids->fd) != 0) {
+        odd(batch_id_not_kept);
+    }
+    ids->is_dirty = false;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * spool_ids: the ids of the batches that were accepted in the last 30 days, so that one that is
+ * submitted again (a script that ran twice, a retry after a lost answer) is not sent again.
+ *
+ * Owner: intake. In memory a hash of 16 bytes an id; on disk a line an id, "ID SECONDS", in
+ * journal/ids-YYYY-MM-DD (UTC), files older than that removed at a start and when the day changes.
+ * An id counts from spool_ids_add; it is durable with the next spool_ids_sync, which must come
+ * before the journal forgets the batch: until then the batch itself is found at a start, and its id
+ * added again.
+ *
+ * Bound: SPOOL_IDS_MAX; ids beyond it, and those that no file or memory can be had for, are not
+ * kept: counted (odd), and such a batch may be sent again. Nothing else depends on them.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "queue/spool.h"
+
+enum { SPOOL_IDS_MAX = 1 << 20, SPOOL_IDS_AGE_S = 30 * 86400 };
+
+struct spool_ids;
+
+/* Reads what there is; NULL only when there is no memory. `spool` stays the caller's; `secret` is
+ * mixed into the hashes. */
+struct spool_ids *spool_ids_create(struct spool *spool, uint64_t secret, struct wall_time now);
+void spool_ids_destroy(struct spool_ids *ids); /* NULL-safe */
+/* Whether the id was added in the last 30 days, and when. */
+bool spool_ids_find(const struct spool_ids *ids, const char *id, struct wall_time now,
+                    struct wall_time *ret_at);
+/* Idempotent. */
+void spool_ids_add(struct spool_ids *ids, const char *id, struct wall_time now);
+/* What was added is on stable storage, or was counted as lost. Costs nothing when nothing was. */
+void spool_ids_sync(struct spool_ids *ids);

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "queue/spool_ids.h"
+
+#include <stdlib.h>
+
+#include "tests/unit/queue/spool_check.h"
+
+enum { NOW = 1796112000, DAY_S = 86400 }; /* 2026-12-01T08:00:00Z */
+
+static struct check_disk check;
+static struct spool spool;
+static struct spool_problem problem;
+static struct spool_ids *ids;
+
+static struct wall_time at_s(int64_t seconds)
+{
+    return (struct wall_time){.ns = seconds * NS_PER_S};
+}
+
+static void start(int64_t now_s)
+{
+    struct spool_config config = spool_config_of(&check);
+    CU_ASSERT_EQUAL_FATAL(spool_open(&spool, &config, &problem), 0);
+    ids = spool_ids_create(&spool, 0x5eed + (uint64_t)now_s, at_s(now_s));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(ids);
+}
+
+static void stop(void)
+{
+    spool_ids_destroy(ids);
+    spool_close(&spool);
+}
+
+static void begin(void)
+{
+    base_begin();
+    check_disk_begin(&check, -1);
+    start(NOW);
+}
+
+static void end(void)
+{
+    stop();
+    check_disk_end(&check);
+    base_end();
+}
+
+static bool is_known(const char *id, int64_t now_s)
+{
+    struct wall_time at = {.ns = -1};
+    bool is_found = spool_ids_find(ids, id, at_s(now_s), &at);
+    CU_ASSERT(is_found == (at.ns > 0));
+    return is_found;
+}
+
+static void test_an_id_is_known_for_30_days(void)
+{
+    begin();
+    CU_ASSERT_FALSE(is_known("spring-07", NOW));
+    spool_ids_add(ids, "spring-07", at_s(NOW));
+    struct wall_time at;
+    CU_ASSERT(spool_ids_find(ids, "spring-07", at_s(NOW + 5), &at));
+    CU_ASSERT_EQUAL(at.ns, NOW * NS_PER_S);
+    CU_ASSERT_FALSE(is_known("spring-0", NOW));
+    CU_ASSERT_FALSE(is_known("spring-077", NOW));
+    CU_ASSERT(is_known("spring-07", NOW + 30 * DAY_S - 1));
+    CU_ASSERT_FALSE(is_known("spring-07", NOW + 30 * DAY_S));
+    end();
+}
+
+static void test_a_restart_remembers(void)
+{
+    begin();
+    spool_ids_add(ids, "one", at_s(NOW));
+    spool_ids_add(ids, "one", at_s(NOW + 7)); /* again: no second line */
+    spool_ids_add(ids, "two", at_s(NOW + DAY_S));
+    spool_ids_sync(ids);
+    CU_ASSERT_STRING_EQUAL(text_of("journal/ids-2026-12-01"), "one 1796112000\n");
+    CU_ASSERT_STRING_EQUAL(text_of("journal/ids-2026-12-02"), "two 1796198400\n");
+    stop();
+    start(NOW + 2 * DAY_S);
+    CU_ASSERT(is_known("one", NOW + 2 * DAY_S));
+    CU_ASSERT(is_known("two", NOW + 2 * DAY_S));
+    spool_ids_add(ids, "three", at_s(NOW + DAY_S));
+    stop();
+    start(NOW + 30 * DAY_S + DAY_S / 2);
+    CU_ASSERT_FALSE(is_known("one", NOW + 30 * DAY_S + DAY_S / 2));
+    CU_ASSERT(is_known("two", NOW + 30 * DAY_S + DAY_S / 2));
+    CU_ASSERT(is_known("three", NOW + 30 * DAY_S + DAY_S / 2));
+    CU_ASSERT(exists("journal/ids-2026-12-01"));
+    spool_ids_add(ids, "four", at_s(NOW + 31 * DAY_S)); /* a new day: old files go */
+    CU_ASSERT_FALSE(exists("journal/ids-2026-12-01"));
+    CU_ASSERT(exists("journal/ids-2026-12-02"));
+    end();
+}
+
+/* What a crash cuts, or somebody writes, harms its own line at most. */
+static void test_odd_lines(void)
+{
+    begin();
+    stop();
+    static const char LINES[] = "one 1796112000\n\n \nx\ny 99999999999999999999\n 1796112000\n"
+                                "z 17961120x0\ntwo 1796112001\nthree 17961";
+    put_text("journal/ids-2026-12-01", LINES);
+    put_text("journal/ids-2026-12-x1", "not ours");
+    put_text("journal/ids-notes", "nor this");
+    start(NOW + 10);
+    CU_ASSERT(is_known("one", NOW + 10));
+    CU_ASSERT(is_known("two", NOW + 10));
+    CU_ASSERT_FALSE(is_known("x", NOW + 10));
+    CU_ASSERT_FALSE(is_known("y", NOW + 10));
+    CU_ASSERT_FALSE(is_known("z", NOW + 10));
+    CU_ASSERT_FALSE(is_known("three", NOW + 10));
+    spool_ids_add(ids, "four", at_s(NOW + 10));
+    stop();
+    start(NOW + 11);
+    CU_ASSERT(is_known("two", NOW + 11));
+    CU_ASSERT(is_known("four", NOW + 11));
+    CU_ASSERT(exists("journal/ids-notes"));
+    end();
+}
+
+static void test_many(void)
+{
+    begin();
+    enum { MANY = 20000 };
+    char id[32];
+    for (uint32_t i = 0; i < MANY; i++) {
+        (void)snprintf(id, sizeof(id), "batch-%u", i);
+        spool_ids_add(ids, id, at_s(NOW + i % DAY_S));
+    }
+    spool_ids_sync(ids);
+    stop();
+    start(NOW + DAY_S);
+    uint32_t known = 0;
+    for (uint32_t i = 0; i < MANY; i++) {
+        (void)snprintf(id, sizeof(id), "batch-%u", i);
+        known += is_known(id, NOW + DAY_S);
+    }
+    CU_ASSERT_EQUAL(known, MANY);
+    CU_ASSERT_FALSE(is_known("batch-20000", NOW + DAY_S));
+    end();
+}
+
+/* A disk that fails costs ids, and nothing else; what was synced survives a loss of power. */
+static void test_after_any_failure(void)
+{
+    uint64_t operations = 1;
+    for (int64_t left = 0; (uint64_t)left < operations; left++) {
+        begin();
+        check.done = 0;
+        check.left = left;
+        spool_ids_add(ids, "one", at_s(NOW));
+        spool_ids_sync(ids);
+        bool is_synced = check.left != 0;
+        operations = is_synced ? check.done : operations + 1;
+        CHECK_ROW((size_t)left, is_known("one", NOW));
+        check.left = -1;
+        stop();
+        check_disk_settle(&check, (int)(left % LOSSES_COUNT));
+        start(NOW + 1);
+        CHECK_ROW((size_t)left, !is_synced || is_known("one", NOW + 1));
+        end();
+    }
+}
+
+SUITE(spool_ids, test_an_id_is_known_for_30_days, test_a_restart_remembers, test_odd_lines,
+      test_many, test_after_any_failure)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/base/text.h"
 #include "tests/sim/sim_book.h"
 
 /* Fields of our own lines, whose form is known: the value behind `key` up to `stop`. */
@@ -27,6 +28,15 @@ static uint64_t number_field(struct span line, const char *key)
     }
     struct cursor cursor = cursor_of(value);
     return cursor_take_uint(&cursor, UINT64_MAX, &number) ? number : UINT64_MAX;
+}
+
+static struct wall_time time_field(struct span line, const char *key)
+{
+    struct span value;
+    struct wall_time at;
+    return field(line, key, '"', &value) && text_take_rfc3339(value, &at)
+               ? at
+               : (struct wall_time){.ns = 0};
 }
 
 static bool has(struct span line, const char *text)
@@ -134,6 +144,8 @@ static void join_results(struct sim_book *book, const struct sim_submitted *batc
         }
         entry->ends_count++;
         entry->end = end;
+        entry->accepted_at = time_field(line, "\"created_time\":\"");
+        entry->ended_at = time_field(line, "\"event_time\":\"");
         entry->is_marked = has(line, "\"possible_duplicate\":true");
     }
 }

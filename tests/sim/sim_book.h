@@ -75,6 +75,8 @@ struct sim_entry {
     int64_t last_ns;
     uint32_t ends_count; /* lines of results.ndjson */
     enum sim_end end;
+    struct wall_time accepted_at; /* as its last line has them */
+    struct wall_time ended_at;
     bool is_marked;     /* possible_duplicate in its last line */
     uint32_t ambiguous; /* lines of the event log that tell of an attempt without an answer */
 };

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "engine/base/planted.h"
 #include "engine/compose.h"
 #include "engine/dispatch.h"
 
@@ -267,7 +268,7 @@ static void on_smtp_event(struct delivery *delivery, const struct smtp_event *ev
         stat_add(&delivery->worker->stats.transactions, 1);
         /* A server may answer before the transport is done with our bytes: they must stay until
          * then. */
-        delivery->is_ready_due = delivery->body_out > 0;
+        delivery->is_ready_due = delivery->body_out > 0 && !PLANTED(BYTES_GIVEN_EARLY);
         if (!delivery->is_ready_due) {
             delivery_release_message(delivery);
             on_ready(delivery, now);
@@ -403,7 +404,9 @@ static void delivery_end(struct delivery *delivery, struct mono_time now)
         site_hold_xcore(lane->site, worker->index, false);
     }
     limit_give_xcore(lane->source_limit);
-    limit_give_xcore(&lane->site->connections);
+    if (!PLANTED(LIMIT_NOT_GIVEN)) {
+        limit_give_xcore(&lane->site->connections);
+    }
     stat_sub(&worker->stats.sessions, 1);
     worker_give(worker, &worker->deliveries, delivery);
     lane_mark_dirty(lane);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
+#include "engine/base/planted.h"
 #include "engine/base/text.h"
 #include "engine/intake_priv.h"
 #include "engine/record_check.h"
@@ -320,7 +321,7 @@ static bool open_content(struct intake_core *core, struct intake_batch *ib)
     }
     const struct template_options options = {
         .batch_id = span_of_text(manifest->id),
-        .date = batch->accepted_at,
+        .date = PLANTED(DATE_MOVES) ? clock_wall(core->engine->clock) : batch->accepted_at,
         .size_max = size_max,
     };
     batch->template = template_compile(writer_span(&content), &options, &problem);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/outcome.h"
 
+#include "engine/base/planted.h"
 #include "engine/dispatch.h"
 #include "engine/intake.h"
 #include "engine/report.h"
@@ -86,7 +87,8 @@ void outcome_settle(struct worker *worker, struct attempt *attempt, const struct
     struct wall_time at = clock_wall(worker->engine->clock);
     struct outcome final = *outcome;
     /* LAW 6: this attempt repeats one whose end of data was sent and whose answer was not read. */
-    bool is_possible_duplicate = (recipient->flags & RECIPIENT_AMBIGUOUS) != 0;
+    bool is_possible_duplicate =
+        (recipient->flags & RECIPIENT_AMBIGUOUS) != 0 && !PLANTED(DUPLICATE_UNMARKED);
     if (recipient->attempts_count < UINT16_MAX) {
         recipient->attempts_count++;
     }
@@ -133,8 +135,10 @@ void outcome_on_durable(struct worker *worker, struct journal_entry *entry)
         stat_add(&worker->stats.wheeled, 1);
         if ((stat_read_xcore(&worker_batch(worker, recipient)->orders) & BATCH_CANCELLED) != 0) {
             /* The sweep for it may be over: as if it had been found there. */
-            inbox_chain_add(&worker->due, &recipient->node);
-        } else {
+            if (!PLANTED(CANCEL_LOSES_ONE)) {
+                inbox_chain_add(&worker->due, &recipient->node);
+            }
+        } else if (!PLANTED(RETRY_FORGOTTEN) || recipient->ordinal % 8 != 5) {
             retry_push_xcore(worker->engine->retry, recipient);
         }
     } else {

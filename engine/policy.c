@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/policy.h"
 
+#include "engine/base/planted.h"
+
 struct reason_row {
     const char *name;
     enum policy_action action;
@@ -101,7 +103,8 @@ static bool is_too_many(const struct smtp_reply *reply)
 static enum policy_reason reason_of_reply(const struct smtp_result *result, bool is_behind_accepted)
 {
     const struct smtp_reply *reply = result->reply;
-    if (result->stage == SMTP_STAGE_END_OF_DATA && reply->code >= 200 && reply->code < 300) {
+    uint16_t limit = PLANTED(TEMP_IS_DELIVERED) ? 500 : 300;
+    if (result->stage == SMTP_STAGE_END_OF_DATA && reply->code >= 200 && reply->code < limit) {
         return REASON_DELIVERED; /* LAW 5: the only way to this reason */
     }
     if (result->stage == SMTP_STAGE_RCPT && is_behind_accepted && is_too_many(reply)) {
@@ -126,6 +129,9 @@ static enum policy_reason reason_of_result(const struct smtp_result *result,
     case SMTP_CAUSE_REPLY:
         return reason_of_reply(result, is_behind_accepted);
     case SMTP_CAUSE_LOST:
+        if (PLANTED(LOST_IS_DELIVERED) && result->is_ambiguous) {
+            return REASON_DELIVERED;
+        }
         return result->is_ambiguous ? TEMP_AMBIGUOUS : TEMP_CONNECTION_LOST;
     case SMTP_CAUSE_TIMEOUT:
         return result->is_ambiguous ? TEMP_AMBIGUOUS : TEMP_TIMEOUT;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "engine/base/ensure.h"
+#include "engine/base/planted.h"
 #include "queue/journal_priv.h"
 
 /*
@@ -261,7 +262,11 @@ static bool put_accept(struct journal_core *core, struct journal_group *group,
                                                group->number, cell_seed(core, group));
     group->records_count++;
     (void)group_row(group, core->batches[batch->index]);
-    group_reply(group, &accept->node);
+    if (PLANTED(DEAL_EARLY)) {
+        inbox_push_xcore(accept->reply_to, &accept->node);
+    } else {
+        group_reply(group, &accept->node);
+    }
     return true;
 }
 
@@ -301,6 +306,11 @@ static void entry_settle(struct journal_batch *batch, const struct journal_entry
 static void entry_encode(const struct journal_core *core, struct journal_group *group,
                          const struct journal_entry *entry)
 {
+    uint32_t border = core->segments.cells_max - JOURNAL_SECTOR_CELLS;
+    if (PLANTED(BORDER_RECORD_LOST) && group->first + group->cells_count >= border) {
+        group->records_count++;
+        return;
+    }
     uint8_t flags = (uint8_t)((entry->is_ambiguous ? JOURNAL_FLAG_AMBIGUOUS : 0) |
                               (entry->is_possible_duplicate ? JOURNAL_FLAG_POSSIBLE_DUPLICATE : 0));
     struct journal_record record = {
@@ -342,7 +352,7 @@ static bool put_entry(struct journal_core *core, struct journal_group *group,
         group->log_lines++;
     }
     struct journal_row *row = group_row(group, batch);
-    row->counts[count]++;
+    row->counts[count] += PLANTED(SETTLED_TWICE) && entry->ordinal % 8 == 5 ? 2 : 1;
     row->counts[BATCH_POSSIBLE_DUPLICATES] += entry->is_possible_duplicate != 0;
     group_reply(group, &entry->node);
     return true;
@@ -549,7 +559,8 @@ static void group_sync(struct journal_core *core)
 {
     pipe_enter(core, JOURNAL_PIPE_SYNCING);
     core->sync_began = clock_mono(core->clock);
-    core->group_io.op = (struct disk_op){.verb = DISK_DATASYNC, .fd = core->segments.fd};
+    core->group_io.op = (struct disk_op){.verb = PLANTED(SYNC_SKIPPED) ? DISK_WRITE : DISK_DATASYNC,
+                                         .fd = core->segments.fd};
     journal_submit(core, &core->group_io, JOURNAL_IO_GROUP);
 }
 

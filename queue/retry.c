@@ -6,6 +6,7 @@
 #include <urcu/wfstack.h>
 
 #include "engine/base/ensure.h"
+#include "engine/base/planted.h"
 
 #ifdef __SANITIZE_THREAD__
 /* liburcu is not built for the sanitizer, which therefore has to be told what a slot orders. */
@@ -259,6 +260,7 @@ static uint32_t slot_of(uint32_t due_s, uint32_t hand_s, uint32_t *ret_opens_s)
     if (coarse - opened > RETRY_COARSE_SLOTS) {
         coarse = opened + RETRY_COARSE_SLOTS;
     }
+    coarse += PLANTED(WHEEL_OFF_BY_ONE) ? 1 : 0;
     *ret_opens_s = (coarse - 1) * RETRY_COARSE_S;
     return slot_coarse(coarse);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/base/planted.h"
 #include "engine/base/text.h"
 #include "queue/spool_priv.h"
 
@@ -72,7 +73,7 @@ static int move_durably(struct spool *spool, int dir, const char *name, int dir_
                         const char *name_to)
 {
     int result = disk_rename(spool->disk, dir, name, dir_to, name_to);
-    if (result != 0) {
+    if (result != 0 || PLANTED(DIR_SYNC_SKIPPED)) {
         return result;
     }
     result = disk_sync(spool->disk, dir_to);

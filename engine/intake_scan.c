@@ -285,6 +285,17 @@ static uint16_t flags_of(const struct scan_message *message)
     return flags;
 }
 
+/* Who is written alike twice in one message is one recipient (conformance.md 4). */
+static bool is_named_before(const struct scan_message *message, uint32_t index)
+{
+    for (uint32_t i = 0; i < index; i++) {
+        if (span_equal(message->rcpts[i], message->rcpts[index])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
                              const struct where *where)
 {
@@ -312,8 +323,11 @@ static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
     ib->is_bsmtp_lf = ib->is_bsmtp_lf || message->is_lf;
     for (uint32_t i = 0; i < message->rcpts_count; i++) {
         uint32_t domain;
-        ensure(take_address(core, ib, where, message->rcpts[i], &domain) == TAKEN);
         uint32_t ordinal = scan->ordinal++;
+        if (is_named_before(message, i)) {
+            continue;
+        }
+        ensure(take_address(core, ib, where, message->rcpts[i], &domain) == TAKEN);
         if (domain != DOMAIN_NONE) {
             const struct intake_result result = {
                 .sender = message->sender, .address = message->rcpts[i], .domain = domain};

@@ -15,8 +15,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import (EACH, HEADER, End, Engine, Place, Sink, bsmtp_record, check,  # noqa: E402
                  equal,
                  make_bsmtp, make_merge, read_text, route, run_cases, send, soon, wait_for, write)
+from smtp_peer import Peer  # noqa: E402
 
-place = sink = engine = None
+place = sink = engine = peer = None
 GOOD = ["good@bad.test"]
 BODY = b"From: a@b.test\r\n\r\nText.\r\n"
 RECORD = bsmtp_record("b@sender.test", ["good@bad.test"], BODY)
@@ -447,6 +448,129 @@ def case_wrong_owner():
           "a batch that is somebody else's throughout is taken")
 
 
+EVIL = (b"\r\nMAIL FROM:<evil@bad.test>\r\nRCPT TO:<victim@smuggled.test>\r\nDATA\r\n"
+        b"From: <evil@bad.test>\r\n\r\nSmuggled.\r\n.\r\n")
+STRAYS = [b"\r", b"\n", b"\r\n", b"\0", b"\r\r\n", b"\n\r"]
+
+
+def case_smuggling():
+    """Row 3: a lone dot between every pair of CR, LF, CRLF, NUL and their mixtures, with a
+    transaction behind it, in texts of both kinds of line ends: what is sent is one message to
+    whom it is for, or none; nobody else gets anything (A21, A22)."""
+    before = len(sink.messages())
+    batches = []
+    for form, end in (("crlf", b"\r\n"), ("lf", b"\n")):
+        evil = EVIL.replace(b"\r\n", end)
+        head = (HEADER + "Text").encode().replace(b"\r\n", end)
+        for i, first in enumerate(STRAYS):
+            for j, second in enumerate(STRAYS):
+                name = f"{form}-{i}-{j}"
+                text = head + first + b"." + second + evil
+                engine.submit(make_merge(engine, f"m-{name}", [f"m-{name}@fine.test"], text))
+                record = bsmtp_record("b@sender.test", [f"b-{name}@fine.test"], head)
+                record = record[:record.rindex(b"Text") + 4].replace(b"\r\n", b"\n").replace(
+                    b"\n", end)
+                engine.submit(make_bsmtp(engine, f"b-{name}", record + first + b"." + second +
+                                         evil + b"." + end, max_reject="100%"))
+                batches += [f"m-{name}", f"b-{name}"]
+    ended = {name: engine.wait_end(name) for name in batches}
+    taken = {}
+    for message in sink.messages()[before:]:
+        for one in message["to"]:
+            taken[one] = taken.get(one, 0) + 1
+    equal(taken.pop("victim@smuggled.test", 0), 0, "who is no recipient gets nothing")
+    for name, end in ended.items():
+        sent = taken.pop(f"{name}@fine.test", 0)
+        equal(sent, end.counts().get("delivered", 0), f"{name}: as told")
+        check(sent <= 1, f"{name}: at most once", sent)
+        words = end.reason + json.dumps(end.rejects)
+        check(sent or "line" in words or re.search(r":\d+:", words), f"{name}: says where", words)
+    equal(taken, {}, "and nobody else")
+
+
+def odd_messages():
+    """Rows 4 to 7. Name, message, words of the reason or None (it is sent), and what must (not,
+    with a - in front) be in what is sent."""
+    head, body = "From: a@b.test\r\nSubject: x\r\n", "\r\nText.\r\n"
+    return [
+        ("0 bytes", "", "message.eml", []),
+        ("1 byte", "x", "message.eml", []),
+        ("a line end", "\n", "message.eml", []),
+        ("header only", head, None, ["Subject: x\r\n"]),
+        ("header and blank line", head + "\r\n", None, ["Subject: x\r\n"]),
+        ("no last line end", head + "\r\nText.", None, ["Text.\r\n"]),
+        ("no header", "Just text.\r\nMore text.\r\n", "message.eml:1", []),
+        ("no blank line", head + "This is text: no.\r\n", "message.eml:3", []),
+        ("lines of LF", (head + body).replace("\r\n", "\n"), None, ["Subject: x\r\n"]),
+        ("many header fields", "".join(f"X-{i}: y\r\n" for i in range(20000)) + head + body,
+         "?", []),
+        ("a folded header of 1 MB", head + "X-Long:" + " y\r\n" * 260000 + body, "?", []),
+        ("8-bit header", "Subject: M\udcfcller\r\nFrom: a@b.test\r\n" + body, "?", []),
+        ("UTF-8 header", "From: a@b.test\r\nSubject: M\u00fcller\r\n" + body, "?", []),
+        ("8-bit body without MIME", head + "\r\nM\u00fcller\r\n", "?", []),
+        ("Bcc and Return-Path", head + "Bcc: <secret@b.test>\r\nReturn-Path: <r@b.test>\r\n"
+         "Content-Length: 7\r\n" + body, None, ["-secret", "-Return-Path", "-Content-Length"]),
+        ("no Date, no Message-ID", head + body, None, ["Date: ", "Message-ID: <"]),
+        ("a Date and a Message-ID", head + "Date: Tue, 01 Dec 2026 08:00:00 +0000\r\n"
+         "Message-ID: <one@b.test>\r\n" + body, None, ["Message-ID: <one@b.test>"]),
+        ("two From fields", "From: c@d.test\r\n" + head + body, "?", []),
+        ("two Message-IDs", head + "Message-ID: <1@b.test>\r\nMessage-ID: <2@b.test>\r\n" + body,
+         "?", []),
+    ]
+
+
+def case_odd_messages():
+    """Rows 4 to 7: message.eml that is cut, bare, long, 8-bit, or says things twice: sent in
+    legal form, or refused with words; never half."""
+    rows = odd_messages()
+    for number, (_, message, _, _) in enumerate(rows):
+        engine.submit(make_merge(engine, f"odd{number}", [f"odd{number}@peer.test"], message))
+    for number, (name, _, words, parts) in enumerate(rows):
+        end = engine.wait_end(f"odd{number}")
+        sent = [one for one in peer.messages if one[1] == [f"odd{number}@peer.test"]]
+        counts = end.counts()
+        if words != "?":
+            equal(end.place, "done" if words is None else "failed", f"{name}: {end.reason}")
+        if end.place == "failed":
+            check((words if words != "?" else "message.eml") in end.reason, f"{name}: reason",
+                  end.reason)
+            equal(sent, [], f"{name}: nothing is sent")
+            continue
+        equal(len(sent), counts.get("delivered", 0), f"{name}: sent as told {counts}")
+        for _, _, content in sent:
+            check_form(name, content, parts)
+
+
+def check_form(name, content, parts):
+    header = content.split(b"\r\n\r\n", 1)[0] + b"\r\n"
+    check(not re.search(rb"(?<!\r)\n|\r(?!\n)|\0", content), f"{name}: CRLF and no NUL", content)
+    longest = max(len(line) for line in content.split(b"\r\n"))
+    check(longest <= 998, f"{name}: lines of 998 at most", longest)
+    for field in (b"date", b"message-id", b"from"):
+        count = len(re.findall(rb"(?im)^" + field + b":", header))
+        check(count == 1, f"{name}: one {field.decode()}", header[:500])
+    for part in parts:
+        is_there = part.lstrip("-").encode() in content
+        check(is_there != part.startswith("-"), f"{name}: {part}", content[:500])
+
+
+def case_recipients_twice():
+    """Row 9: in one message a recipient that is written alike twice is one. Records of a merge
+    are messages of their own, each of them is sent. SPOOL.md 4"""
+    names = ["twice@fine.test", "other@fine.test", "twice@fine.test", "Twice@fine.test"]
+    content = bsmtp_record("b@sender.test", names, BODY)
+    before = len(sink.messages())
+    engine.submit(make_bsmtp(engine, "twice-b", content))
+    end = engine.wait_end("twice-b")
+    equal(end.counts(), {"accepted": 3, "delivered": 3}, "one message")
+    equal(sorted(line["line"] for line in end.results), [1, 2, 4], "ordinals stay")
+    end = send(engine, "twice-m", [{"to": "twice@fine.test", "id": f"{i}"} for i in range(3)])
+    equal(end.counts(), {"accepted": 3, "delivered": 3}, "a merge")
+    taken = [one for message in sink.messages()[before:] for one in message["to"]]
+    equal(sorted(taken), ["Twice@fine.test", "other@fine.test"] + ["twice@fine.test"] * 4,
+          "on the wire")
+
+
 def case_nothing_was_lost():
     status = engine.status()
     queue = {key: value for key, value in status["queue"].items() if value}
@@ -459,11 +583,12 @@ def case_nothing_was_lost():
 
 
 def main():
-    global place, sink, engine
+    global place, sink, engine, peer
     with Place("bad") as place:
-        sink = Sink(place)
+        sink, peer = Sink(place), Peer()
         fast = {"retry_first": "1s", "retry_max": "1s", "retry_jitter": 0}
         engine = Engine(place, routes=route("*", sink.port, **fast) +
+                        route("peer.test", peer.port, **fast) +
                         route("grow.test", sink.port, **fast, connections=1)).start()
         result = run_cases([value for name, value in globals().items()
                             if name.startswith("case_")])

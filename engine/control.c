@@ -31,7 +31,8 @@ struct control_core {
     struct mono_time tick_at;
     struct mono_time drain_until;
     struct metrics_state metrics;
-    struct worker_report *reports; /* one a worker */
+    struct worker_report *reports; /* one a worker: the worker's while it is away */
+    struct worker_report *shown;   /* as they came home last */
     bool *is_report_away;
     char *answer;
 };
@@ -71,7 +72,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         return answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4", writer_span(&writer));
     }
     if (strcmp(url, "/v1/status") == 0) {
-        metrics_put_status(&writer, core->engine, &core->metrics, core->reports);
+        metrics_put_status(&writer, core->engine, &core->metrics, core->shown);
         return answer(connection, MHD_HTTP_OK, "application/json", writer_span(&writer));
     }
     if (strcmp(url, "/healthz") == 0) {
@@ -266,7 +267,10 @@ static void take_reports(struct control *control)
     struct inbox_node *node;
     while ((node = inbox_take(&control->reports)) != NULL) {
         struct worker_report *report = CONTAINER_OF(node, struct worker_report, node);
-        core->is_report_away[report - core->reports] = false;
+        size_t index = (size_t)(report - core->reports);
+        ensure(core->is_report_away[index]);
+        core->is_report_away[index] = false;
+        core->shown[index] = *report;
     }
 }
 
@@ -356,8 +360,10 @@ int control_init(struct control *control, struct engine *engine, bool with_socke
     core->has_sockets = with_sockets;
     core->answer = malloc(ANSWER_SIZE_MAX);
     core->reports = calloc(engine->workers_count, sizeof(*core->reports));
+    core->shown = calloc(engine->workers_count, sizeof(*core->shown));
     core->is_report_away = calloc(engine->workers_count, sizeof(*core->is_report_away));
-    if (core->answer == NULL || core->reports == NULL || core->is_report_away == NULL) {
+    if (core->answer == NULL || core->reports == NULL || core->shown == NULL ||
+        core->is_report_away == NULL) {
         control_deinit(control);
         return refuse(ret_errors, "memory", "", ENOMEM);
     }
@@ -397,6 +403,7 @@ void control_deinit(struct control *control)
     }
     free(core->answer);
     free(core->reports);
+    free(core->shown);
     free(core->is_report_away);
     free(core);
     control->core = NULL;

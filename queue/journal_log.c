@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "engine/base/ensure.h"
 #include "queue/journal_priv.h"
@@ -11,7 +12,7 @@
  */
 static const char NAME[] = "events.ndjson";
 
-enum { NAME_SIZE = 64, NAMES_OF_ONE_SECOND_MAX = 100 };
+enum { NAME_SIZE = 64, NAMES_OF_ONE_SECOND_MAX = 100, LOG_TAIL_SIZE = 1 << 20 };
 
 static void log_close(struct journal_core *core)
 {
@@ -21,40 +22,30 @@ static void log_close(struct journal_core *core)
     }
 }
 
-/* Bytes behind the last whole line, at most a line's; 0 or -errno. */
-static int log_measure_torn(struct journal_core *core, uint32_t *ret_torn)
+/* Of the end of the log, what no line is: a line that was cut short, and bytes that were never
+ * written (a file may be longer than what reached it when the power failed: NULs), with all that is
+ * behind them. */
+static size_t log_torn_size(struct span tail)
 {
-    struct journal_log *log = &core->log;
-    char tail[JOURNAL_LINE_MAX];
-    uint64_t size = log->offset < sizeof(tail) ? log->offset : sizeof(tail);
-    int64_t got = disk_read(core->disk, log->fd, tail, (size_t)size, log->offset - size);
-    if (got < 0) {
-        return (int)got;
-    }
-    uint32_t torn = 0;
-    while (torn < (uint64_t)got && tail[(uint64_t)got - 1 - torn] != '\n') {
-        torn++;
-    }
-    *ret_torn = torn;
-    return 0;
+    size_t end = span_find(tail, '\0');
+    const char *last = end == 0 ? NULL : memrchr(tail.at, '\n', end);
+    return last == NULL ? tail.size : (size_t)(tail.at + tail.size - last - 1);
 }
 
-/* A line that a crash has cut short becomes one that says so: every line is an object, and the file
- * does not become shorter under those who follow it. */
-static int log_end_line(struct journal_core *core)
+/* It becomes a line that says so: every line is an object, and the file does not become shorter
+ * under those who follow it. */
+static int log_put_torn(struct journal_core *core, size_t torn)
 {
     static const char BEFORE[] = "{\"type\":\"Torn\"";
     enum { BEFORE_SIZE = sizeof(BEFORE) - 1, AROUND_SIZE = BEFORE_SIZE + 2 };
     struct journal_log *log = &core->log;
-    uint32_t torn = 0;
-    int error = log_measure_torn(core, &torn);
-    if (error != 0 || torn == 0) {
-        return error;
+    char *line = malloc(torn + AROUND_SIZE);
+    if (line == NULL) {
+        return -ENOMEM;
     }
-    char line[JOURNAL_LINE_MAX + AROUND_SIZE];
-    struct writer writer = writer_of(line, sizeof(line));
+    struct writer writer = writer_of(line, torn + AROUND_SIZE);
     writer_put(&writer, span_of(BEFORE, BEFORE_SIZE));
-    while (writer_size(&writer) + 1 < torn) {
+    while (writer_size(&writer) + 2 < torn) {
         writer_put_byte(&writer, ' ');
     }
     writer_put(&writer, SPAN("}\n"));
@@ -62,7 +53,25 @@ static int log_end_line(struct journal_core *core)
     int64_t result =
         disk_write(core->disk, log->fd, line, writer_size(&writer), log->offset - torn);
     log->offset += writer_size(&writer) - torn;
+    free(line);
     return result < 0 ? (int)result : 0;
+}
+
+static int log_end_line(struct journal_core *core)
+{
+    struct journal_log *log = &core->log;
+    uint64_t size = log->offset < LOG_TAIL_SIZE ? log->offset : LOG_TAIL_SIZE;
+    char *tail = malloc(LOG_TAIL_SIZE);
+    if (tail == NULL) {
+        return -ENOMEM;
+    }
+    int64_t got = disk_read(core->disk, log->fd, tail, (size_t)size, log->offset - size);
+    size_t torn = got > 0 ? log_torn_size(span_of(tail, (size_t)got)) : 0;
+    free(tail);
+    if (got < 0) {
+        return (int)got;
+    }
+    return torn == 0 ? 0 : log_put_torn(core, torn);
 }
 
 static int log_open(struct journal_core *core)

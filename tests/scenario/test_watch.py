@@ -61,6 +61,8 @@ def case_metrics():
         engine = Engine(place, routes=route("*", sink.port, **FAST),
                         extra=f'control {{ metrics = "127.0.0.1:{port}" }}\n').start()
         send(engine, "a", [f"u{i}@a.test" for i in range(20)] + ["rcpt550-x@a.test"])
+        wait_for(lambda: "\nramjet_batches_done_total 1\n" in engine.get("/metrics")[1],
+                 "the batch is counted")
         _, text = engine.get("/metrics")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
             equal(response.status, 200, "over TCP")

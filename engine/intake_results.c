@@ -530,11 +530,13 @@ static void final_put(struct intake_core *core, const struct intake_batch *ib,
 
 static void lines_flush(struct intake_core *core, struct intake_known *row)
 {
-    if (row->lines_size > 0 && row->fd >= 0 &&
-        disk_write(core->disk, row->fd, row->lines, row->lines_size, row->offset) < 0) {
-        odd(results_not_completed);
+    if (row->lines_size > 0 && row->fd >= 0) {
+        if (disk_write(core->disk, row->fd, row->lines, row->lines_size, row->offset) < 0) {
+            odd(results_not_completed); /* the next start tries again; no hole is left */
+        } else {
+            row->offset += row->lines_size;
+        }
     }
-    row->offset += row->lines_size;
     row->lines_size = 0;
 }
 

@@ -323,8 +323,11 @@ bool journal_segment_has_room(struct journal_core *core)
         return false;
     }
     if (segments->live_count >= (uint64_t)JOURNAL_HOLD_FACTOR * journal_checkpoint_due(core)) {
-        if (core->checkpoint.state == JOURNAL_CHECK_NONE) {
-            journal_fail(core); /* no checkpoint can be written: replay would grow without bound */
+        /* Between two checkpoints the next one begins in this step. Behind one that failed none
+         * does, and replay would grow without bound. */
+        if (core->checkpoint.state == JOURNAL_CHECK_NONE &&
+            core->checkpoint.failed_at_count == segments->live_count) {
+            journal_fail(core);
         }
         return false;
     }

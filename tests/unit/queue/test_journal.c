@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "queue/journal_priv.h"
 #include "queue/journal_record.h"
 #include "tests/harness.h"
 #include "tests/unit/queue/journal_rig.h"
@@ -318,6 +319,36 @@ static void test_a_torn_line_becomes_an_object(void)
     }
 }
 
+/* A power failure leaves NULs where the file was longer than what had reached it. */
+static void test_unwritten_bytes_of_the_log(void)
+{
+    static const struct {
+        struct span log;
+        size_t kept;
+    } ROWS[] = {
+        {SPAN("{\"a\":1}\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), 8},
+        {SPAN("{\"a\":1}\n{\"b\":\0\0\0\0\0\0\0\0\n{\"c\":3}\n"), 8},
+        {SPAN("\0\0\0\0\n{\"c\":3}\n"), 0},
+        {SPAN("{\"a\":1}\n{\"b\":2}\n"), 16},
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct rig *rig = rig_create(7);
+        rig->has_log = true;
+        crash_disk_put(rig->disk, "log/events.ndjson", ROWS[i].log);
+        ensure(rig_start(rig, NULL) == 0);
+        const struct crash_bytes *bytes = crash_disk_file(rig->disk, "log/events.ndjson");
+        struct span added = span_of(bytes->at + ROWS[i].kept, bytes->size - ROWS[i].kept);
+        CHECK_ROW(i, memcmp(bytes->at, ROWS[i].log.at, ROWS[i].kept) == 0);
+        CHECK_ROW(i, bytes->size >= ROWS[i].log.size);
+        CHECK_ROW(i, memchr(bytes->at, '\0', bytes->size) == NULL);
+        if (added.size > 0) {
+            CHECK_ROW(i, span_starts(added, SPAN("{\"type\":\"Torn\"")));
+            CHECK_ROW(i, span_find(added, '\n') == added.size - 1);
+        }
+        rig_destroy(rig);
+    }
+}
+
 /* Results are there a second after their event, not only at the batch's end. */
 static void test_results_each_second(void)
 {
@@ -444,6 +475,33 @@ static void fail_checkpoints(void *context, const struct disk_op *op, bool is_co
     if (is_complete && op->verb == DISK_OPEN && strcmp(op->path, "checkpoint-spare") == 0) {
         ((struct disk_op *)(uintptr_t)op)->result = -EIO;
     }
+}
+
+/* The last checkpoint was long, and so many segments may live; the one behind it is short, and there
+ * are at once too many. The journal took that for a checkpoint that cannot be written, and failed.
+ */
+static void test_a_bound_that_shrinks_is_no_failure(void)
+{
+    struct rig *rig = rig_create(31);
+    rig->segments_max = 1;
+    rig->segment_size = JOURNAL_SEGMENT_SIZE_MIN;
+    ensure(rig_start(rig, NULL) == 0);
+    struct rig_batch *batch = accepted(rig, 100);
+    struct journal_core *core = rig->journal.core;
+    core->checkpoint.last_size = 20 * JOURNAL_SEGMENT_SIZE_MIN;
+    while (core->segments.live_count < 8 ||
+           core->segments.cells_max - core->segments.next_cell >= 2 * JOURNAL_SECTOR_CELLS) {
+        (void)rig_entry(rig, batch, 0, JOURNAL_DEFERRED);
+        rig_settle_down(rig);
+    }
+    CU_ASSERT_EQUAL(stat_read_xcore(&rig->journal.stats.checkpoints), 0);
+    core->checkpoint.last_size = 0;
+    (void)rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
+    rig_settle_down(rig);
+    CU_ASSERT_EQUAL(failed(rig), 0);
+    CU_ASSERT_EQUAL(stat_read_xcore(&batch->batch.counts[BATCH_DELIVERED]), 1);
+    CU_ASSERT(stat_read_xcore(&rig->journal.stats.checkpoints) > 0);
+    rig_destroy(rig);
 }
 
 /* No checkpoint can be written: it is tried again and again, and in the end the journal stops
@@ -830,9 +888,10 @@ static void test_real_disks(void)
 SUITE(journal, test_life_of_a_batch, test_batch_without_recipients,
       test_nothing_returns_before_its_sync, test_groups_gather, test_busy_groups_wait_for_company,
       test_failing_ops, test_failed_sync_is_final, test_log_failures_stop_nothing,
-      test_log_rotates_and_mends, test_a_torn_line_becomes_an_object, test_results_each_second,
-      test_checkpoints_wait_for_results, test_stop_syncs_results,
-      test_checkpoints_bound_the_journal, test_no_checkpoint_is_a_failure, test_many_results_files,
-      test_results_buffers_run_out, test_many_reply_inboxes, test_stop_writes_what_is_pending,
-      test_abandoned_journal_touches_nothing, test_unknown_batch_may_end, test_bugs_panic,
-      test_real_disks)
+      test_log_rotates_and_mends, test_a_torn_line_becomes_an_object,
+      test_unwritten_bytes_of_the_log, test_results_each_second, test_checkpoints_wait_for_results,
+      test_stop_syncs_results, test_checkpoints_bound_the_journal,
+      test_a_bound_that_shrinks_is_no_failure, test_no_checkpoint_is_a_failure,
+      test_many_results_files, test_results_buffers_run_out, test_many_reply_inboxes,
+      test_stop_writes_what_is_pending, test_abandoned_journal_touches_nothing,
+      test_unknown_batch_may_end, test_bugs_panic, test_real_disks)

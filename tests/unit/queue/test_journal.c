@@ -477,9 +477,8 @@ static void fail_checkpoints(void *context, const struct disk_op *op, bool is_co
     }
 }
 
-/* The last checkpoint was long, and so many segments may live; the one behind it is short, and there
- * are at once too many. The journal took that for a checkpoint that cannot be written, and failed.
- */
+/* The last checkpoint was long, and so many segments may live; the one behind it is short, and
+ * there are at once too many. The journal took that for a checkpoint that cannot be written. */
 static void test_a_bound_that_shrinks_is_no_failure(void)
 {
     struct rig *rig = rig_create(31);

@@ -343,6 +343,9 @@ static void take_bsmtp(struct checking *checking, uint64_t line, struct span rec
         return;
     }
     for (uint32_t i = 0; i < message->rcpts_count; i++) {
+        if (record_is_named_before(message, i)) {
+            continue;
+        }
         if (record_check_address(message->rcpts[i], &domain, &refused) != 0) {
             reject(checking, line, refused.reason, refused.remedy);
         } else if (accept(checking)) {
@@ -477,7 +480,7 @@ static int take_all(struct checking *checking, const char *path)
     if (result == 0) {
         struct writer words = writer_of(check->problem, sizeof(check->problem) - 1);
         result = record_check_batch(checking->manifest, check->recipients_count,
-                                    check->rejected_count, &words);
+                                    check->rejected_count, "the list of rejects", &words);
         *words.at = '\0';
     }
     return result;

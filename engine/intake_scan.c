@@ -285,17 +285,6 @@ static uint16_t flags_of(const struct scan_message *message)
     return flags;
 }
 
-/* Who is written alike twice in one message is one recipient (conformance.md 4). */
-static bool is_named_before(const struct scan_message *message, uint32_t index)
-{
-    for (uint32_t i = 0; i < index; i++) {
-        if (span_equal(message->rcpts[i], message->rcpts[index])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
                              const struct where *where)
 {
@@ -324,7 +313,7 @@ static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
     for (uint32_t i = 0; i < message->rcpts_count; i++) {
         uint32_t domain;
         uint32_t ordinal = scan->ordinal++;
-        if (is_named_before(message, i)) {
+        if (record_is_named_before(message, i)) {
             continue;
         }
         ensure(take_address(core, ib, where, message->rcpts[i], &domain) == TAKEN);
@@ -352,10 +341,10 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
         writer_put_format(&writer, "the recipients' file is not the one that was accepted: it was "
                                    "changed in active/; submit the rest anew");
     }
-    bool is_good =
-        writer_size(&writer) == 0 &&
-        (ib->known != NULL || record_check_batch(batch->manifest, batch->recipients_count,
-                                                 batch->rejected_count, &writer) == 0);
+    bool is_good = writer_size(&writer) == 0 &&
+                   (ib->known != NULL ||
+                    record_check_batch(batch->manifest, batch->recipients_count,
+                                       batch->rejected_count, "rejects.ndjson", &writer) == 0);
     if (!is_good) {
         *writer.at = '\0';
         intake_fail(core, ib, words);

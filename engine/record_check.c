@@ -137,8 +137,19 @@ int record_check_message(const struct scan_message *message, struct record_rejec
                         "the sender in MAIL FROM must be a legal mailbox or <>");
 }
 
+bool record_is_named_before(const struct scan_message *message, uint32_t index)
+{
+    ensure(index < message->rcpts_count);
+    for (uint32_t i = 0; i < index; i++) {
+        if (span_equal(message->rcpts[i], message->rcpts[index])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int record_check_batch(const struct manifest *manifest, uint64_t recipients_count,
-                       uint64_t rejected_count, struct writer *ret_words)
+                       uint64_t rejected_count, const char *rejects, struct writer *ret_words)
 {
     uint64_t all = recipients_count + rejected_count;
     if (manifest->count != 0 && manifest->count != all) {
@@ -148,14 +159,15 @@ int record_check_batch(const struct manifest *manifest, uint64_t recipients_coun
     }
     if (!manifest_allows_rejects(manifest, rejected_count, all)) {
         writer_put_format(ret_words,
-                          "%llu of %llu recipients were rejected, more than max_reject allows: see "
-                          "rejects.ndjson, mend the lines or raise max_reject",
-                          (unsigned long long)rejected_count, (unsigned long long)all);
+                          "%llu of %llu recipients were rejected, more than max_reject allows: "
+                          "mend what %s tells, or raise max_reject in batch.json",
+                          (unsigned long long)rejected_count, (unsigned long long)all, rejects);
         return -EINVAL;
     }
     if (recipients_count == 0) {
-        writer_put_format(ret_words, "no recipient in it%s",
-                          rejected_count > 0 ? ": all were rejected, see rejects.ndjson" : "");
+        writer_put_format(ret_words, "no recipient in it%s%s",
+                          rejected_count > 0 ? ": all were rejected, see " : "",
+                          rejected_count > 0 ? rejects : "");
         return -EINVAL;
     }
     return 0;

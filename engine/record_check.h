@@ -42,7 +42,11 @@ int record_check_sender(const struct template *sender, struct record_reject *ret
 /* The envelope sender of a BSMTP message. */
 int record_check_message(const struct scan_message *message, struct record_reject *ret_reject)
     __attribute__((warn_unused_result));
-/* All records are through: whether the batch may run. Words for people go into `ret_words`. */
+/* Whether the message names its recipient `index` before, written alike: such are one, the first
+ * (conformance.md 4). */
+bool record_is_named_before(const struct scan_message *message, uint32_t index);
+/* All records are through: whether the batch may run. Words for people go into `ret_words`;
+ * `rejects` is what they call the list of rejected records. */
 int record_check_batch(const struct manifest *manifest, uint64_t recipients_count,
-                       uint64_t rejected_count, struct writer *ret_words)
+                       uint64_t rejected_count, const char *rejects, struct writer *ret_words)
     __attribute__((warn_unused_result));

@@ -138,8 +138,11 @@ int verb_status(int count, char **words)
     int result = fetch(config->control_socket, "/v1/status", &answer);
     json_t *status = result == 0 ? parse_answer(writer_span(&answer)) : NULL;
     if (status == NULL) {
-        (void)fprintf(stderr, "ramjet: no engine answers on %s%s%s\n", config->control_socket,
-                      result != 0 ? ": " : "", result != 0 ? strerror(-result) : "");
+        (void)fprintf(stderr,
+                      "ramjet: no engine answers on %s%s%s; does one run with this configuration "
+                      "(-c FILE), and may you read its socket?\n",
+                      config->control_socket, result != 0 ? ": " : "",
+                      result != 0 ? strerror(-result) : "");
     } else if (is_json) {
         (void)json_dumpf(status, stdout, JSON_INDENT(2));
         (void)printf("\n");

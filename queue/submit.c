@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "engine/base/text.h"
+#include "queue/spool_ids.h"
 #include "queue/spool_priv.h"
 #include "queue/submit_priv.h"
 
@@ -178,6 +179,32 @@ static struct manifest *making_manifest(struct making *making, struct span id,
     return manifest;
 }
 
+/* The engine would refuse it, and who waits would be told of the other one. What may not be read,
+ * or was removed, is left to the engine. */
+static int id_check(struct submit *submit, const char *id, struct spool_problem *ret_problem)
+{
+    struct submit_status there;
+    if (submit_status_read(submit, id, &there) != 0) {
+        return 0;
+    }
+    bool is_taken = there.state == SUBMIT_ACTIVE || there.state == SUBMIT_HELD;
+    if (there.state == SUBMIT_DONE) {
+        char text[32];
+        struct wall_time day;
+        (void)snprintf(text, sizeof(text), "%.10sT23:59:59Z", there.path + strlen("done/"));
+        is_taken = text_take_rfc3339(span_of_text(text), &day) &&
+                   clock_wall(submit->clock).ns - day.ns < (int64_t)SPOOL_IDS_AGE_S * NS_PER_S;
+    }
+    if (!is_taken) {
+        return 0;
+    }
+    spool_problem_set(ret_problem,
+                      "%s: a batch with the id %s, and an id is good for one batch in 30 days, so "
+                      "that nothing is sent twice: give other mail another id",
+                      there.path, id);
+    return -EEXIST;
+}
+
 /* Checks batch.json, then: files are durable already, the directory, its new name. */
 int submit_making_end(struct making *making, const char *id, struct submit_id *ret_id,
                       struct spool_problem *ret_problem)
@@ -193,7 +220,12 @@ int submit_making_end(struct making *making, const char *id, struct submit_id *r
     manifest_destroy(manifest);
     char name[MANIFEST_ID_MAX + 16];
     (void)snprintf(name, sizeof(name), "%s.batch", given.text);
-    int result = disk_sync(submit->disk, making->dir);
+    int result = id_check(submit, given.text, ret_problem);
+    if (result != 0) {
+        submit_making_abandon(making);
+        return result;
+    }
+    result = disk_sync(submit->disk, making->dir);
     if (result == 0) {
         result = disk_rename(submit->disk, submit->tmp, making->name, submit->fresh, name);
     }

@@ -168,19 +168,19 @@ static void test_batches(void)
         const char *words; /* NULL: good; else they hold this */
     } ROWS[] = {
         {{.max_reject_ppm = 10000}, 99, 1, NULL},
-        {{.max_reject_ppm = 10000}, 98, 2, "max_reject"},
+        {{.max_reject_ppm = 10000}, 98, 2, "mend what the list tells"},
         {{.max_reject = 2}, 1, 2, NULL},
         {{.max_reject = 2}, 100, 3, "max_reject"},
         {{.count = 7, .max_reject = 9}, 5, 2, NULL},
         {{.count = 7, .max_reject = 9}, 5, 1, "count says 7"},
         {{.max_reject = 9}, 0, 0, "no recipient"},
-        {{.max_reject = 9}, 0, 9, "all were rejected"},
+        {{.max_reject = 9}, 0, 9, "all were rejected, see the list"},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         char text[256];
         struct writer words = writer_of(text, sizeof(text) - 1);
-        int result =
-            record_check_batch(&ROWS[i].manifest, ROWS[i].recipients, ROWS[i].rejected, &words);
+        int result = record_check_batch(&ROWS[i].manifest, ROWS[i].recipients, ROWS[i].rejected,
+                                        "the list", &words);
         *words.at = '\0';
         CHECK_ROW(i, (result == 0) == (ROWS[i].words == NULL));
         CHECK_ROW(i, ROWS[i].words == NULL ? text[0] == '\0' : strstr(text, ROWS[i].words) != NULL);

@@ -401,7 +401,15 @@ static void test_status(void)
     CU_ASSERT_EQUAL(status.delivered, 8);
     CU_ASSERT_STRING_EQUAL(status.path, "done/2026-12-01/s1.batch");
 
+    /* The same id within 30 days would be told of the first one. */
+    CU_ASSERT_EQUAL(submit_text(STREAM, 1000), -EEXIST);
+    CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "done/2026-12-01/s1.batch"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "30 days"));
+    CU_ASSERT_EQUAL(names_count("in/tmp"), 0);
+    CU_ASSERT_EQUAL(names_count("in/new"), 0);
+
     /* The same id later: the one that is on its way is told first, then the last. */
+    clock_manual_advance(&manual, INT64_C(31) * 86400 * NS_PER_S);
     CU_ASSERT_EQUAL(submit_text(STREAM, 1000), 0);
     check_status("s1", SUBMIT_WAITING);
     CU_ASSERT_EQUAL(spool_claim(&spool, "s1.batch", wall_s(NOW), directory, &problem), 0);

@@ -11,6 +11,7 @@ enum { IDLE_LOOKS_MAX = 8, LOAD_EACH = 8, TURN_MESSAGES = 20 };
 /* The transport took no connection although we have a slot for it: looked at again after so long.
  */
 enum { CONNECT_AGAIN_MS = 100 };
+enum { RELIEF_MS = 1000 };
 
 static bool is_cancelled(const struct batch *batch)
 {
@@ -36,6 +37,7 @@ static uint32_t same_count(const struct lane *lane)
 
 static uint32_t load_take(struct lane *lane, struct load *load)
 {
+    ensure(load->count == 0);
     uint32_t sessions = lane->sessions_count > 0 ? lane->sessions_count : 1;
     uint32_t each = lane->is_load_same ? same_count(lane) : LOAD_EACH;
     uint32_t count_max =
@@ -56,6 +58,8 @@ static uint32_t load_take(struct lane *lane, struct load *load)
     while (taken > load->count) {
         ready_push_front(&lane->ready, load->recipients[--taken], load->batch);
     }
+    ensure(load->count > 0);
+    ensure(load->count <= LOAD_RECIPIENTS_MAX);
     lane->is_load_same = load->count > 1 && compose_is_same(load, 0, load->count - 1);
     return load->count;
 }
@@ -88,6 +92,8 @@ static void load_ask(struct lane *lane)
 
 void dispatch_on_load(struct worker *worker, struct load *load)
 {
+    ensure(load->next == 0);
+    ensure(load->count > 0);
     struct lane *lane = load->lane;
     ensure(lane->loads_asked > 0);
     ensure(lane->loading_count >= load->count);
@@ -151,6 +157,7 @@ static struct attempt *attempt_take(struct lane *lane, struct load *load)
 void dispatch_put_back(struct worker *worker, struct lane *lane, struct attempt *attempt)
 {
     ensure(attempt->place == PLACE_FLIGHT);
+    ensure(attempt->load != NULL);
     worker_move(worker, PLACE_FLIGHT, PLACE_READY, 1);
     ready_push_front(&lane->ready, attempt->recipient, attempt->batch);
     dispatch_drop_load(worker, attempt->load);
@@ -164,6 +171,7 @@ static void settle_by(struct lane *lane, struct attempt *attempt, enum outcome_c
                       const struct policy_verdict *verdict, uint32_t delay_min_s,
                       struct mono_time now)
 {
+    ensure(class != OUTCOME_DELIVERED); /* LAW 5: nothing was sent */
     struct outcome outcome = {
         .class = class,
         .reason = verdict->reason,
@@ -209,6 +217,7 @@ static enum outcome_class class_of(enum policy_action action)
 /* Recipients of a domain without hosts: their domain's answer decides, as it is now. */
 static void settle_nowhere(struct lane *lane, struct attempt *attempt, struct mono_time now)
 {
+    ensure(lane->site == NULL);
     struct worker *worker = lane->worker;
     struct span name = domain_name_xcore(worker->engine->domains, attempt->recipient->domain);
     const struct mx_answer *answer;
@@ -268,6 +277,7 @@ static bool settle_untried(struct lane *lane, struct load *load, struct mono_tim
 
 static uint32_t group_size(const struct lane *lane, const struct load *load)
 {
+    ensure(load->next < load->count);
     uint32_t rcpts_max = lane->site->route->rcpts_max;
     rcpts_max = rcpts_max < SMTP_RCPTS_MAX ? rcpts_max : SMTP_RCPTS_MAX;
     uint32_t count = 1;
@@ -283,6 +293,8 @@ static uint32_t group_size(const struct lane *lane, const struct load *load)
 static uint32_t group_take(struct lane *lane, struct load *load, uint32_t count,
                            struct attempt **ret_attempts, uint32_t *ret_index, struct mono_time now)
 {
+    ensure(count > 0);
+    ensure(count <= SMTP_RCPTS_MAX);
     uint32_t taken = 0;
     *ret_index = load->next;
     for (uint32_t i = 0; i < count; i++) {
@@ -305,6 +317,7 @@ static uint32_t group_take(struct lane *lane, struct load *load, uint32_t count,
 /* False: nothing more can be begun now; the lane comes back by its timer or as a starved one. */
 static bool begin_one(struct lane *lane, struct load *load, struct mono_time now)
 {
+    ensure(!list_is_empty(&lane->idle));
     uint32_t count = group_size(lane, load);
     if (!worker_may_attempt(lane->worker)) {
         lane_mark_starved(lane);
@@ -367,6 +380,7 @@ static bool may_take_more(const struct lane *lane)
  * will make room in a moment. */
 static bool is_share_exceeded(const struct lane *lane)
 {
+    ensure(lane->ending_count <= lane->sessions_count);
     uint32_t staying = lane->sessions_count - lane->ending_count;
     return limit_is_wanted_xcore(&lane->site->connections) &&
            (staying > share_of(lane) || lane_backlog(lane) == 0);
@@ -424,6 +438,7 @@ static void make_room(struct worker *worker, const struct config_source *source,
 /* All ready recipients go to a worker that has connections of this full site. */
 static void hand_over(struct lane *lane)
 {
+    ensure(lane->site != NULL);
     struct worker *worker = lane->worker;
     uint32_t holder = site_holder_xcore(lane->site, worker->index);
     if (worker->engine->config->sources_count != 1 || holder >= worker->engine->workers_count) {
@@ -454,6 +469,7 @@ static bool is_better_elsewhere(const struct lane *lane)
 /* True when a connection of the site and of the source was taken; else who refused. */
 static bool limits_take(struct lane *lane, enum lane_limit *ret_refused)
 {
+    ensure(lane->site != NULL);
     if (!limit_take_xcore(&lane->site->connections)) {
         *ret_refused = LANE_LIMIT_SITE;
         return false;
@@ -502,6 +518,7 @@ static bool limits_take_or_wait(struct lane *lane, struct mono_time now)
 
 static uint32_t sessions_wanted(const struct lane *lane)
 {
+    ensure(lane->site->route->backlog_per_connection > 0);
     const struct config_route *route = lane->site->route;
     uint64_t backlog = (uint64_t)lane->loading_count + lane->loaded_count;
     if (ready_has_work(&lane->ready)) {
@@ -514,6 +531,7 @@ static uint32_t sessions_wanted(const struct lane *lane)
 /* What is loaded belongs to other sites by now: it is placed anew. */
 static void displace(struct lane *lane, struct mono_time now)
 {
+    ensure(lane->loads_asked == 0 || lane->loading_count > 0);
     struct worker *worker = lane->worker;
     struct load *load;
     while ((load = load_head(lane)) != NULL) {
@@ -584,7 +602,27 @@ static bool connect_one(struct lane *lane, struct mono_time now)
         timer_set(&worker->timers, &lane->timer, mono_add_ms(now, CONNECT_AGAIN_MS));
         return false;
     }
+    lane->served_at = now;
     return true;
+}
+
+/* Some wait behind sessions that are busy, and too few for another connection by their number. When
+ * none of these has come free for a while, its server may be one that takes minutes for an answer:
+ * one more connection, and again one behind the next while, but only one at a time. Answers with
+ * the sessions wanted. */
+static uint32_t relieved(struct lane *lane, uint32_t wanted, struct mono_time now)
+{
+    if (lane->sessions_count >= lane->site->route->connections_max || lane->connecting_count > 0) {
+        return wanted;
+    }
+    struct mono_time due = mono_add_ms(lane->served_at, RELIEF_MS);
+    if (!mono_before(now, due)) {
+        return lane->sessions_count + 1;
+    }
+    if (!timer_is_set(&lane->timer) || mono_before(due, lane->timer.expires)) {
+        timer_set(&lane->worker->timers, &lane->timer, due);
+    }
+    return wanted;
 }
 
 static void connect_more(struct lane *lane, struct mono_time now)
@@ -593,6 +631,9 @@ static void connect_more(struct lane *lane, struct mono_time now)
         return;
     }
     uint32_t wanted = sessions_wanted(lane);
+    if (wanted > 0 && wanted <= lane->sessions_count) {
+        wanted = relieved(lane, wanted, now);
+    }
     for (uint32_t i = 0; i < DISPATCH_CONNECTS_STEP_MAX && lane->sessions_count < wanted; i++) {
         if (!connect_one(lane, now)) {
             return;
@@ -639,6 +680,7 @@ void dispatch_lane(struct lane *lane, struct mono_time now)
         done++;
     }
     if (done > 0) {
+        lane->served_at = now;
         load_ask(lane);
     }
     if (done >= DISPATCH_STEP_MAX) {

@@ -638,6 +638,35 @@ static void test_who_greets_late_gets_mail(void)
     rig_destroy(rig);
 }
 
+static const char *keep_the_first_waiting(struct rig_conn *conn, enum rig_moment moment,
+                                          struct span line)
+{
+    (void)line;
+    bool is_first = conn == CONTAINER_OF(conn->rig->conns.next, struct rig_conn, link);
+    return is_first && moment == RIG_DOT ? "" : NULL;
+}
+
+/* RFC 5321 gives a server ten minutes for that answer: who comes meanwhile does not wait for it. */
+static void test_a_stalled_session_is_relieved(void)
+{
+    struct rig *rig = rig_create();
+    rig->on_moment = keep_the_first_waiting;
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "example.org", 1);
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 500);
+    CU_ASSERT_EQUAL(rig->conns_count, 1);
+    rig_add_many(rig, batch, "example.org", 3);
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 100);
+    CU_ASSERT_EQUAL(rig->conns_count, 1);
+    CU_ASSERT(rig_run_until_returned(rig, 3, 5000));
+    CU_ASSERT_EQUAL(rig->messages, 3);
+    CU_ASSERT_EQUAL(rig->conns_count, 2);
+    rig_destroy(rig);
+}
+
 SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_its_memory_alone,
       test_a_refusal_in_the_middle_of_a_body_ends_it,
       test_a_reset_in_the_middle_of_a_body_is_a_deferral,
@@ -651,4 +680,4 @@ SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_it
       test_a_source_that_cannot_be_bound_harms_its_own_mail_only,
       test_nothing_is_begun_when_the_journal_has_failed, test_a_stop_waits_for_what_is_in_flight,
       test_few_sessions_serve_many_sites, test_an_address_that_needs_smtputf8_bounces,
-      test_who_greets_late_gets_mail)
+      test_who_greets_late_gets_mail, test_a_stalled_session_is_relieved)

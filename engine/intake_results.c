@@ -250,6 +250,7 @@ static unsigned result_of(enum journal_kind kind)
 
 static struct intake_known *row_of_number(struct intake_core *core, uint32_t number)
 {
+    ensure(core->known_by_number != NULL);
     uint32_t low = 0;
     uint32_t high = core->known.batches_count;
     while (low < high) {
@@ -466,6 +467,7 @@ static void finals_keep(struct intake_core *core, int dir, bool is_kept)
 
 void intake_results_recover(struct intake_core *core)
 {
+    ensure(core->known_rows != NULL);
     int dir = core->spool.places[SPOOL_JOURNAL];
     int kept = kept_look(core, dir);
     if (kept < 0) {
@@ -588,6 +590,7 @@ void intake_results_end(struct intake_core *core, struct intake_batch *ib)
     if (row == NULL || row->lines == NULL) {
         return;
     }
+    ensure(row->finals_next <= row->finals_count);
     lines_flush(core, row);
     if (row->fd >= 0) {
         /* The name, too: it may be new. */

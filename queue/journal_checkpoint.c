@@ -136,6 +136,7 @@ static void out_record(struct journal_checkpoint *check, struct journal_record r
 static void out_submit(struct journal_core *core)
 {
     struct journal_checkpoint *check = &core->checkpoint;
+    ensure(check->out_count > 1);
     struct journal_record record = {
         .kind = JOURNAL_KIND_GROUP, .ordinal = check->out_count - 1, .group = check->group};
     journal_record_put(&check->out[0], &record,
@@ -180,6 +181,8 @@ static void on_deferral(void *context, struct journal_tally_batch *batch,
 static void check_begin(struct journal_core *core)
 {
     struct journal_checkpoint *check = &core->checkpoint;
+    ensure(check->fd < 0);
+    ensure(core->segments.number > 1);
     check_enter(check, JOURNAL_CHECK_FORWARD);
     journal_results_mark(core);
     check->number = core->segments.number - 1;
@@ -217,6 +220,7 @@ static bool walk_submit(struct journal_core *core)
 
 static void row_head_put(struct journal_checkpoint *check, const struct journal_known_batch *known)
 {
+    ensure(known->number != 0);
     const struct journal_accepted accepted = {
         .number = known->number,
         .is_damaged = known->is_damaged,
@@ -239,6 +243,7 @@ static void row_head_put(struct journal_checkpoint *check, const struct journal_
 static void row_words_put(struct journal_checkpoint *check, const struct journal_known_batch *known,
                           uint32_t first, uint32_t count)
 {
+    ensure(count <= SETTLED_WORDS);
     char payload[SETTLED_PAYLOAD_SIZE];
     struct writer writer = writer_of(payload, sizeof(payload));
     uint64_t any = 0;
@@ -311,6 +316,7 @@ static void op_header(struct journal_core *core)
 static void check_name(struct journal_core *core)
 {
     struct journal_checkpoint *check = &core->checkpoint;
+    ensure(journal_results_is_past_mark(core));
     char name[JOURNAL_NAME_SIZE];
     journal_name_put(name, JOURNAL_FILE_CHECKPOINT, check->number);
     if (disk_rename(core->disk, core->dir, SPARE_NAME, core->dir, name) != 0) {
@@ -326,6 +332,7 @@ static void check_name(struct journal_core *core)
 static void check_durable(struct journal_core *core)
 {
     struct journal_checkpoint *check = &core->checkpoint;
+    ensure(core->segments.number > check->number);
     check_enter(check, JOURNAL_CHECK_REMOVING);
     core->segments.live_count = core->segments.number - check->number;
     stat_set(&core->journal->stats.segments, core->segments.live_count);

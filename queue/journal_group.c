@@ -222,6 +222,7 @@ static struct journal_row *group_row(struct journal_group *group, struct journal
         batch->row = group->rows_count++;
         group->rows[batch->row] = (struct journal_row){.batch = batch};
     }
+    ensure(batch->row < group->rows_count);
     return &group->rows[batch->row];
 }
 
@@ -306,6 +307,7 @@ static void entry_settle(struct journal_batch *batch, const struct journal_entry
 static void entry_encode(const struct journal_core *core, struct journal_group *group,
                          const struct journal_entry *entry)
 {
+    ensure(group->cells_count < group->cells_limit);
     uint32_t border = core->segments.cells_max - JOURNAL_SECTOR_CELLS;
     if (PLANTED(BORDER_RECORD_LOST) && group->first + group->cells_count >= border) {
         group->records_count++;
@@ -360,6 +362,7 @@ static bool put_entry(struct journal_core *core, struct journal_group *group,
 
 static void put_end(struct journal_core *core, struct journal_group *group, struct journal_end *end)
 {
+    ensure(group->cells_count < group->cells_limit);
     struct journal_batch *batch = batch_find(core, end->batch);
     struct journal_record record = {
         .kind = JOURNAL_KIND_ENDED, .batch = end->batch->number, .group = group->number};
@@ -384,6 +387,8 @@ static bool has_work(const struct journal_core *core)
 /* Gives the gathering group its place in the file; false: there is none yet. */
 static bool group_place(struct journal_core *core, struct journal_group *group)
 {
+    ensure(group->cells_count == 0);
+    ensure(group->records_count == 0);
     if (!journal_segment_has_room(core)) {
         return false;
     }
@@ -451,6 +456,8 @@ void journal_gather(struct journal_core *core)
 /* The group's own cell, and zeros to the end of the sector. Returns the cells to write. */
 static uint32_t group_close(const struct journal_core *core, struct journal_group *group)
 {
+    ensure(group->cells_count > 1);
+    ensure(group->cells_count <= group->cells_limit);
     uint32_t records_cells = group->cells_count - 1;
     struct journal_record record = {
         .kind = JOURNAL_KIND_GROUP, .ordinal = records_cells, .group = group->number};
@@ -485,6 +492,7 @@ void journal_launch(struct journal_core *core)
     if (core->pipe != JOURNAL_PIPE_IDLE || group->records_count == 0 || is_pacing(core)) {
         return;
     }
+    ensure(core->flying == NULL);
     core->launched_count = group->records_count;
     core->pace_until = mono_add_ns(core->now, PACE_NS);
     uint32_t cells = group_close(core, group);
@@ -535,6 +543,8 @@ static void row_apply(const struct journal_row *row)
 static void group_durable(struct journal_core *core)
 {
     struct journal_group *group = core->flying;
+    ensure(group != NULL);
+    ensure(core->pipe == JOURNAL_PIPE_IDLE);
     struct journal_stats *stats = &core->journal->stats;
     stat_add(&stats->groups, 1);
     stat_add(&stats->records, group->records_count);
@@ -557,6 +567,7 @@ static void group_durable(struct journal_core *core)
 
 static void group_sync(struct journal_core *core)
 {
+    ensure(core->flying != NULL);
     pipe_enter(core, JOURNAL_PIPE_SYNCING);
     core->sync_began = clock_mono(core->clock);
     core->group_io.op = (struct disk_op){.verb = PLANTED(SYNC_SKIPPED) ? DISK_WRITE : DISK_DATASYNC,

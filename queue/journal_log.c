@@ -149,6 +149,7 @@ static void log_rotate(struct journal_core *core)
 bool journal_log_write(struct journal_core *core, struct journal_group *group)
 {
     struct journal_log *log = &core->log;
+    ensure(!log->io.is_busy);
     if (log->dir < 0 || group->log_size == 0) {
         return false;
     }

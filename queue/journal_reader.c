@@ -65,6 +65,7 @@ static void suspects_convict(struct journal_reader *reader)
 /* Between groups: the first cell of a sector begins the next one, or the sector is passed over. */
 static void feed_between(struct journal_reader *reader, const struct journal_cell *cell)
 {
+    ensure(reader->group_left == 0);
     struct journal_record record;
     if (reader->index % JOURNAL_SECTOR_CELLS != 0 ||
         !journal_record_get(cell, reader->seed + reader->index, &record) ||
@@ -81,6 +82,7 @@ static void feed_between(struct journal_reader *reader, const struct journal_cel
 
 static void long_end(struct journal_reader *reader)
 {
+    ensure(reader->more_taken == reader->record.code);
     reader->is_in_long = false;
     if (!reader->is_long_broken) {
         journal_tally_add_long(reader->tally, &reader->record,
@@ -180,6 +182,7 @@ static void feed_record(struct journal_reader *reader, const struct journal_reco
 
 static void feed_inside(struct journal_reader *reader, const struct journal_cell *cell)
 {
+    ensure(reader->group_left > 0);
     struct journal_record record;
     reader->group_left--;
     reader->end = reader->index + 1;

@@ -48,6 +48,7 @@ static uint32_t cell_checksum(const void *cell, uint64_t seed)
 void journal_record_put(struct journal_cell *cell, const struct journal_record *record,
                         uint64_t seed)
 {
+    ensure((record->flags & ~JOURNAL_FLAGS_ALL) == 0);
     *cell = (struct journal_cell){
         .kind = (uint8_t)record->kind,
         .flags = record->flags,

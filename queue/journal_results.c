@@ -50,6 +50,7 @@ static void file_close(struct journal_core *core, struct journal_batch *batch)
 {
     if (batch->fd >= 0) {
         ensure(!batch->io.is_busy);
+        ensure(core->results.open_count > 0);
         disk_close(core->disk, batch->fd);
         batch->fd = -1;
         list_remove(&batch->open);
@@ -93,6 +94,8 @@ static void filling_end(struct journal_core *core, struct journal_batch *batch)
 {
     struct result_buffer *buffer = batch->filling;
     if (buffer != NULL) {
+        ensure(buffer->batch == batch);
+        ensure(buffer->size > 0);
         batch->filling = NULL;
         list_remove(&buffer->link);
         list_add_last(&batch->full, &buffer->link);
@@ -103,6 +106,7 @@ static void filling_end(struct journal_core *core, struct journal_batch *batch)
 static bool filling_begin(struct journal_core *core, struct journal_batch *batch)
 {
     struct journal_results *results = &core->results;
+    ensure(batch->filling == NULL);
     struct result_buffer *buffer = slab_take(&results->buffers);
     if (buffer == NULL) {
         if (!list_is_empty(&results->filling)) {
@@ -123,6 +127,8 @@ static bool filling_begin(struct journal_core *core, struct journal_batch *batch
 
 bool journal_results_add(struct journal_core *core, struct journal_batch *batch, struct span line)
 {
+    ensure(line.size <= JOURNAL_LINE_MAX);
+    ensure(!batch->is_finishing);
     if (core->results.active < 0) {
         return true;
     }
@@ -133,6 +139,7 @@ bool journal_results_add(struct journal_core *core, struct journal_batch *batch,
         return false;
     }
     struct result_buffer *buffer = batch->filling;
+    ensure(buffer->size + line.size <= JOURNAL_RESULT_BUFFER_SIZE);
     memcpy(buffer->bytes + buffer->size, line.at, line.size);
     buffer->size += (uint32_t)line.size;
     return true;
@@ -209,6 +216,7 @@ static void full_drop(struct journal_core *core, struct journal_batch *batch)
     struct journal_results *results = &core->results;
     struct list *link = list_take_first(&batch->full);
     struct result_buffer *buffer = CONTAINER_OF(link, struct result_buffer, link);
+    ensure(buffer->batch == batch);
     if (buffer->mark != results->mark) {
         ensure(results->marked_count > 0);
         results->marked_count--;
@@ -240,6 +248,7 @@ static void batch_end(struct journal_core *core, struct journal_batch *batch)
 
 static void op_submit(struct journal_core *core, struct journal_batch *batch)
 {
+    ensure(core->results.writes_count < JOURNAL_RESULT_WRITES_MAX);
     core->results.writes_count++;
     batch->io.batch = batch;
     journal_submit(core, &batch->io, JOURNAL_IO_RESULTS);
@@ -268,6 +277,8 @@ static bool sync_go_on(struct journal_core *core, struct journal_batch *batch)
 /* The batch's next op; without a file its lines are lost, which is counted. */
 static void batch_go_on(struct journal_core *core, struct journal_batch *batch)
 {
+    ensure(!batch->io.is_busy);
+    ensure(!batch->is_finished);
     bool has_lines = !list_is_empty(&batch->full);
     int error = has_lines || batch->has_results ? file_open(core, batch) : 0;
     if (error != 0) {
@@ -299,6 +310,7 @@ static void batch_go_on(struct journal_core *core, struct journal_batch *batch)
 void journal_results_on_io(struct journal_core *core, struct journal_io *io)
 {
     struct journal_batch *batch = io->batch;
+    ensure(core->results.writes_count > 0);
     core->results.writes_count--;
     bool has_failed = io->op.result < 0;
     stat_add(&core->journal->stats.log_failures, has_failed ? 1 : 0);
@@ -322,6 +334,8 @@ void journal_results_on_io(struct journal_core *core, struct journal_io *io)
 
 void journal_results_finish(struct journal_core *core, struct journal_batch *batch)
 {
+    ensure(batch->is_finishing);
+    ensure(!batch->is_finished);
     core->results.unfinished_count++;
     filling_end(core, batch);
     if (!batch->io.is_busy && list_is_empty(&batch->full) && !batch->has_results) {

@@ -96,6 +96,7 @@ static bool retired_is_good(struct journal_core *core, int fd, uint32_t number)
 bool journal_segment_retire(struct journal_core *core, uint32_t number)
 {
     struct journal_segments *segments = &core->segments;
+    ensure(number < segments->number);
     if (segments->retired_count == JOURNAL_RETIRED_MAX ||
         segments->retired_count >= journal_checkpoint_due(core)) {
         return false;
@@ -130,6 +131,8 @@ static bool spare_reuse(struct journal_core *core)
 static void spare_begin(struct journal_core *core)
 {
     struct journal_segments *segments = &core->segments;
+    ensure(segments->spare == JOURNAL_SPARE_NONE);
+    ensure(segments->spare_fd < 0);
     segments->error = 0;
     if (spare_reuse(core)) {
         spare_enter(segments, JOURNAL_SPARE_HEADING);
@@ -168,6 +171,7 @@ static void op_header(struct journal_core *core, struct disk_op *op)
 static void op_fill(struct journal_core *core, struct disk_op *op)
 {
     struct journal_segments *segments = &core->segments;
+    ensure(segments->spare_filled < segments->size);
     uint64_t left = segments->size - segments->spare_filled;
     if (segments->spare_filled - segments->spare_synced >= JOURNAL_SYNC_SIZE) {
         op->verb = DISK_DATASYNC;
@@ -214,6 +218,7 @@ static bool spare_op(struct journal_core *core, struct disk_op *op)
 static void spare_name(struct journal_core *core)
 {
     struct journal_segments *segments = &core->segments;
+    ensure(segments->spare_fd >= 0);
     char name[JOURNAL_NAME_SIZE];
     journal_name_put(name, JOURNAL_FILE_SEGMENT, spare_number(segments));
     int error = disk_rename(core->disk, core->dir, SPARE_NAME, core->dir, name);
@@ -289,6 +294,8 @@ static void segment_switch(struct journal_core *core)
 {
     struct journal_segments *segments = &core->segments;
     ensure(core->flying == NULL);
+    ensure(segments->spare == JOURNAL_SPARE_READY);
+    ensure(core->gathering->cells_count == 0);
     if (segments->fd >= 0) {
         disk_close(core->disk, segments->fd);
     }

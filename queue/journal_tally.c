@@ -60,6 +60,7 @@ static uint32_t number_home(const struct journal_tally *tally, uint32_t number)
 /* Where the number is, or would be. */
 static uint32_t place_find(const struct journal_tally *tally, uint32_t number)
 {
+    ensure(tally->places != NULL);
     uint32_t at = number_home(tally, number);
     while (tally->places[at] != 0 && tally->rows[tally->places[at] - 1].known.number != number) {
         at = (at + 1) & tally->places_mask;
@@ -127,6 +128,7 @@ static struct journal_tally_batch *row_take(struct journal_tally *tally, uint32_
     } else {
         index = tally->rows_count++;
     }
+    ensure(tally->rows_count <= tally->rows_room);
     struct journal_tally_batch *row = &tally->rows[index];
     *row = (struct journal_tally_batch){.known.number = number, .is_live = true};
     uint32_t place = place_find(tally, number);

@@ -161,6 +161,7 @@ static bool checkpoint_refused(struct journal_walk *walk)
 
 static void file_end(struct journal_walk *walk)
 {
+    ensure(walk->at < walk->listing.count);
     struct journal_walk_file *file = &walk->listing.files[walk->at];
     file_close(walk);
     if (!walk->is_back) {
@@ -188,6 +189,7 @@ static void file_end(struct journal_walk *walk)
 
 static void file_open(struct journal_walk *walk)
 {
+    ensure(walk->fd < 0);
     const struct journal_walk_file *file = &walk->listing.files[walk->at];
     char name[JOURNAL_NAME_SIZE];
     journal_name_put(name, file->file, file->number);
@@ -226,6 +228,7 @@ static bool file_seek(struct journal_walk *walk)
 /* The cells of one read: forward up to a chunk, backward down to the header's sector. */
 static void op_fill(struct journal_walk *walk, struct disk_op *op)
 {
+    ensure(walk->fd >= 0);
     uint32_t first = walk->index, count = JOURNAL_CHUNK_CELLS;
     if (walk->is_back) {
         count = walk->index - JOURNAL_SECTOR_CELLS;
@@ -311,6 +314,7 @@ static void feed_forward(struct journal_walk *walk, size_t size)
 
 static void feed_back(struct journal_walk *walk, uint32_t first, size_t size)
 {
+    ensure(first >= JOURNAL_SECTOR_CELLS);
     const struct journal_walk_file *file = &walk->listing.files[walk->at];
     uint64_t seed = journal_seed(file->file, file->number);
     for (size_t i = size / JOURNAL_CELL_SIZE; i-- > 0;) {
@@ -329,6 +333,7 @@ static void feed_back(struct journal_walk *walk, uint32_t first, size_t size)
 
 void journal_walk_feed(struct journal_walk *walk, const struct disk_op *op)
 {
+    ensure(walk->fd >= 0);
     if (op->result < 0) {
         walk->error = (int)op->result;
         return;

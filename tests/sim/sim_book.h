@@ -13,11 +13,14 @@
  *   - a recipient without an end, or with two; an end that it may not have
  *   - told delivered, and no server has it (LAW 5); delivered by what was never submitted
  *   - other bytes than were submitted, or not the same bytes each time (LAW 6)
- *   - more deliveries than ambiguous ends and crashes account for (LAW 6)
+ *   - more deliveries than ambiguous ends account for, and deaths of the engine soon behind one
+ *     (LAW 6)
  *   - a repeat that the log does not call possible_duplicate
+ *   - an expiry before its time, or long behind it
+ *   - attempts that an orderly restart has forgotten
  *   - summary.json that does not say what happened
- * After a power loss the event log and results.ndjson may lack lines: then the journal's counts in
- * summary.json are held against the servers'. After faults of the disk a batch that was not
+ * After a power loss the event log may lack lines, after faults of the disk results.ndjson too:
+ * then the journal's counts in summary.json are held against the servers', and a batch that was not
  * accepted may be in failed/, untouched, and one that was in hold/, for people to look at.
  *
  * Bounds: the heap's.
@@ -78,6 +81,10 @@ struct sim_entry {
     struct wall_time accepted_at; /* as its last line has them */
     struct wall_time ended_at;
     bool is_marked;     /* possible_duplicate in its last line */
+    uint32_t excused;   /* deliveries behind one whose record a death may have taken */
+    uint32_t deferrals; /* lines of the event log that tell of one, and the most attempts told */
+    uint64_t attempts_max;
+    uint64_t attempts;  /* as its last line has them */
     uint32_t ambiguous; /* lines of the event log that tell of an attempt without an answer */
 };
 
@@ -108,6 +115,8 @@ struct sim_book {
     uint32_t batches_room;
     bool had_power_loss;
     bool had_disk_faults;
+    uint32_t expire_s;    /* at this age recipients expire, not before; 0: not checked */
+    bool is_expiry_exact; /* ... and not much later, in a life without an end */
     struct sim_totals totals;
 };
 

@@ -618,8 +618,9 @@ static void views_die(struct sim_disk *world)
     }
 }
 
-/* What was under way may have got there in part. */
-static void flights_land(struct sim_disk *world)
+/* What was under way may have got there: in part when the power fails, whole when only the program
+ * dies. */
+static void flights_land(struct sim_disk *world, bool is_power_loss)
 {
     for (struct list *link = world->views.next; link != &world->views; link = link->next) {
         struct sim_view *view = CONTAINER_OF(link, struct sim_view, link);
@@ -628,23 +629,28 @@ static void flights_land(struct sim_disk *world)
             if (op.verb == DISK_WRITE && sim_chance_of(world, 128)) {
                 (void)do_transfer(view, &op);
             } else if (op.verb == DISK_DATASYNC && sim_chance_of(world, 128)) {
-                (void)do_sync(view, &op, view->flights[i].number, true);
+                (void)do_sync(view, &op, view->flights[i].number, is_power_loss);
             }
         }
     }
 }
 
+static void end_views(struct sim_disk *world, bool is_power_loss)
+{
+    flights_land(world, is_power_loss);
+    views_die(world);
+    sim_disk_stop_at(world, 0);
+}
+
 void sim_disk_crash(struct sim_disk *world)
 {
-    sim_disk_kill(world);
+    end_views(world, true);
     sim_tree_crash(world);
 }
 
 void sim_disk_kill(struct sim_disk *world)
 {
-    flights_land(world);
-    views_die(world);
-    sim_disk_stop_at(world, 0);
+    end_views(world, false);
 }
 
 void sim_disk_stop_at(struct sim_disk *world, uint64_t n)

@@ -321,8 +321,15 @@ static void take_down(struct sim_engine *sim)
     sim->is_up = false;
 }
 
+static void note_death(struct sim_engine *sim)
+{
+    ensure(sim->deaths_count < SIM_DEATHS_MAX);
+    sim->deaths_ns[sim->deaths_count++] = sim->clock.mono.ns;
+}
+
 static void crash(struct sim_engine *sim, bool is_power_loss)
 {
+    note_death(sim);
     sim_trace(sim, "crash: %s", is_power_loss ? "power loss" : "killed");
     sim->crashes++;
     if (is_power_loss) {
@@ -397,7 +404,10 @@ void sim_engine_stop(struct sim_engine *sim)
 void sim_engine_ended(struct sim_engine *sim)
 {
     sim->exit_status = sim->control.exit_status;
-    sim->failures += sim->exit_status != 0 ? 1 : 0;
+    if (sim->exit_status != 0) {
+        sim->failures++;
+        note_death(sim);
+    }
     sim_trace(sim, "stopped with status %d", sim->exit_status);
     for (uint32_t i = 0; i < sim->workers_made; i++) {
         worker_end(&sim->workers[i]);

@@ -32,7 +32,7 @@
 #include "tests/sim/sim_peer.h"
 
 enum { SIM_WORKERS_MAX = 4, SIM_ROUTES_MAX = 8, SIM_SOURCES_MAX = 4 };
-enum { SIM_ACTORS_MAX = SIM_WORKERS_MAX + 4 };
+enum { SIM_ACTORS_MAX = SIM_WORKERS_MAX + 4, SIM_DEATHS_MAX = 64 };
 
 struct sim_engine_config {
     uint64_t seed;
@@ -91,8 +91,10 @@ struct sim_engine {
     uint64_t steps;
     uint64_t boots;
     uint64_t crashes;
-    bool is_power_loss_due;    /* what sim_engine_crash_at asked for */
-    uint64_t failures;         /* lives that ended by themselves, in disorder */
+    bool is_power_loss_due;            /* what sim_engine_crash_at asked for */
+    uint64_t failures;                 /* lives that ended by themselves, in disorder */
+    int64_t deaths_ns[SIM_DEATHS_MAX]; /* when lives ended in disorder, all in all */
+    uint32_t deaths_count;
     uint64_t checkpoints;      /* of lives that have ended */
     uint64_t steps_at_advance; /* value of `steps` when time last moved */
     int64_t advanced_ns;

@@ -5,7 +5,10 @@
  *   sim --seed N [--trace]           one seed, in this process
  *   sim --seeds N [--from M]         so many seeds
  *   sim --for SECONDS [--from M]     as many as there is time for ("60" or "60s")
+ *   sim --planted [--plant NAME]     whether each planted bug is found (engine/base/planted.h), by
+ *                                    10,000 seeds or --seeds N
  *     --jobs N                       in so many processes
+ *     --plant NAME                   with this planted bug; the build must have them
  *
  * Seeds run in children, so that a breach ends one seed and not the run; each that fails is told
  * with the command that replays it. The last line is JSON. Exit status 1 when a seed has failed.
@@ -15,22 +18,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/sim/sim_jobs.h"
+#include "tests/sim/sim_planted.h"
 
 /* Tables from this size on are fresh pages each time: a life of an engine touches little of them.
  */
-enum { FRESH_SIZE = 65536 };
+enum { FRESH_SIZE = 65536, PLANTED_SEEDS = 10000 };
 
 struct options {
     struct sim_jobs jobs;
     uint64_t seed;
-    bool has_seed, is_traced;
+    bool has_seed, is_traced, is_planted;
 };
 
 static int usage(void)
 {
     (void)fprintf(stderr, "sim --seed N [--trace]\n"
-                          "sim --seeds N | --for SECONDS [--from M] [--jobs N]\n");
+                          "sim --seeds N | --for SECONDS [--from M] [--jobs N]\n"
+                          "sim --planted [--seeds N] [--from M] [--jobs N]\n"
+                          "with --plant NAME: one planted bug\n");
     return 2;
 }
 
@@ -53,6 +58,12 @@ static bool read_options(int count, char **words, struct options *options)
         static const char *const NAMES[] = {"--seed", "--seeds", "--from", "--for", "--jobs"};
         bool is_known = strcmp(words[i], "--trace") == 0;
         options->is_traced |= is_known;
+        if (strcmp(words[i], "--planted") == 0) {
+            is_known = options->is_planted = true;
+        } else if (strcmp(words[i], "--plant") == 0 && i + 1 < count) {
+            jobs->plant = sim_planted_of_name(words[++i]);
+            is_known = jobs->plant != PLANT_NONE;
+        }
         for (size_t name = 0; name < COUNT_OF(NAMES); name++) {
             if (strcmp(words[i], NAMES[name]) == 0 && i + 1 < count) {
                 is_known = read_number(words[++i], numbers[name]);
@@ -64,12 +75,17 @@ static bool read_options(int count, char **words, struct options *options)
             return false;
         }
     }
-    return (options->has_seed || jobs->seeds > 0 || jobs->seconds > 0) && jobs->jobs > 0 &&
-           jobs->jobs <= SIM_JOBS_MAX;
+    bool has_task =
+        options->has_seed || options->is_planted || jobs->seeds > 0 || jobs->seconds > 0;
+    return has_task && jobs->jobs > 0 && jobs->jobs <= SIM_JOBS_MAX;
 }
 
 static int run_one(const struct options *options)
 {
+    if (!planted_choose(options->jobs.plant)) {
+        (void)fprintf(stderr, "this build has no planted bugs: meson setup -Dplanted=true\n");
+        return 2;
+    }
     struct config *defaults = sim_jobs_defaults();
     struct sim_swarm_result result = sim_swarm_run(options->seed, defaults, options->is_traced);
     config_destroy(defaults);
@@ -106,6 +122,10 @@ int main(int count, char **words)
     (void)mallopt(M_MMAP_THRESHOLD, FRESH_SIZE);
     if (!read_options(count, words, &options)) {
         return usage();
+    }
+    if (options.is_planted) {
+        options.jobs.seeds = options.jobs.seeds > 0 ? options.jobs.seeds : PLANTED_SEEDS;
+        return sim_planted_run(&options.jobs, options.jobs.plant);
     }
     return options.has_seed ? run_one(&options) : run_many(&options);
 }

@@ -102,7 +102,7 @@ static int64_t within(struct swarm *swarm, int64_t ns)
 
 static struct sim_engine_config draw_world(struct swarm *swarm, const struct config *defaults)
 {
-    static const int64_t DISK_NS[] = {0, NS_PER_MS, 20 * NS_PER_MS, 300 * NS_PER_MS};
+    static const int64_t DISK_NS[] = {0, NS_PER_MS, 20 * NS_PER_MS, 300 * NS_PER_MS, 4 * NS_PER_S};
     static const int64_t STEP_NS[] = {0, 0, 50 * NS_PER_US, 2 * NS_PER_MS};
     bool has_net_faults = !swarm->is_calm && !one_in(swarm, 3);
     struct sim_engine_config config = {
@@ -362,6 +362,11 @@ static void draw_batches(struct swarm *swarm)
         int64_t at_ns = one_in(swarm, 2) ? 0 : within(swarm, 1800 * NS_PER_S);
         event_add(swarm, (struct event){.at_ns = at_ns, .kind = EVENT_SUBMIT, .index = i});
         draw_orders(swarm, i, at_ns);
+        if (one_in(swarm, 8)) { /* while it is young much is under way */
+            event_add(swarm, (struct event){.at_ns = at_ns + within(swarm, 15 * NS_PER_S),
+                                            .kind = EVENT_CRASH,
+                                            .is_power_loss = one_in(swarm, 2)});
+        }
     }
     /* Tiny pieces of much mail cost more steps than they teach. */
     if (swarm->settings.net.piece_max > 0 && swarm->settings.net.piece_max < bytes / PIECES_MAX) {
@@ -612,6 +617,8 @@ static void run(struct swarm *swarm)
     if (!run_up(swarm, is_down_or_idle, 7200 * NS_PER_S)) {
         sim_violation(sim, "all batches have ended, and the engine is not idle");
     }
+    swarm->book.expire_s = sim->routes[0].schedule.expire_s;
+    swarm->book.is_expiry_exact = swarm->is_calm && !swarm->is_cramped;
     sim_book_settle_up(&swarm->book);
 }
 

@@ -260,7 +260,7 @@ static uint32_t slot_of(uint32_t due_s, uint32_t hand_s, uint32_t *ret_opens_s)
     if (coarse - opened > RETRY_COARSE_SLOTS) {
         coarse = opened + RETRY_COARSE_SLOTS;
     }
-    coarse += PLANTED(WHEEL_OFF_BY_ONE) ? 1 : 0;
+    coarse += PLANTED(WHEEL_LATE) ? 2 : 0;
     *ret_opens_s = (coarse - 1) * RETRY_COARSE_S;
     return slot_coarse(coarse);
 }

@@ -23,7 +23,7 @@
     PLANT(TEMP_IS_DELIVERED, "4xx to the end of data is taken as 2xx")                             \
     PLANT(LOST_IS_DELIVERED, "no answer to the end of data is taken as 2xx")                       \
     PLANT(DUPLICATE_UNMARKED, "a repeat is not called possible_duplicate")                         \
-    PLANT(WHEEL_OFF_BY_ONE, "who waits long comes into the next coarse slot")                      \
+    PLANT(WHEEL_LATE, "who waits long comes into a coarse slot that opens late")                   \
     PLANT(CANCEL_LOSES_ONE, "a recipient that is deferred while its batch is cancelled is lost")   \
     PLANT(LIMIT_NOT_GIVEN, "a connection's place in its site's limit is not given back")           \
     PLANT(DATE_MOVES, "a message's date is that of its batch's opening")

@@ -27,6 +27,7 @@ static const uint8_t ALLOWED[DELIVERY_STAGES_COUNT] = {
 
 static void delivery_enter(struct delivery *delivery, enum delivery_stage stage)
 {
+    ensure((unsigned)stage < DELIVERY_STAGES_COUNT);
     ensure((ALLOWED[delivery->stage] & 1u << stage) != 0);
     struct lane *lane = delivery->lane;
     if (delivery->stage == DELIVERY_IDLE) {
@@ -110,6 +111,8 @@ static struct outcome_place place_of(const struct delivery *delivery)
 static void settle(struct delivery *delivery, struct attempt *attempt,
                    const struct policy_verdict *verdict, bool is_ambiguous, struct mono_time now)
 {
+    ensure((verdict->action == POLICY_DELIVERED) ==
+           (verdict->reason == REASON_DELIVERED)); /* LAW 5 */
     struct lane *lane = delivery->lane;
     struct outcome outcome = {
         .reason = verdict->reason,
@@ -209,6 +212,7 @@ static bool send_buf_or_record(struct delivery *delivery)
 
 static void send_body(struct delivery *delivery, struct mono_time now)
 {
+    ensure(delivery->is_body_due);
     bool is_sent = delivery->plan != NULL ? send_plan(delivery) : send_buf_or_record(delivery);
     if (is_sent) {
         delivery->is_body_due = false;
@@ -236,6 +240,7 @@ static void on_ready(struct delivery *delivery, struct mono_time now)
 {
     struct lane *lane = delivery->lane;
     if (!delivery->has_reached) {
+        ensure(lane->connecting_count > 0);
         delivery->has_reached = true;
         lane->connecting_count--;
         site_reached_xcore(lane->site);
@@ -332,6 +337,8 @@ static void on_timer(struct timer *timer, struct mono_time now)
 
 int delivery_open(struct lane *lane, const struct lane_host *host, struct mono_time now)
 {
+    ensure(lane->site != NULL);
+    ensure(host->addr.family != NET_NONE);
     struct worker *worker = lane->worker;
     struct delivery *delivery = slab_take(&worker->deliveries);
     if (delivery == NULL) {
@@ -387,6 +394,10 @@ static void delivery_end(struct delivery *delivery, struct mono_time now)
     struct worker *worker = delivery->worker;
     struct lane *lane = delivery->lane;
     ensure(delivery->undecided_count == 0);
+    ensure(lane->sessions_count > 0);
+    ensure(delivery->has_reached || lane->connecting_count > 0);
+    ensure(lane->ending_count <= lane->sessions_count);
+    ensure(lane->ending_count <= worker->ending_count);
     timer_cancel(&worker->timers, &delivery->timer);
     list_remove(&delivery->idle);
     list_remove(&delivery->idle_all);
@@ -505,6 +516,8 @@ void delivery_begin(struct delivery *delivery, struct load *load, struct attempt
     ensure(delivery->undecided_count == 0);
     ensure(delivery->body_out == 0);
     ensure(delivery->load == NULL);
+    ensure(delivery->stage == DELIVERY_IDLE);
+    ensure(load->batch != NULL);
     if (delivery->plan != NULL || delivery->record_body.size > 0) {
         load->holds++;
         delivery->load = load;

@@ -75,6 +75,7 @@ static struct intake_batch *batch_make(struct intake_core *core, const char *dir
     uint32_t index = core->free_slots[--core->free_count];
     struct intake_batch *ib = &core->batches[index];
     struct batch *batch = &core->engine->batches[index];
+    ensure(ib->stage == INTAKE_FREE);
     *ib = (struct intake_batch){.batch = batch, .fd = -1};
     list_init(&ib->link);
     inbox_chain_init(&ib->recipients);
@@ -119,6 +120,7 @@ static struct intake_batch *id_find(struct intake_core *core, const char *id)
 
 static void id_add(struct intake_core *core, struct intake_batch *ib)
 {
+    ensure(!ib->has_id);
     uint32_t *bucket = id_bucket(core, ib->batch->manifest->id);
     ib->next_by_id = *bucket;
     *bucket = ib->batch->index + 1;
@@ -127,6 +129,7 @@ static void id_add(struct intake_core *core, struct intake_batch *ib)
 
 static void id_remove(struct intake_core *core, struct intake_batch *ib)
 {
+    ensure(ib->has_id);
     uint32_t *slot = id_bucket(core, ib->batch->manifest->id);
     while (*slot != ib->batch->index + 1) {
         ensure(*slot != 0);
@@ -386,6 +389,7 @@ void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib)
         struct recipient *recipient = CONTAINER_OF(node, struct recipient, node);
         domain_drop(core->engine->domains, recipient->domain);
         slab_give(&core->recipients, recipient);
+        ensure(ib->live_count > 0);
         ib->live_count--;
     }
 }
@@ -489,6 +493,7 @@ void intake_open_recovered(struct intake_core *core, const char *directory)
 
 void intake_on_accepted(struct intake_core *core, struct intake_batch *ib)
 {
+    ensure(ib->stage == INTAKE_ACCEPTING);
     struct intake_stats *stats = &core->intake->stats;
     if (ib->accept.result != 0) {
         /* No memory for it: the batch stays as it is, and the next start takes it up again. */
@@ -506,6 +511,7 @@ void intake_on_accepted(struct intake_core *core, struct intake_batch *ib)
 
 void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_time now)
 {
+    ensure(ib->stage == INTAKE_DEALING);
     (void)now;
     struct engine *engine = core->engine;
     bool is_cancelled = (stat_read_xcore(&ib->batch->orders) & BATCH_CANCELLED) != 0;
@@ -594,6 +600,7 @@ static const char *state_of(const struct intake_batch *ib)
 
 void intake_write_progress(struct intake_core *core, struct intake_batch *ib, struct mono_time now)
 {
+    ensure(ib->fd >= 0);
     ib->progress_at = mono_add_ms(now, 1000);
     struct spool_progress progress = progress_of(core, ib, state_of(ib));
     uint64_t sum = progress.accepted + progress.rejected + progress.deferred +
@@ -612,6 +619,7 @@ static void batch_free(struct intake_core *core, struct intake_batch *ib)
     ensure(ib->live_count == 0);
     ensure(ib->blocks_count == 0);
     ensure(ib->recipients.count == 0);
+    ensure(core->free_count < core->engine->config->batches_max);
     content_free(core, ib);
     intake_enter(core, ib, INTAKE_FREE);
     core->free_slots[core->free_count++] = ib->batch->index;
@@ -630,6 +638,7 @@ static bool has_order_away(const struct intake_core *core, const struct intake_b
 
 void intake_leave(struct intake_core *core, struct intake_batch *ib, struct mono_time now)
 {
+    ensure(ib->stage == INTAKE_LEAVING);
     bool is_failed = ib->leaving_to != SPOOL_END_DONE;
     ensure(is_failed || ib->is_settled);
     if (ib->live_count > 0 || ib->blocks_count > 0) {
@@ -678,6 +687,7 @@ void intake_on_ended(struct intake_core *core, struct intake_batch *ib)
 static void order_obey(struct intake_core *core, const struct spool_order *order,
                        struct intake_batch *ib)
 {
+    ensure(core->orders_left == 0);
     struct engine *engine = core->engine;
     uint64_t orders = stat_read_xcore(&ib->batch->orders);
     if ((orders & BATCH_CANCELLED) != 0) {

@@ -59,6 +59,8 @@ void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint
 
 struct lane *lane_obtain(struct worker *worker, struct site *site, uint32_t source_index)
 {
+    ensure(site != NULL);
+    ensure(source_index < worker->engine->config->sources_count);
     uint64_t key = lane_key(site, source_index);
     struct lane **slot = lane_slot(worker, key);
     for (struct lane *lane = *slot; lane != NULL; lane = lane->hash_next) {
@@ -89,6 +91,10 @@ void lane_retire(struct lane *lane)
     ensure(lane->loads_filled == 0);
     ensure(list_is_empty(&lane->loads));
     ensure(list_is_empty(&lane->sessions));
+    ensure(lane != worker->nowhere);
+    ensure(list_is_empty(&lane->idle));
+    ensure(lane->connecting_count == 0);
+    ensure(lane->ending_count == 0);
     struct lane **slot = lane_slot(worker, lane->key);
     while (*slot != lane) {
         ensure(*slot != NULL);
@@ -132,6 +138,7 @@ void lane_set_busy(struct lane *lane, bool is_busy)
 void lane_set_sessionless(struct lane *lane, bool is_sessionless)
 {
     if (lane->is_sessionless != is_sessionless) {
+        ensure(is_sessionless || lane->worker->sessionless_count > 0);
         lane->is_sessionless = is_sessionless;
         lane->worker->sessionless_count += is_sessionless ? 1 : -1;
     }
@@ -139,6 +146,7 @@ void lane_set_sessionless(struct lane *lane, bool is_sessionless)
 
 void lane_push(struct lane *lane, struct recipient *recipient)
 {
+    ensure(recipient->batch < lane->worker->engine->config->batches_max);
     lane_set_busy(lane, true);
     ready_push(&lane->ready, recipient, worker_batch(lane->worker, recipient));
     if (!list_is_linked(&lane->dirty)) {
@@ -203,12 +211,14 @@ static void note_failure(struct lane *lane, const struct policy_verdict *verdict
 void lane_source_failed(struct lane *lane, const struct policy_verdict *verdict,
                         struct mono_time now)
 {
+    ensure(verdict->action == POLICY_DEFER); /* no word of any server */
     note_failure(lane, verdict);
     lane->rest_until = mono_add_ms(now, (int64_t)lane->site->route->suspend_first_s * 1000);
 }
 
 struct mono_time lane_rest_until(const struct lane *lane, struct mono_time now)
 {
+    ensure(lane->site != NULL);
     struct mono_time until = site_suspended_until_xcore(lane->site, now);
     if (mono_before(now, lane->rest_until) && mono_before(until, lane->rest_until)) {
         return lane->rest_until;
@@ -287,6 +297,7 @@ struct policy_verdict lane_failure(const struct lane *lane)
         verdict.response.code = lane->failure_code;
         verdict.response.enhanced = lane->failure_enhanced;
     }
+    ensure(verdict.action == POLICY_DEFER); /* no host of a site speaks for all */
     verdict.response.command = "CONNECT";
     return verdict;
 }
@@ -360,6 +371,7 @@ static void ask(struct lane *lane, enum mx_kind kind, struct span name)
         return;
     }
     ensure(name.size <= MX_NAME_MAX);
+    ensure(name.size > 0);
     query->reply_to = &worker->answers;
     query->kind = kind;
     query->name_size = (uint16_t)name.size;
@@ -489,6 +501,7 @@ static enum lane_pick choose_by_dns(struct lane *lane, struct choice *choice, st
 
 enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct lane_host *ret_host)
 {
+    ensure(lane->site != NULL);
     const struct config_route *route = lane->site->route;
     struct choice choice;
     memset(&choice, 0, offsetof(struct choice, host));

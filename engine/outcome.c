@@ -130,6 +130,8 @@ void outcome_settle(struct worker *worker, struct attempt *attempt, const struct
 void outcome_on_durable(struct worker *worker, struct journal_entry *entry)
 {
     struct recipient *recipient = entry->user;
+    ensure(recipient->ordinal == entry->ordinal);
+    ensure(recipient->attempts_count == entry->attempts_count);
     worker_move(worker, PLACE_JOURNAL, PLACE_NONE, 1);
     if (entry->what == JOURNAL_DEFERRED) {
         stat_add(&worker->stats.wheeled, 1);

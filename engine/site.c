@@ -39,6 +39,7 @@ void limit_init(struct limit *limit, uint32_t max)
 
 bool limit_take_xcore(struct limit *limit)
 {
+    ensure(limit->max > 0);
     uint32_t count = atomic_load_explicit(&limit->count, memory_order_relaxed);
     do {
         if (count >= limit->max) {
@@ -70,6 +71,7 @@ void limit_give_xcore(struct limit *limit)
 
 void limit_wait_xcore(struct limit *limit, struct limit_waiter *waiter)
 {
+    ensure(waiter->home != NULL);
     cds_wfs_node_init(&waiter->on_stack);
     ORDER_RELEASE(&limit->waiters);
     (void)cds_wfs_push((cds_wfs_stack_ptr_t){._s = &limit->waiters}, &waiter->on_stack);
@@ -162,6 +164,7 @@ static struct site *site_find(struct site_table *table, const struct site_key *k
 static void site_init(struct site *site, const struct site_key *key,
                       const struct config_route *route)
 {
+    ensure(route->connections_max > 0);
     struct span name = name_clipped(key->name);
     site->key = key->key;
     site->route = route;
@@ -174,6 +177,7 @@ static void site_init(struct site *site, const struct site_key *key,
 struct site *site_obtain_xcore(struct site_table *table, uint64_t key, struct span name,
                                const struct config_route *route)
 {
+    ensure(route != NULL);
     const struct site_key whole = {.key = key, .name = name, .route = route};
     struct site *site = site_find(table, &whole);
     if (site != NULL || atomic_load(&table->taken) >= table->sites_max) {
@@ -209,6 +213,7 @@ struct site *site_at_xcore(const struct site_table *table, uint32_t index)
 bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time now,
                           struct mono_time *ret_next)
 {
+    ensure(count > 0);
     const struct config_route *route = site->route;
     if (route->rate_per_hour == 0) {
         return true;
@@ -239,6 +244,7 @@ struct mono_time site_suspended_until_xcore(const struct site *site, struct mono
 
 void site_suspend_xcore(struct site *site, struct mono_time now, struct random *random)
 {
+    ensure(site->route->suspend_first_s > 0);
     int64_t until_ns = atomic_load(&site->suspended_until_ns);
     if (until_ns > now.ns) {
         return;

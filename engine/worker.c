@@ -32,6 +32,7 @@ static const uint64_t QUERY_OF_LANE = UINT64_C(1) << 63;
 
 struct batch *worker_batch(const struct worker *worker, const struct recipient *recipient)
 {
+    ensure(recipient->batch < worker->engine->config->batches_max);
     return &worker->engine->batches[recipient->batch];
 }
 
@@ -52,6 +53,10 @@ void worker_give(struct worker *worker, struct slab *slab, void *slot)
 
 void worker_move(struct worker *worker, unsigned from, unsigned to, uint64_t count)
 {
+    ensure(from != to);
+    ensure(from <= PLACE_NONE);
+    ensure(to <= PLACE_NONE);
+    ensure(from == PLACE_NONE || stat_read_xcore(&worker->stats.places[from]) >= count); /* LAW 1 */
     if (from != PLACE_NONE) {
         stat_sub(&worker->stats.places[from], count);
     }
@@ -77,6 +82,8 @@ void worker_check(const struct worker *worker)
     ensure(stat_read_xcore(&stats->places[PLACE_FLIGHT]) == worker->attempts.count_out);
     ensure(stat_read_xcore(&stats->places[PLACE_JOURNAL]) == worker->entries_free.count_out);
     ensure(slab_left(&worker->entries_free) >= worker->attempts.count_out);
+    ensure(worker->ending_count <= worker->deliveries.count_out);
+    ensure(worker->sessionless_count <= worker->lanes.count_out);
     ensure(stat_read_xcore(&stats->sessions) == worker->deliveries.count_out);
 }
 
@@ -254,6 +261,7 @@ static bool is_over(struct worker *worker, const struct recipient *recipient,
 void worker_place_recipient(struct worker *worker, struct recipient *recipient,
                             struct mono_time now)
 {
+    ensure(recipient->domain != DOMAIN_NONE);
     struct worker_domain *domain = domain_of(worker, recipient);
     bool is_nowhere;
     struct site *site = domain_site(worker, domain, recipient->domain, now, &is_nowhere);

@@ -512,7 +512,9 @@ static void final_put(struct intake_core *core, const struct intake_batch *ib,
     memcpy(attempt.address, result->address.at, size);
     attempt.address_size = (uint16_t)size;
     size = result->id.size < ATTEMPT_ID_MAX ? result->id.size : ATTEMPT_ID_MAX;
-    memcpy(attempt.id, result->id.at, size);
+    if (size > 0) {
+        memcpy(attempt.id, result->id.at, size);
+    }
     attempt.id_size = (uint8_t)size;
     unsigned row = result_of(final->kind);
     struct policy_verdict verdict = policy_of_reason(ROWS[row].reason);

@@ -24,12 +24,19 @@ BENCHES = {"throughput": throughput, "peers": peers, "latency": latency, "sessio
            "queue": queue}
 
 
+def size_of(text):
+    """"10M" as a number."""
+    units = {"k": 1000, "K": 1000, "M": 1000000}
+    return int(text[:-1]) * units[text[-1]] if text[-1:] in units else int(text)
+
+
 class Bench:
     """What a measurement gets: where the programs are, a directory to work in, the report."""
 
     def __init__(self, arguments, work):
         self.build = os.path.abspath(arguments.build)
         self.quick = arguments.quick
+        self.size = arguments.size
         self.base = work
         self.work = work
         self.report = Report(arguments.name, machine.facts(ROOT, work))
@@ -51,6 +58,7 @@ def main():
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument("--quick", action="store_true", help="one short round, no files")
+    parser.add_argument("--size", type=size_of, help="queue: recipients, such as 10M")
     parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="meson's directory")
     parser.add_argument("--work", default="/var/tmp", help="where spools and queues are made")
     parser.add_argument("--results", default=os.path.join(ROOT, "bench", "results"))

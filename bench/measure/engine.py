@@ -49,10 +49,19 @@ class Engine:
                 sessions=max(20000, connections), host=host, connections=connections,
                 per_connection=per_connection, backlog=backlog, route=route))
         self.errors = os.path.join(work, name + ".err")
-        with open(self.errors, "w", encoding="utf-8") as errors:
+        self.process = None
+        self.spawn()
+
+    def spawn(self, timeout_s=60):
+        """Starts it; again after kill."""
+        with open(self.errors, "a", encoding="utf-8") as errors:
             self.process = subprocess.Popen([self.binary, "run", "-c", self.config], stdout=errors,
                                             stderr=errors)
-        self._until(lambda: self._healthy(), 20, "start")
+        self._until(self._healthy, timeout_s, "start")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
 
     def _get(self, path):
         client = socket.socket(socket.AF_UNIX)

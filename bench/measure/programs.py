@@ -68,6 +68,16 @@ def limit(build, to, messages, size, connections, threads, raw=False, seconds=60
     return json.loads(done.stdout)
 
 
+def wheel(build, recipients, threads):
+    """Deferrals in and out of the retry wheel, alone."""
+    command = [os.path.join(build, "bench", "ramjet-wheel"), "--json", "--recipients",
+               str(recipients), "--threads", str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BenchError(f"ramjet-wheel failed: {done.stderr.strip()} {done.stdout.strip()}")
+    return json.loads(done.stdout)
+
+
 def feed(build, spool, batch, recipients, **options):
     """Makes a batch and leaves it in in/tmp; its path."""
     command = [os.path.join(build, "bench", "ramjet-feed"), "--out", spool, "--stage"]

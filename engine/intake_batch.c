@@ -246,6 +246,7 @@ static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
     }
     struct writer errors = writer_of(core->reason_text, INTAKE_REASON_MAX - 1);
     batch->manifest = manifest_parse(writer_span(&content), name, &errors);
+    ib->files_hash = XXH3_64bits(json, writer_size(&content));
     free(json);
     if (batch->manifest == NULL) {
         *errors.at = '\0';
@@ -328,6 +329,7 @@ static bool open_content(struct intake_core *core, struct intake_batch *ib)
         .size_max = size_max,
     };
     batch->template = template_compile(writer_span(&content), &options, &problem);
+    ib->files_hash = XXH3_64bits_withSeed(eml, writer_size(&content), ib->files_hash);
     free(eml);
     return batch->template != NULL || fail_template(core, ib, manifest->message, &problem);
 }

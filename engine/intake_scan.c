@@ -28,7 +28,7 @@ int intake_scan_begin(struct intake_core *core, struct intake_batch *ib)
         intake_scan_end(core, ib);
         return -ENOMEM;
     }
-    (void)XXH3_64bits_reset(scan->hash);
+    (void)XXH3_64bits_reset_withSeed(scan->hash, ib->files_hash);
     scan_splitter_init(&scan->splitter, ib->batch->manifest->format, record_size_max(core, ib));
     return 0;
 }
@@ -338,7 +338,7 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
     if (ib->known != NULL && (ib->known->content_hash != hash ||
                               ib->known->recipients_count != batch->recipients_count ||
                               ib->known->records_count != batch->records_count)) {
-        writer_put_format(&writer, "the recipients' file is not the one that was accepted: it was "
+        writer_put_format(&writer, "its files are not those that were accepted: some were "
                                    "changed in active/; submit the rest anew");
     }
     bool is_good = writer_size(&writer) == 0 &&

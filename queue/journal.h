@@ -70,7 +70,7 @@ struct journal_accept {
     struct inbox_node node;
     struct inbox *reply_to;
     struct batch *batch;   /* number, directory, counts are read; kept until the batch ends */
-    uint64_t content_hash; /* of the recipient stream: recovery refuses other bytes */
+    uint64_t content_hash; /* of all the batch's files: recovery refuses other bytes */
     uint64_t content_size;
     bool is_recovered;       /* known from replay: no new record is written */
     const uint64_t *settled; /* with is_recovered: bitmap by ordinal, copied; NULL: none */

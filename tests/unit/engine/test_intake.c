@@ -670,6 +670,32 @@ static void test_a_batch_on_hold_keeps_its_name(void)
     rig_destroy(rig);
 }
 
+/* What was accepted is sent with the bytes it was accepted with, or not at all. */
+static void test_a_changed_file_holds_its_batch(void)
+{
+    static const char *const FILES[] = {"message.eml", "batch.json", "recipients.ndjson"};
+    for (size_t i = 0; i < COUNT_OF(FILES); i++) {
+        struct rig *rig = rig_create();
+        char name[64];
+        char text[4096];
+        submit(rig, "one", 20);
+        run(rig);
+        down(rig, true);
+        (void)snprintf(name, sizeof(name), "active/one.batch/%s", FILES[i]);
+        file_read(rig, name, text, sizeof(text));
+        size_t size = strlen(text);
+        ensure(size + 1 < sizeof(text));
+        memcpy(text + size, "\n", 2);
+        file_write(rig, name, text);
+        rig->taken_count = 0;
+        boot(rig);
+        run(rig);
+        CHECK_ROW(i, is_there(rig, "hold/one.batch/reason.txt"));
+        CHECK_ROW(i, rig->taken_count == 0);
+        rig_destroy(rig);
+    }
+}
+
 /* Its lines were lost when it came to hold/, and the journal's records went while it lay there. */
 static void test_a_batch_on_hold_keeps_its_missing_results(void)
 {
@@ -817,6 +843,7 @@ SUITE(intake, test_a_batch_comes_and_goes,
       test_found_results_outlive_what_comes_next, test_completed_results_are_not_completed_again,
       test_kept_results_are_joined_by_new_ones, test_a_strange_file_of_kept_results_is_passed_over,
       test_a_batch_that_left_is_not_taken_for_a_new_one, test_a_batch_on_hold_keeps_its_name,
-      test_a_batch_on_hold_keeps_its_missing_results, test_descriptors_bound_what_is_claimed,
-      test_want_of_descriptors_fails_no_batch, test_a_batch_waits_for_what_it_has_lent,
-      test_a_batch_waits_for_its_order, test_a_batch_that_people_took_away_is_no_burden)
+      test_a_changed_file_holds_its_batch, test_a_batch_on_hold_keeps_its_missing_results,
+      test_descriptors_bound_what_is_claimed, test_want_of_descriptors_fails_no_batch,
+      test_a_batch_waits_for_what_it_has_lent, test_a_batch_waits_for_its_order,
+      test_a_batch_that_people_took_away_is_no_burden)

@@ -253,17 +253,17 @@ static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
         intake_fail(core, ib, core->reason_text);
         return false;
     }
-    if (id_find(core, batch->manifest->id) != NULL) {
-        intake_fail(core, ib,
-                    "a batch with the same id is under way: give each batch an id of its own");
-        return false;
-    }
     struct wall_time at;
     /* Not of one that was found in active/: it may have been accepted itself, and the journal have
      * lost that. */
     if (ib->is_new &&
         spool_ids_find(core->ids, batch->manifest->id, clock_wall(core->engine->clock), &at)) {
         fail_used_id(core, ib, at);
+        return false;
+    }
+    if (id_find(core, batch->manifest->id) != NULL) {
+        intake_fail(core, ib,
+                    "a batch with the same id is under way: give each batch an id of its own");
         return false;
     }
     id_add(core, ib);

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """peers: the same messages to the same sink through Debian's Postfix.
 
-Two ways for Postfix, and the better one counts: delivery alone, from a queue that was filled while
-nothing was delivered; and from submission on. The engine is measured from the rename on.
+Compared twice, and the worse ratio counts: delivery alone, at the sink, for Postfix from a queue
+that was filled while nothing was delivered; and the whole way from submission on.
 """
 
 import shutil
@@ -70,15 +70,28 @@ def run(bench):
         with Sink(bench.build, threads=machine.cores()) as sink:
             engine = engine_run(bench, f"peer-{number}", sink.address, recipients, size=SIZE,
                                 vars=2, domains=1000)["msgs_per_s"]
+            at_sink = sink.stop()["msgs_per_s"]
         delivery, settings = _in_own_directory(bench, postfix_delivery, messages)
         whole = _in_own_directory(bench, postfix_whole, messages)
-        bench.report.run(round=number, engine=engine, postfix_delivery=delivery,
-                         postfix_whole=whole)
-        rows.append((engine, max(delivery, whole)))
+        bench.report.run(round=number, engine=engine, engine_at_sink=at_sink,
+                         postfix_delivery=delivery, postfix_whole=whole)
+        rows.append({"alone": at_sink / delivery, "whole": engine / whole,
+                     "mixed": engine / max(delivery, whole), "engine": engine,
+                     "postfix": max(delivery, whole)})
     report = bench.report
-    report.figure("ratio_postfix", median([engine / postfix for engine, postfix in rows]), ">= 80")
-    report.figure("msgs_per_s", median([engine for engine, _ in rows]))
-    report.figure("msgs_per_s_postfix", median([postfix for _, postfix in rows]))
-    report.note("Postfix (Debian's package, throw-away instance): " + settings + ". Its figure is "
-                "the better of delivery alone from a filled queue, and submission by smtp-source "
-                "with delivery.")
+
+    def middle(name):
+        return median([row[name] for row in rows])
+
+    report.figure("ratio_postfix", min(middle("alone"), middle("whole")), ">= 80")
+    report.figure("ratio_postfix_delivery", middle("alone"))
+    report.figure("ratio_postfix_whole", middle("whole"))
+    report.figure("ratio_postfix_mixed", middle("mixed"))
+    report.figure("msgs_per_s", middle("engine"))
+    report.figure("msgs_per_s_postfix", middle("postfix"))
+    report.note("Postfix (Debian's package, throw-away instance): " + settings + ". ratio_postfix "
+                "is the worse of two comparisons of like with like: _delivery, both from the first "
+                "message at the sink to the last, Postfix from a queue that was filled before; "
+                "_whole, the engine from the rename of the batch until it is in done/, Postfix from "
+                "the first submission by smtp-source to the last message at the sink. _mixed sets "
+                "the engine's whole way against Postfix's delivery alone.")

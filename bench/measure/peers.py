@@ -92,6 +92,6 @@ def run(bench):
     report.note("Postfix (Debian's package, throw-away instance): " + settings + ". ratio_postfix "
                 "is the worse of two comparisons of like with like: _delivery, both from the first "
                 "message at the sink to the last, Postfix from a queue that was filled before; "
-                "_whole, the engine from the rename of the batch until it is in done/, Postfix from "
-                "the first submission by smtp-source to the last message at the sink. _mixed sets "
-                "the engine's whole way against Postfix's delivery alone.")
+                "_whole, the engine from the rename of the batch until it is in done/, Postfix "
+                "from the first submission by smtp-source to the last message at the sink. _mixed "
+                "sets the engine's whole way against Postfix's delivery alone.")

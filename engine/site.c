@@ -6,6 +6,7 @@
 #include <urcu/urcu-qsbr.h>
 
 #include "engine/base/list.h"
+#include "engine/base/planted.h"
 #include "engine/config.h"
 
 #ifdef __SANITIZE_THREAD__
@@ -221,7 +222,8 @@ bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time no
     /* Rounded up: rather a little below the rate than above it. */
     int64_t per_hour = (int64_t)route->rate_per_hour;
     int64_t interval_ns = (HOUR_NS + per_hour - 1) / per_hour;
-    int64_t tolerance_ns = interval_ns * (route->rate_burst - 1);
+    uint32_t burst = route->rate_burst + (PLANTED(BURST_ONE_MORE) ? 1 : 0);
+    int64_t tolerance_ns = interval_ns * (burst - 1);
     int64_t arrival_ns = atomic_load_explicit(&site->arrival_ns, memory_order_relaxed);
     int64_t next_ns;
     do {
@@ -230,7 +232,7 @@ bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time no
             ret_next->ns = base_ns - tolerance_ns;
             return false;
         }
-        next_ns = base_ns + interval_ns * count;
+        next_ns = base_ns + interval_ns * (PLANTED(RATE_BY_GROUP) ? 1 : count);
     } while (!atomic_compare_exchange_weak_explicit(&site->arrival_ns, &arrival_ns, next_ns,
                                                     memory_order_relaxed, memory_order_relaxed));
     return true;

@@ -26,7 +26,9 @@
     PLANT(WHEEL_LATE, "who waits long comes into a coarse slot that opens late")                   \
     PLANT(CANCEL_LOSES_ONE, "a recipient that is deferred while its batch is cancelled is lost")   \
     PLANT(LIMIT_NOT_GIVEN, "a connection's place in its site's limit is not given back")           \
-    PLANT(DATE_MOVES, "a message's date is that of its batch's opening")
+    PLANT(DATE_MOVES, "a message's date is that of its batch's opening")                           \
+    PLANT(RATE_BY_GROUP, "the rate counts a transaction of many recipients as one message")        \
+    PLANT(BURST_ONE_MORE, "a message more than the burst goes at once")
 
 #define PLANT_NAME(name, words) PLANT_##name,
 enum plant { PLANT_NONE, PLANTS(PLANT_NAME) PLANTS_END };

@@ -348,7 +348,8 @@ int sim_engine_boot(struct sim_engine *sim)
     memset(&sim->journal, 0, sizeof(sim->journal));
     memset(&sim->intake, 0, sizeof(sim->intake));
     memset(&sim->known, 0, sizeof(sim->known));
-    sim->boots++;
+    ensure(sim->boots < SIM_BOOTS_MAX);
+    sim->boots_ns[sim->boots++] = sim->clock.mono.ns;
     sim->errors[0] = '\0';
     int result = make_tables(sim);
     result = result == 0 ? make_intake(sim) : result;

@@ -33,6 +33,7 @@
 
 enum { SIM_WORKERS_MAX = 4, SIM_ROUTES_MAX = 8, SIM_SOURCES_MAX = 4 };
 enum { SIM_ACTORS_MAX = SIM_WORKERS_MAX + 4, SIM_DEATHS_MAX = 64 };
+enum { SIM_BOOTS_MAX = 256 };
 
 struct sim_engine_config {
     uint64_t seed;
@@ -90,6 +91,7 @@ struct sim_engine {
 
     uint64_t steps;
     uint64_t boots;
+    int64_t boots_ns[SIM_BOOTS_MAX];
     uint64_t crashes;
     bool is_power_loss_due;            /* what sim_engine_crash_at asked for */
     uint64_t failures;                 /* lives that ended by themselves, in disorder */

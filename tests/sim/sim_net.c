@@ -336,6 +336,11 @@ struct mono_time sim_net_next(struct sim_net *net)
     return next;
 }
 
+int64_t sim_net_asked_ns(const struct net_loop *loop)
+{
+    return ((const struct sim_loop *)loop)->asked_ns;
+}
+
 struct sim_net_counts sim_net_counts_of(const struct sim_net *net)
 {
     return net->counts;

@@ -80,4 +80,7 @@ void sim_net_rule_set(struct sim_net *net, const struct net_addr *addr, enum sim
  * clock means: run it now. */
 struct mono_time sim_net_next(struct sim_net *net);
 struct mono_time sim_net_loop_next(struct net_loop *loop);
+/* For the RX that is being told: when the peer's program wanted to say these bytes. -1: not known,
+ * for it may have waited with them for the TXDONE of others. */
+int64_t sim_net_asked_ns(const struct net_loop *loop);
 struct sim_net_counts sim_net_counts_of(const struct sim_net *net);

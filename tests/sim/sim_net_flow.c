@@ -111,12 +111,14 @@ static uint64_t fate_next(const struct sim_end *end)
     return next;
 }
 
-static struct sim_piece *piece_make(const struct sim_queued *queued, const char *at, uint32_t size)
+static struct sim_piece *piece_make(const struct sim_queued *queued, const char *at, uint32_t size,
+                                    int64_t asked_ns)
 {
     struct sim_piece *piece = malloc(sizeof(*piece) + size);
     ensure(piece != NULL);
     piece->next = NULL;
     piece->size = size;
+    piece->asked_ns = asked_ns;
     piece->lent = queued->is_copied ? NULL : at;
     piece->sum = XXH3_64bits(at, size);
     memcpy(piece->bytes, at, size);
@@ -139,7 +141,9 @@ static struct sim_piece *piece_next(struct sim_net *net, struct sim_end *end)
         size = size < limits[i] ? size : limits[i];
     }
     ensure(size > 0);
-    struct sim_piece *piece = piece_make(queued, at + end->sent_offset, (uint32_t)size);
+    int64_t now_ns = sim_now_ns(net);
+    int64_t asked_ns = end->done_told_ns == now_ns ? -1 : now_ns;
+    struct sim_piece *piece = piece_make(queued, at + end->sent_offset, (uint32_t)size, asked_ns);
     end->sent_offset += (uint32_t)size;
     if (end->sent_offset == queued->size) {
         end->sent_count++;
@@ -234,6 +238,7 @@ int sim_send(struct net_loop *loop, struct net_conn_id id, const struct net_segm
 static void tell_piece(struct sim_loop *loop, struct sim_end *end, const struct sim_piece *piece)
 {
     loop->net->counts.bytes += piece->size;
+    loop->asked_ns = piece->asked_ns;
     sim_tell(loop, end,
              (struct net_event){.kind = NET_RX, .rx = span_of(piece->bytes, piece->size)});
 }
@@ -332,6 +337,7 @@ void sim_flow_on_done(struct sim_loop *loop, struct sim_end *end, struct sim_pie
     }
     ensure(end->undone_size >= size);
     end->undone_size -= size;
+    end->done_told_ns = sim_now_ns(loop->net);
     done_consume(end, size);
     sim_tell(loop, end, (struct net_event){.kind = NET_TXDONE, .txdone_size = size});
     sim_flow_pump(loop->net, end);

@@ -49,6 +49,7 @@ struct sim_piece {
     struct sim_piece *next;
     const char *lent; /* NULL for a copied one */
     uint64_t sum;
+    int64_t asked_ns; /* sim_net_asked_ns */
     uint32_t size;
     char bytes[];
 };
@@ -102,6 +103,7 @@ struct sim_end {
     uint64_t undone_size; /* sent and not yet told TXDONE */
     int64_t out_due_ns;   /* of the last event to the peer: they stay in order */
     int64_t done_due_ns;
+    int64_t done_told_ns;
     struct sim_fate fate;
     struct sim_piece *held_first;
     struct sim_piece *held_last;
@@ -124,6 +126,7 @@ struct sim_loop {
     struct sim_event *events; /* a heap by due time and sequence */
     size_t events_count;
     size_t events_room;
+    int64_t asked_ns; /* of the piece that is being told */
     uint32_t listeners_count;
     struct sim_listener listeners[SIM_LISTENERS_MAX];
 };

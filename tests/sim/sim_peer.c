@@ -37,6 +37,8 @@ struct session {
     uint64_t content_size;
     size_t head_size;
     uint32_t rcpts_count;
+    int64_t asked_ns;
+    size_t transaction; /* its row */
     /* Not cleared at the start. */
     char out[OUT_SIZE];
     char head[HEAD_SIZE];
@@ -62,6 +64,9 @@ struct sim_peers {
     struct sim_mail *log;
     size_t log_count;
     size_t log_room;
+    struct sim_transaction *transactions;
+    size_t transactions_count;
+    size_t transactions_room;
     struct attempts *attempts;
     size_t attempts_count;
     size_t attempts_room;
@@ -89,15 +94,41 @@ static void on_mail(void *context, struct span sender)
     struct session *session = context;
     copy_address(session->sender, sender);
     session->rcpts_count = 0;
+    session->asked_ns = sim_net_asked_ns(session->peers->loop);
     session->content_size = 0;
     session->head_size = 0;
     (void)XXH3_64bits_reset(session->hash);
+}
+
+static size_t transaction_add(struct session *session, struct span recipient)
+{
+    struct sim_peers *peers = session->peers;
+    if (peers->transactions_count == peers->transactions_room) {
+        peers->transactions_room =
+            peers->transactions_room == 0 ? 256 : peers->transactions_room * 2;
+        peers->transactions =
+            realloc(peers->transactions, peers->transactions_room * sizeof(*peers->transactions));
+        ensure(peers->transactions != NULL);
+    }
+    struct sim_transaction *row = &peers->transactions[peers->transactions_count];
+    *row = (struct sim_transaction){.asked_ns = session->asked_ns, .host = session->host_index};
+    const char *at = memrchr(recipient.at, '@', recipient.size);
+    if (at != NULL) {
+        size_t size = (size_t)(recipient.at + recipient.size - at - 1);
+        ensure(size < sizeof(row->domain));
+        memcpy(row->domain, at + 1, size);
+    }
+    return peers->transactions_count++;
 }
 
 static void on_rcpt(void *context, struct span recipient)
 {
     struct session *session = context;
     ensure(session->rcpts_count < RCPTS_MAX);
+    if (session->rcpts_count == 0) {
+        session->transaction = transaction_add(session, recipient);
+    }
+    session->peers->transactions[session->transaction].rcpts_count++;
     copy_address(session->rcpts[session->rcpts_count++], recipient);
 }
 
@@ -424,6 +455,7 @@ void sim_peers_destroy(struct sim_peers *peers)
         on_closed(CONTAINER_OF(peers->sessions.next, struct session, link));
     }
     free(peers->attempts);
+    free(peers->transactions);
     free(peers->log);
     free(peers);
 }
@@ -460,6 +492,13 @@ const struct sim_mail *sim_peers_log(const struct sim_peers *peers, size_t *ret_
 {
     *ret_count = peers->log_count;
     return peers->log;
+}
+
+const struct sim_transaction *sim_peers_transactions(const struct sim_peers *peers,
+                                                     size_t *ret_count)
+{
+    *ret_count = peers->transactions_count;
+    return peers->transactions;
 }
 
 uint64_t sim_peers_wrongs(const struct sim_peers *peers, const char **ret_words)

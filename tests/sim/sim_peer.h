@@ -38,6 +38,14 @@ struct sim_mail {
     char recipient[96];
 };
 
+/* A transaction that got a recipient accepted, whatever its message came to. */
+struct sim_transaction {
+    int64_t asked_ns;     /* when its client began it; -1: not known (sim_net_asked_ns) */
+    uint32_t rcpts_count; /* accepted */
+    uint32_t host;
+    char domain[64]; /* of its first recipient */
+};
+
 struct sim_peer {
     struct net_addr addr;
     struct sink_policy policy;
@@ -63,5 +71,8 @@ void sim_peers_step(struct sim_peers *peers, struct mono_time now);
 /* When it wants to be stepped. */
 struct mono_time sim_peers_next(struct sim_peers *peers);
 const struct sim_mail *sim_peers_log(const struct sim_peers *peers, size_t *ret_count);
+/* In the order of their arrival. */
+const struct sim_transaction *sim_peers_transactions(const struct sim_peers *peers,
+                                                     size_t *ret_count);
 /* What clients did wrong; the last of it in words. */
 uint64_t sim_peers_wrongs(const struct sim_peers *peers, const char **ret_words);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tests/sim/sim_rates.h"
+
 enum {
     HOSTS_MAX = 6,
     DOMAINS_MAX = 24,
@@ -60,6 +62,7 @@ struct swarm {
     uint32_t domains_count;
     enum domain_kind domains[DOMAINS_MAX];
     char names[DOMAINS_MAX][32];
+    uint32_t sites[DOMAINS_MAX]; /* one number a set of mail hosts */
     bool has_disk_faults;
     bool is_calm;         /* no fault that keeps good mail from its recipient */
     bool are_hosts_harsh; /* they refuse by share */
@@ -161,16 +164,21 @@ static void draw_hosts(struct swarm *swarm)
     }
 }
 
-static void draw_mx(struct swarm *swarm, const char *name, uint32_t ttl_s)
+static void draw_mx(struct swarm *swarm, uint32_t domain, uint32_t ttl_s)
 {
+    const char *name = swarm->names[domain];
+    uint32_t sets[2] = {0, 0}; /* a bit a host: first choice, second choice */
     uint32_t count = between(swarm, 1, swarm->hosts_count < 3 ? swarm->hosts_count : 3);
     uint32_t first = below(swarm, swarm->hosts_count);
     for (uint32_t i = 0; i < count; i++) {
         char data[64];
-        (void)snprintf(data, sizeof(data), "%u h%u.mail.example", 10 * between(swarm, 1, 2),
-                       (first + i) % swarm->hosts_count);
+        uint32_t preference = between(swarm, 1, 2);
+        uint32_t host = (first + i) % swarm->hosts_count;
+        (void)snprintf(data, sizeof(data), "%u h%u.mail.example", 10 * preference, host);
         sim_dns_add(swarm->sim->dns, name, DNS_MX, ttl_s, data);
+        sets[preference - 1] |= 1u << host;
     }
+    swarm->sites[domain] = sets[0] == 0 ? sets[1] : sets[0] | sets[1] << HOSTS_MAX;
 }
 
 static void draw_domains(struct swarm *swarm)
@@ -184,9 +192,10 @@ static void draw_domains(struct swarm *swarm)
         enum domain_kind kind =
             one_in(swarm, 4) ? (enum domain_kind)below(swarm, DOMAIN_KINDS_COUNT) : DOMAIN_GOOD;
         swarm->domains[i] = kind;
+        swarm->sites[i] = 1u << (2 * HOSTS_MAX) | i; /* its own */
         switch (kind) {
         case DOMAIN_GOOD:
-            draw_mx(swarm, name, ttl_s);
+            draw_mx(swarm, i, ttl_s);
             break;
         case DOMAIN_IMPLICIT: {
             char addr[32];
@@ -594,6 +603,17 @@ static void trace_limits(const struct swarm *swarm)
               route->schedule.ceiling_s, route->schedule.expire_s);
 }
 
+static uint32_t site_of(void *context, struct span domain)
+{
+    const struct swarm *swarm = context;
+    for (uint32_t i = 0; i < swarm->domains_count; i++) {
+        if (span_equal(domain, span_of_text(swarm->names[i]))) {
+            return swarm->sites[i];
+        }
+    }
+    sim_violation(swarm->sim, "a server got mail for %.*s", (int)domain.size, domain.at);
+}
+
 static void run(struct swarm *swarm)
 {
     struct sim_engine *sim = swarm->sim;
@@ -620,6 +640,7 @@ static void run(struct swarm *swarm)
     swarm->book.expire_s = sim->routes[0].schedule.expire_s;
     swarm->book.is_expiry_exact = swarm->is_calm && !swarm->is_cramped;
     sim_book_settle_up(&swarm->book);
+    sim_rates_check(sim, &sim->routes[0], site_of, swarm);
 }
 
 struct sim_swarm_result sim_swarm_run(uint64_t seed, const struct config *defaults, bool is_traced)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/config_priv.h"
+#include "engine/load.h"
 #include "engine/smtp/smtp_address.h"
 
 enum section { NODE, SPOOL, LOG, CONTROL, DNS, LIMITS, SOURCE, ROUTE };

@@ -91,7 +91,7 @@ CONFIG_KEY(ROUTE, "rate", RATE, rate_per_hour, "0", 0, 3600000000ull,
            "messages to one site; 0 = no limit")
 CONFIG_KEY(ROUTE, "burst", COUNT, rate_burst, "1", 1, 1u << 20,
            "messages that may go at once when the rate has been idle")
-CONFIG_KEY(ROUTE, "rcpts-max", COUNT, rcpts_max, "100", 1, SMTP_RCPTS_MAX,
+CONFIG_KEY(ROUTE, "rcpts-max", COUNT, rcpts_max, "100", 1, LOAD_RECIPIENTS_MAX,
            "recipients of one transaction when the bytes are the same")
 CONFIG_KEY(ROUTE, "connect-timeout", MILLISECONDS, connect_timeout_ms, "30s", 10, 600000,
            "until a connection is up")

@@ -40,8 +40,8 @@ static uint32_t load_take(struct lane *lane, struct load *load)
     ensure(load->count == 0);
     uint32_t sessions = lane->sessions_count > 0 ? lane->sessions_count : 1;
     uint32_t each = lane->is_load_same ? same_count(lane) : LOAD_EACH;
-    uint32_t count_max =
-        sessions * each < LOAD_RECIPIENTS_MAX ? sessions * each : LOAD_RECIPIENTS_MAX;
+    uint32_t most = lane->is_load_same ? LOAD_RECIPIENTS_MAX / each * each : LOAD_MIXED_MAX;
+    uint32_t count_max = sessions * each < most ? sessions * each : most;
     const struct batch *batch;
     uint32_t taken = ready_take(&lane->ready, count_max, load->recipients, &batch);
     if (taken == 0) {
@@ -462,7 +462,7 @@ static void hand_over(struct lane *lane)
 static bool is_better_elsewhere(const struct lane *lane)
 {
     return lane->site != NULL && lane->sessions_count == 0 && lane->ready.count > 0 &&
-           lane->ready.count <= LOAD_RECIPIENTS_MAX &&
+           lane->ready.count <= LOAD_MIXED_MAX &&
            limit_count_xcore(&lane->site->connections) >= lane->site->connections.max;
 }
 

@@ -17,10 +17,11 @@ static size_t room_of(const struct intake_batch *ib, uint64_t size)
     return ib->is_bsmtp_lf ? 2 * (size_t)size : (size_t)size;
 }
 
-/* Bytes of the runs, counted as plan_runs will lay them out. */
-static uint64_t runs_size(const struct load *load)
+/* Bytes of the runs, counted as plan_runs will lay them out, and at most how many runs. */
+static uint64_t runs_size(const struct load *load, uint32_t files_count, uint32_t *ret_runs)
 {
     uint64_t size = 0;
+    uint64_t runs = files_count - 1; /* a run does not go over a file's end */
     uint64_t end = UINT64_MAX;
     for (uint32_t i = 0; i < load->count; i++) {
         const struct recipient *recipient = load->recipients[i];
@@ -30,9 +31,11 @@ static uint64_t runs_size(const struct load *load)
             size += stop - end;
         } else if (end == UINT64_MAX || start != load->recipients[i - 1]->record_offset) {
             size += recipient->record_size;
+            runs++;
         }
         end = stop;
     }
+    *ret_runs = runs < load->count ? (uint32_t)runs : load->count;
     return size;
 }
 
@@ -131,11 +134,12 @@ static int check_files(struct intake_core *core, struct intake_batch *ib)
 static bool load_start(struct intake_core *core, struct load *load)
 {
     struct intake_batch *ib = intake_batch_of(core, load->batch->index);
-    uint64_t room = room_of(ib, runs_size(load));
+    uint32_t runs;
+    uint64_t room = room_of(ib, runs_size(load, ib->stream->files_count, &runs));
     room = ib->is_bsmtp_lf ? 2 * room : room;
     uint64_t budget = core->engine->config->readahead_bytes_max;
     bool is_over = core->block_bytes > 0 && core->block_bytes + room > budget;
-    if (is_over || core->ops_away + load->count > INTAKE_READS_MAX) {
+    if (is_over || core->ops_away + runs > INTAKE_READS_MAX) {
         return false;
     }
     struct intake_read *read = slab_take(&core->reads);
@@ -164,6 +168,7 @@ static bool load_start(struct intake_core *core, struct load *load)
     /* The count may reach nought while ops are still being handed in: one more keeps the read open.
      */
     uint32_t ops_count = read->ops_left++;
+    ensure(ops_count <= runs);
     for (uint32_t i = 0; i < ops_count; i++) {
         ensure(disk_submit(core->disk, &read->ops[i]) == 0);
     }

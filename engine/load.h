@@ -8,8 +8,8 @@
  * the bytes belongs to intake: the worker pushes it back (`blocks` inbox) when the last attempt of
  * the load is over and no transport reads of it any more. It stands for the batch's template as
  * well: the batch does not end before its blocks are back.
- * Bounds: LOAD_RECIPIENTS_MAX recipients; about LOAD_SIZE_MAX bytes (one larger record may come
- * alone); blocks within readahead_bytes_max: intake lets loads wait.
+ * Bounds: LOAD_RECIPIENTS_MAX recipients when they share transactions, LOAD_MIXED_MAX otherwise;
+ * about LOAD_SIZE_MAX bytes (one larger record may come alone); blocks within readahead_bytes_max: intake lets loads wait.
  */
 #pragma once
 
@@ -21,7 +21,8 @@
 #include "queue/batch.h"
 #include "queue/recipient.h"
 
-enum { LOAD_RECIPIENTS_MAX = 64, LOAD_SIZE_MAX = 256 * 1024 };
+/* A transaction never goes beyond its load: as many can share one (rcpts-max). */
+enum { LOAD_RECIPIENTS_MAX = 128, LOAD_MIXED_MAX = 64, LOAD_SIZE_MAX = 256 * 1024 };
 
 struct lane;
 

@@ -111,7 +111,7 @@ static struct worker_domain *domain_of(struct worker *worker, const struct recip
  * batch. */
 static uint32_t source_of(const struct worker *worker, const struct recipient *recipient)
 {
-    return (recipient->ordinal / LOAD_RECIPIENTS_MAX) % worker->engine->config->sources_count;
+    return (recipient->ordinal / LOAD_MIXED_MAX) % worker->engine->config->sources_count;
 }
 
 static void pend(struct worker_domain *domain, struct recipient *recipient)

@@ -7,6 +7,7 @@ header fields that it puts in front; strip() takes those off again.
 """
 import os
 import pwd
+import re
 import socket
 import subprocess
 
@@ -140,6 +141,18 @@ class Postfix:
         for name in self.names():
             with open(os.path.join(self.root, "mail", "new", name), "rb") as file:
                 yield strip(file.read())
+
+
+    def taken(self):
+        """The queue ids under which each recipient's mail was taken. Postfix itself may deliver one
+        twice, when it is stopped between the mailbox and its own note of it."""
+        ids = {}
+        for name in self.names():
+            with open(os.path.join(self.root, "mail", "new", name), "rb") as file:
+                text = file.read()
+            queue_id = re.search(rb"\sid ([0-9A-Za-z]+)", text[text.index(b"Received:"):])
+            ids.setdefault(strip(text)[0], set()).add(queue_id.group(1))
+        return ids
 
 
 def strip(text):

@@ -140,6 +140,13 @@ def when(event):
     return datetime.datetime.fromisoformat(event["event_time"]).timestamp()
 
 
+def is_deferred(engine, count):
+    """So many deferrals of the batch, and all of them on stable storage."""
+    if (engine.progress("defer") or {}).get("deferred") != count:
+        return False
+    return 'ramjet_queue_recipients{state="journal"} 0' in engine.get("/metrics")[1]
+
+
 def case_deferrals_survive():
     """V5: attempts and due times do not go back to the start with a kill."""
     with Place("crash-defer") as place:
@@ -148,10 +155,10 @@ def case_deferrals_survive():
                                                                "retry_max": "2s"})).start()
         names = [f"rcpt451x2-{i}@d.test" for i in range(50)]
         engine.submit(make_merge(engine, "defer", names))
-        wait_for(lambda: (engine.progress("defer") or {}).get("deferred") == 50, "all deferred")
+        wait_for(lambda: is_deferred(engine, 50), "all deferred")
         engine.kill()
         engine.start()
-        wait_for(lambda: (engine.progress("defer") or {}).get("deferred") == 100, "and again")
+        wait_for(lambda: is_deferred(engine, 100), "and again")
         engine.kill()
         engine.start()
         end = engine.wait_end("defer")

@@ -12,8 +12,8 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (Engine, Place, Sink, check, equal, free_port, read_lines, route,  # noqa: E402
-                 make_merge, run_cases, send, soon, wait_for)
+from lib import (EACH, SAME, Engine, Place, Sink, check, equal, free_port,  # noqa: E402
+                 make_merge, read_lines, route, run_cases, send, sha256, soon, wait_for)
 
 FAST = {"retry_first": "1s", "retry_max": "2s", "retry_jitter": 0, "suspend_first": "1s",
         "suspend_max": "1s", "expire": "60s"}
@@ -158,6 +158,35 @@ def case_null_sender():
     equal(end.counts(), {"accepted": 2, "delivered": 1, "bounced": 1}, "from <>")
     equal({message["from"] for message in sink.messages() if "x@null.test" in message["to"]},
           {""}, "the wire says <>")
+
+
+def taken_for(domain):
+    return [message for message in sink.messages() if message["to"][0].endswith("@" + domain)]
+
+
+def case_many_recipients_of_one_host():
+    """A32: one transaction for as many as rcpts-max allows (100), when the bytes are the same."""
+    names = [f"u{i}@many.test" for i in range(250)]
+    end = send(engine, "many", names, message=SAME)
+    equal(end.counts(), {"accepted": 250, "delivered": 250}, "all")
+    sizes = [len(message["to"]) for message in taken_for("many.test")]
+    equal(sum(sizes), 250, "each recipient once")
+    equal(max(sizes), 100, "transactions are filled up to the limit")
+    equal(send(engine, "each", ["a@each.test", "b@each.test"], message=EACH).counts(),
+          {"accepted": 2, "delivered": 2}, "other bytes")
+    equal([len(message["to"]) for message in taken_for("each.test")], [1, 1],
+          "have a transaction each")
+
+
+def case_trace_fields():
+    """A26: what relays have written above stays, in its order; Return-Path is not ours to write,
+    and that of an earlier delivery goes."""
+    trace = ("Received: from b by c; Tue, 01 Dec 2026 08:00:02 +0000\r\n"
+             "Received: from a by b; Tue, 01 Dec 2026 08:00:01 +0000\r\n")
+    send(engine, "trace", ["x@trace.test"],
+         message=trace + "Return-Path: <old@sender.test>\r\n" + SAME)
+    equal([message["sha256"] for message in taken_for("trace.test")],
+          [sha256((trace + SAME).encode())], "the bytes")
 
 
 def case_mute_servers_time_out():

@@ -9,7 +9,8 @@
  * the load is over and no transport reads of it any more. It stands for the batch's template as
  * well: the batch does not end before its blocks are back.
  * Bounds: LOAD_RECIPIENTS_MAX recipients when they share transactions, LOAD_MIXED_MAX otherwise;
- * about LOAD_SIZE_MAX bytes (one larger record may come alone); blocks within readahead_bytes_max: intake lets loads wait.
+ * about LOAD_SIZE_MAX bytes (one larger record may come alone); blocks within readahead_bytes_max:
+ * intake lets loads wait.
  */
 #pragma once
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -166,6 +167,15 @@ static void run_all(struct run *run, struct sim_jobs_result *result)
     }
 }
 
+/* Of the children that have ended. */
+static double cpu_seconds(void)
+{
+    struct rusage usage;
+    ensure(getrusage(RUSAGE_CHILDREN, &usage) == 0);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
 void sim_jobs_run(const struct sim_jobs *jobs, struct sim_jobs_result *ret_result)
 {
     ensure(jobs->jobs >= 1);
@@ -176,8 +186,10 @@ void sim_jobs_run(const struct sim_jobs *jobs, struct sim_jobs_result *ret_resul
     atomic_init(&shared->next, jobs->from);
     struct run run = {.jobs = jobs, .shared = shared, .start = clock_mono(clock_system())};
     struct sim_jobs_result result = {.seeds = 0};
+    double cpu_before = cpu_seconds();
     run_all(&run, &result);
     result.seconds = (double)(clock_mono(clock_system()).ns - run.start.ns) / (double)NS_PER_S;
+    result.cpu_seconds = cpu_seconds() - cpu_before;
     result.seeds = atomic_load(&shared->done) + result.violations;
     result.recipients = atomic_load(&shared->recipients);
     result.delivered = atomic_load(&shared->delivered);

@@ -32,6 +32,7 @@ struct sim_jobs_result {
     uint64_t failed_first;  /* the seed of the first failure */
     char failed_words[160]; /* what it said, when quiet */
     double seconds;
+    double cpu_seconds; /* of all processes */
     uint64_t recipients, delivered, repeats, crashes, steps;
     uint64_t missing, twice; /* lines of results.ndjson, where they may be so */
 };

@@ -311,7 +311,8 @@ static void judge_expiry(const struct sim_book *book, const struct sim_entry *en
 static void judge_attempts(const struct sim_book *book, const struct sim_entry *entry)
 {
     const struct sim_engine *sim = book->sim;
-    if (sim->deaths_count > 0 || book->had_disk_faults || entry->ends_count == 0) {
+    bool has_died = sim->crashes > 0 || sim->failures > 0;
+    if (has_died || book->had_disk_faults || entry->ends_count == 0) {
         return;
     }
     if (entry->attempts_max < entry->deferrals || entry->attempts <= entry->attempts_max) {

@@ -405,8 +405,9 @@ void sim_engine_stop(struct sim_engine *sim)
 void sim_engine_ended(struct sim_engine *sim)
 {
     sim->exit_status = sim->control.exit_status;
-    if (sim->exit_status != 0) {
-        sim->failures++;
+    sim->failures += sim->exit_status != 0 ? 1 : 0;
+    /* A server that does not answer within drain-timeout: what it took is not recorded. */
+    if (sim->exit_status != 0 || !sim->control.is_drained) {
         note_death(sim);
     }
     sim_trace(sim, "stopped with status %d", sim->exit_status);

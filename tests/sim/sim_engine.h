@@ -95,7 +95,7 @@ struct sim_engine {
     uint64_t crashes;
     bool is_power_loss_due;            /* what sim_engine_crash_at asked for */
     uint64_t failures;                 /* lives that ended by themselves, in disorder */
-    int64_t deaths_ns[SIM_DEATHS_MAX]; /* when lives ended in disorder, all in all */
+    int64_t deaths_ns[SIM_DEATHS_MAX]; /* when lives ended with mail on its way, all in all */
     uint32_t deaths_count;
     uint64_t checkpoints;      /* of lives that have ended */
     uint64_t steps_at_advance; /* value of `steps` when time last moved */

@@ -13,9 +13,17 @@
 #include "tests/harness.h"
 #include "tests/sim/sim_book.h"
 
-enum { BOOTS_MAX = 8, RECIPIENTS = 16, SECOND_MAX = 61, LIFE_MAX_S = 6 * 86400, WAIT_S = 400 };
+enum { BOOTS_MAX = 8, RECIPIENTS = 16, SECOND_MAX = 151, LIFE_MAX_S = 6 * 86400, WAIT_S = 400 };
 
-enum fate { FATE_KILLED, FATE_POWER_LOSS, FATE_STOPPED, FATE_ERROR, FATE_NO_SPACE, FATE_BROKEN };
+enum fate {
+    FATE_KILLED,
+    FATE_POWER_LOSS,
+    FATE_STOPPED,   /* killed, stopped in order, and then the power fails */
+    FATE_RESTARTED, /* stopped in order, and then the power fails */
+    FATE_ERROR,
+    FATE_NO_SPACE,
+    FATE_BROKEN,
+};
 
 static void choose(void *context, uint32_t index, struct sim_choice *ret_choice)
 {
@@ -99,6 +107,8 @@ static void meet(struct sim_book *book, enum fate fate, uint64_t n)
         book->had_disk_faults = true;
         sim_disk_fail_at(sim->disk, n, fate == FATE_NO_SPACE ? -ENOSPC : -EIO, fate == FATE_BROKEN);
         return;
+    case FATE_RESTARTED:
+        break; /* restart_behind */
     }
     ensure(false);
 }
@@ -112,6 +122,25 @@ static void stop_in_order(struct sim_engine *sim)
     }
 }
 
+/* The first n operations of the disk, an orderly stop, and a start with the power about to fail:
+ * what the stop has left is on stable storage, or nobody looks for it. Returns whether there were
+ * so many. */
+static bool restart_behind(struct sim_book *book, uint64_t n)
+{
+    struct sim_engine *sim = book->sim;
+    uint64_t end = sim_disk_ops_count(sim->disk) + n;
+    while (sim_disk_ops_count(sim->disk) < end && !sim_engine_is_idle(sim)) {
+        if (!sim_engine_turn(sim, mono_add_ns(sim->clock.mono, (int64_t)LIFE_MAX_S * NS_PER_S))) {
+            break;
+        }
+    }
+    bool is_met = sim_disk_ops_count(sim->disk) >= end;
+    stop_in_order(sim);
+    meet(book, FATE_POWER_LOSS, 1 + n * 7 % SECOND_MAX);
+    boot_again(sim);
+    return is_met;
+}
+
 /* Returns whether the fault was met. */
 static bool live(const struct config *defaults, enum fate fate, uint64_t n)
 {
@@ -120,7 +149,12 @@ static bool live(const struct config *defaults, enum fate fate, uint64_t n)
     sim_book_init(&book, sim);
     submit(&book, "one");
     submit(&book, "two");
-    meet(&book, fate, n);
+    bool is_met = false;
+    if (fate == FATE_RESTARTED) {
+        is_met = restart_behind(&book, n);
+    } else {
+        meet(&book, fate, n);
+    }
     if (fate == FATE_BROKEN) {
         /* An engine that has nothing to write may wait for better times; they come. */
         (void)sim_engine_run_until(sim, is_down_or_idle, WAIT_S * NS_PER_S);
@@ -147,7 +181,7 @@ static bool live(const struct config *defaults, enum fate fate, uint64_t n)
         }
     }
     CHECK_ROW(n, downs <= BOOTS_MAX);
-    bool is_met = downs > 0 || sim_disk_failures_count(sim->disk) > 0;
+    is_met = fate == FATE_RESTARTED ? is_met : downs > 0 || sim_disk_failures_count(sim->disk) > 0;
     sim_disk_fail_at(sim->disk, 0, 0, false);
     sim_disk_stop_at(sim->disk, 0);
     sim_book_settle_up(&book);
@@ -187,6 +221,11 @@ static void test_stopped_in_order_behind_each_crash(void)
     count_down(FATE_STOPPED, 3);
 }
 
+static void test_restarted_in_order_behind_each_operation(void)
+{
+    count_down(FATE_RESTARTED, 2);
+}
+
 static void test_each_operation_fails(void)
 {
     count_down(FATE_ERROR, 2);
@@ -203,5 +242,6 @@ static void test_everything_fails_from_each_operation_on(void)
 }
 
 SUITE(sim_countdown, test_killed_behind_each_operation, test_power_lost_behind_each_operation,
-      test_stopped_in_order_behind_each_crash, test_each_operation_fails,
-      test_no_space_for_each_operation, test_everything_fails_from_each_operation_on)
+      test_stopped_in_order_behind_each_crash, test_restarted_in_order_behind_each_operation,
+      test_each_operation_fails, test_no_space_for_each_operation,
+      test_everything_fails_from_each_operation_on)

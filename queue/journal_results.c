@@ -14,7 +14,8 @@
  *
  * A checkpoint takes the records away from which lost lines are made again, so it waits for the
  * lines: first all that were there at its begin are written (marked_count), then each file that
- * has unsynced ones is synced, and its directory when its name may be new, a few at a time.
+ * has unsynced ones is synced, and its directory when its name may be new, a few at a time. A batch
+ * that is finished needs no look any more: both are synced at its end.
  *
  * Files stay open until RESULT_FILES_MAX are, then the least recently used is closed.
  */
@@ -254,7 +255,7 @@ static void op_submit(struct journal_core *core, struct journal_batch *batch)
     journal_submit(core, &batch->io, JOURNAL_IO_RESULTS);
 }
 
-/* The next sync that a checkpoint waits for; false: there is none any more. */
+/* The next sync that a checkpoint or the batch's end waits for; false: there is none any more. */
 static bool sync_go_on(struct journal_core *core, struct journal_batch *batch)
 {
     int fd = batch->fd;
@@ -299,10 +300,7 @@ static void batch_go_on(struct journal_core *core, struct journal_batch *batch)
                                         .size = buffer->size,
                                         .offset = batch->offset};
         op_submit(core, batch);
-    } else if (batch->is_finishing && batch->fd >= 0) {
-        batch->io.op = (struct disk_op){.verb = DISK_DATASYNC, .fd = batch->fd};
-        op_submit(core, batch);
-    } else if (batch->is_finishing) {
+    } else if (batch->is_finishing && (batch->fd < 0 || !sync_go_on(core, batch))) {
         batch_end(core, batch);
     }
 }
@@ -325,9 +323,7 @@ void journal_results_on_io(struct journal_core *core, struct journal_io *io)
         directory_close(core, batch);
         batch->is_name_durable = true;
     }
-    if (io->op.verb == DISK_DATASYNC && batch->is_finishing && !batch->is_syncing) {
-        batch_end(core, batch);
-    } else if (!list_is_empty(&batch->full) || batch->is_finishing || batch->is_syncing) {
+    if (!list_is_empty(&batch->full) || batch->is_finishing || batch->is_syncing) {
         batch_wants(core, batch);
     }
 }
@@ -345,6 +341,13 @@ void journal_results_finish(struct journal_core *core, struct journal_batch *bat
     }
 }
 
+/* Its end may be syncing the name at this moment: that is waited for, too. */
+static bool is_to_sync(const struct journal_batch *batch)
+{
+    return !batch->is_finished &&
+           (batch->is_unsynced || (batch->has_results && !batch->is_name_durable));
+}
+
 /* A few more of the files that the last mark waits for. */
 static void syncs_begin(struct journal_core *core)
 {
@@ -352,7 +355,7 @@ static void syncs_begin(struct journal_core *core)
     while (results->marked_count == 0 && results->sync_next < results->sync_end &&
            results->syncs_count < JOURNAL_RESULT_SYNCS_MAX) {
         struct journal_batch *batch = core->batches[results->sync_next++];
-        if (batch != NULL && batch->is_unsynced) {
+        if (batch != NULL && is_to_sync(batch)) {
             ensure(!batch->is_syncing);
             batch->is_syncing = true;
             results->syncs_count++;

@@ -435,6 +435,33 @@ static void test_checkpoints_wait_for_results(void)
     }
 }
 
+/* Who is told that a batch is settled finds its results whatever happens: the file's name was lost
+ * when the power failed before the batch left active/, and a checkpoint had taken the records. */
+static void test_results_of_settled_batches_are_durable(void)
+{
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct rig *rig = rig_create(seed);
+        rig->disk->is_shuffled = seed % 2 == 0;
+        ensure(rig_start(rig, NULL) == 0);
+        struct rig_batch *batch = accepted(rig, 10);
+        int active =
+            disk_open(&rig->disk->disk, DISK_ROOT, "active", DISK_READONLY | DISK_DIRECTORY);
+        ensure(disk_sync(&rig->disk->disk, active) == 0); /* as intake does */
+        size_t sent = 0;
+        for (uint32_t i = 0; i < 10; i++) {
+            sent += rig_entry(rig, batch, i, JOURNAL_DELIVERED) != NULL;
+        }
+        for (int i = 0; i < 1000 && !batch->is_settled; i++) {
+            rig_step(rig, 1);
+        }
+        CHECK_ROW(seed, batch->is_settled);
+        rig_crash(rig, 0);
+        CHECK_ROW(seed, sent > 0);
+        CHECK_ROW(seed, lines_count(rig, "active/batch-1-/results.ndjson") == sent);
+        rig_destroy(rig);
+    }
+}
+
 /* The bound of segments holds however long it runs, and what was deferred long ago is known. */
 static void test_checkpoints_bound_the_journal(void)
 {
@@ -889,8 +916,9 @@ SUITE(journal, test_life_of_a_batch, test_batch_without_recipients,
       test_failing_ops, test_failed_sync_is_final, test_log_failures_stop_nothing,
       test_log_rotates_and_mends, test_a_torn_line_becomes_an_object,
       test_unwritten_bytes_of_the_log, test_results_each_second, test_checkpoints_wait_for_results,
-      test_stop_syncs_results, test_checkpoints_bound_the_journal,
-      test_a_bound_that_shrinks_is_no_failure, test_no_checkpoint_is_a_failure,
-      test_many_results_files, test_results_buffers_run_out, test_many_reply_inboxes,
-      test_stop_writes_what_is_pending, test_abandoned_journal_touches_nothing,
-      test_unknown_batch_may_end, test_bugs_panic, test_real_disks)
+      test_stop_syncs_results, test_results_of_settled_batches_are_durable,
+      test_checkpoints_bound_the_journal, test_a_bound_that_shrinks_is_no_failure,
+      test_no_checkpoint_is_a_failure, test_many_results_files, test_results_buffers_run_out,
+      test_many_reply_inboxes, test_stop_writes_what_is_pending,
+      test_abandoned_journal_touches_nothing, test_unknown_batch_may_end, test_bugs_panic,
+      test_real_disks)

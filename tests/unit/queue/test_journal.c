@@ -462,6 +462,31 @@ static void test_results_of_settled_batches_are_durable(void)
     }
 }
 
+/* Lines that are synced in a file whose name is not: a batch's end may be about to sync it. */
+static void test_checkpoints_wait_for_names(void)
+{
+    struct rig *rig = started(8);
+    struct rig_batch *batch = accepted(rig, 10);
+    for (uint32_t i = 0; i < 9; i++) {
+        (void)rig_entry(rig, batch, i, JOURNAL_DELIVERED);
+    }
+    rig_settle_down(rig);
+    struct journal_core *core = rig->journal.core;
+    struct journal_batch *known = core->batches[batch->batch.index];
+    journal_results_mark(core);
+    rig_settle_down(rig);
+    CU_ASSERT(journal_results_is_past_mark(core));
+    CU_ASSERT_FALSE(known->is_unsynced);
+    CU_ASSERT(known->is_name_durable);
+    known->is_name_durable = false;
+    journal_results_mark(core);
+    CU_ASSERT_FALSE(journal_results_is_past_mark(core));
+    rig_settle_down(rig);
+    CU_ASSERT(journal_results_is_past_mark(core));
+    CU_ASSERT(known->is_name_durable);
+    rig_destroy(rig);
+}
+
 /* The bound of segments holds however long it runs, and what was deferred long ago is known. */
 static void test_checkpoints_bound_the_journal(void)
 {
@@ -917,8 +942,8 @@ SUITE(journal, test_life_of_a_batch, test_batch_without_recipients,
       test_log_rotates_and_mends, test_a_torn_line_becomes_an_object,
       test_unwritten_bytes_of_the_log, test_results_each_second, test_checkpoints_wait_for_results,
       test_stop_syncs_results, test_results_of_settled_batches_are_durable,
-      test_checkpoints_bound_the_journal, test_a_bound_that_shrinks_is_no_failure,
-      test_no_checkpoint_is_a_failure, test_many_results_files, test_results_buffers_run_out,
-      test_many_reply_inboxes, test_stop_writes_what_is_pending,
-      test_abandoned_journal_touches_nothing, test_unknown_batch_may_end, test_bugs_panic,
-      test_real_disks)
+      test_checkpoints_wait_for_names, test_checkpoints_bound_the_journal,
+      test_a_bound_that_shrinks_is_no_failure, test_no_checkpoint_is_a_failure,
+      test_many_results_files, test_results_buffers_run_out, test_many_reply_inboxes,
+      test_stop_writes_what_is_pending, test_abandoned_journal_touches_nothing,
+      test_unknown_batch_may_end, test_bugs_panic, test_real_disks)

@@ -154,10 +154,12 @@ def case_mail_refused():
 
 
 def case_null_sender():
+    """A19, A20: <> stays <>, and nobody is written to about what it could not deliver."""
     end = send(engine, "null", ["x@null.test", "rcpt550-n@null.test"], sender="")
     equal(end.counts(), {"accepted": 2, "delivered": 1, "bounced": 1}, "from <>")
     equal({message["from"] for message in sink.messages() if "x@null.test" in message["to"]},
           {""}, "the wire says <>")
+    equal(len(taken_for("null.test")), 1, "that is all that was sent")
 
 
 def taken_for(domain):

@@ -16,6 +16,7 @@ node { hostname = "demo.ramjet.example" }
 spool { path = "%(spool)s" }
 route "*" { host = { "127.0.0.1:%(port)d" } connections = 64 per-connection = 10000 }
 """
+LOOK_S = 0.01
 
 
 def program(build, *path):
@@ -65,6 +66,7 @@ def watch(spool, name, total, engine):
     started = time.monotonic()
     active = os.path.join(spool, "active", name, "progress.json")
     pause = 0.1 if sys.stdout.isatty() else 1.0
+    show_at = started
     deadline = started + 300
     while time.monotonic() < deadline:
         place, path = find_summary(spool, name)
@@ -73,9 +75,10 @@ def watch(spool, name, total, engine):
         if engine.poll() is not None:
             sys.exit(f"the engine ended with status {engine.returncode}")
         progress = read_progress(active)
-        if progress:
+        if progress and time.monotonic() >= show_at:
             show(progress.get("delivered", 0), total, started)
-        time.sleep(pause)
+            show_at = time.monotonic() + pause
+        time.sleep(LOOK_S)
     sys.exit("the demo did not end within five minutes")
 
 

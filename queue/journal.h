@@ -39,7 +39,7 @@
  * none can be written. A full disk is a failure when the next segment is needed and is not there;
  * log and results only lose lines.
  *
- * On disk: <dir>/journal-NNNNNNNN.log, <dir>/checkpoint-NNNNNNNN; docs/formats/JOURNAL.md.
+ * On disk: <dir>/journal-NNNNNNNN.log, <dir>/checkpoint-NNNNNNNN; docs/JOURNAL.md.
  */
 #pragma once
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * journal_record: the bytes of journal and checkpoint files (docs/formats/JOURNAL.md).
+ * journal_record: the bytes of journal and checkpoint files (docs/JOURNAL.md).
  *
  * A file is a header sector and then groups; a group is a run of cells of 32 bytes that begins on a
  * sector with a cell that numbers the group and counts the others. A record is one cell; what does

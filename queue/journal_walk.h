@@ -12,7 +12,7 @@
  * submits it and hands it to journal_walk_feed. One step works on at most JOURNAL_CHUNK_SIZE bytes.
  * Owner: whoever began it; the disk's files are read only.
  *
- * What is torn, lost or corrupt: docs/formats/JOURNAL.md. An error (-errno) ends the walk.
+ * What is torn, lost or corrupt: docs/JOURNAL.md. An error (-errno) ends the walk.
  */
 #pragma once
 

@@ -8,12 +8,23 @@
  * the page cache: a kill keeps it, a power failure keeps any part of it (a torn group). A record
  * lies in the segments, or a checkpoint stands for it.
  *
+ * Beside its record each outcome has a line in results.ndjson, which is written and synced by its
+ * own clock. A checkpoint knows who is settled and not by what, so from its name on a lost line can
+ * only be made again from `results-missing` (engine/intake_results.c).
+ *
  * Checked in every state that can be reached (tests/model/run.py):
  *   LAW 1  a recipient of an accepted batch is pending, in flight or settled: nobody is forgotten
  *   LAW 2  one settle record a recipient
  *   LAW 4  the batch leaves active/ only when every settle record is durable
  *   LAW 6  a delivery repeats only when its settle record was not durable, and is then marked
- * BUG n plants an error, each of which must be found.
+ *   lines  who is settled has a line, or a record from which it can be made, after any crash; the
+ *          batch leaves active/ with the lines of all; nobody has two
+ * BUG n plants an error, each of which must be found: 1 acknowledged before the sync, 2 sync that
+ * does nothing, 3 checkpoint that forgets one, 4 removals before it is durable, 5 replay that does
+ * not write the last group again, 6 and 7 mark forgotten, 8 checkpoint named before lines are
+ * synced, 9 results-missing not synced, 10 batch handed back without its lines, 11 lines left out
+ * of results-missing that are in the page cache only, 12 line of nobody settled left in the file,
+ * 13 orderly stop without the sync of lines.
  */
 #ifndef BUG
 #define BUG 0
@@ -23,9 +34,11 @@
 
 mtype:place = { PENDING, FLIGHT, SETTLING, SETTLED }
 mtype:pipe = { PIPE_IDLE, PIPE_WRITING, PIPE_SYNCING }
-mtype:check = { CHECK_NONE, CHECK_SYNCING, CHECK_NAMING, CHECK_REMOVING }
-mtype:stage = { INTAKE_SCANNING, INTAKE_ACCEPTING, INTAKE_ACTIVE, INTAKE_LEAVING, INTAKE_FREE }
-/* Of a record: not written, in memory, in the page cache, on stable storage. */
+mtype:check = { CHECK_NONE, CHECK_SYNCING, CHECK_WAITING, CHECK_NAMING, CHECK_REMOVING }
+/* LOOKING, KEEPING: a start before its journal's first step; COMPLETING: lines are added. */
+mtype:stage = { INTAKE_SCANNING, INTAKE_ACCEPTING, INTAKE_ACTIVE, INTAKE_LEAVING, INTAKE_FREE,
+                INTAKE_LOOKING, INTAKE_KEEPING, INTAKE_COMPLETING }
+/* Of a record, or a line: not written, in memory, in the page cache, on stable storage. */
 mtype:record = { NOWHERE, GATHERED, CACHED, DURABLE }
 
 /* What a crash takes. */
@@ -36,6 +49,8 @@ mtype:stage stage;
 bool in_flying[RECIPIENTS]; /* the record is in the group under way */
 bool accept_in_flying;
 bool is_marked[RECIPIENTS]; /* possible_duplicate */
+bool is_unsynced;           /* the journal has written lines since the last sync of their file */
+bool final[RECIPIENTS];     /* settled without a line, and its record was found */
 
 /* What is on the disk. */
 mtype:record settle[RECIPIENTS]; /* in the segments */
@@ -46,6 +61,10 @@ bool checked[RECIPIENTS];    /* the checkpoint stands for the settle record */
 bool has_segments = true;    /* the segments that the checkpoint stands for are still there */
 bool has_left;               /* the batch's directory has left active/ */
 bool is_clean;               /* the marker of an orderly stop */
+mtype:record line[RECIPIENTS]; /* in results.ndjson */
+bool kept[RECIPIENTS];       /* the record is in results-missing */
+bool has_unsynced_kept;      /* BUG 9 only: and what that file is in the page cache */
+bool unsynced_kept[RECIPIENTS];
 
 /* What the world has seen. */
 byte delivered[RECIPIENTS];
@@ -70,6 +89,8 @@ inline deliver(i)
     delivered[i]++;
     assert(settle[i] == NOWHERE);               /* LAW 2 */
     settle[i] = GATHERED;
+    assert(line[i] == NOWHERE);                 /* lines: nobody has two */
+    line[i] = GATHERED;
     place[i] = SETTLING
 }
 
@@ -127,10 +148,36 @@ inline group_synced()
     pipe = PIPE_IDLE
 }
 
+/* results.ndjson has its own buffers ... */
+inline line_write(i)
+{
+    line[i] == GATHERED -> line[i] = CACHED; is_unsynced = true
+}
+
+/* ... and is synced for a checkpoint, and at the batch's end. */
+inline lines_sync()
+{
+    is_unsynced && (check == CHECK_WAITING || (place[0] == SETTLED && place[1] == SETTLED)) ->
+    lines_make_durable();
+    is_unsynced = false
+}
+
+inline lines_make_durable()
+{
+    if :: line[0] == CACHED -> line[0] = DURABLE :: else fi;
+    if :: line[1] == CACHED -> line[1] = DURABLE :: else fi
+}
+
+#define IS_JOURNAL_RUNNING (stage != INTAKE_LOOKING && stage != INTAKE_KEEPING)
+#define HAS_LINES_PENDING (is_unsynced || line[0] == GATHERED || line[1] == GATHERED)
+/* The checkpoint takes nothing away that a line could need. */
+#define IS_LINE_SAFE(i) (!checked[i] || line[i] == DURABLE || kept[i])
+
 /* A checkpoint is made from closed segments: what is durable in them. */
 inline check_begin()
 {
-    check == CHECK_NONE && !has_checkpoint && (settle[0] == DURABLE || settle[1] == DURABLE) ->
+    check == CHECK_NONE && !has_checkpoint && IS_JOURNAL_RUNNING &&
+    (settle[0] == DURABLE || settle[1] == DURABLE) ->
     checked[0] = (settle[0] == DURABLE);
     checked[1] = (settle[1] == DURABLE && BUG != 3);
     check = CHECK_SYNCING
@@ -138,7 +185,16 @@ inline check_begin()
 
 inline check_synced()
 {
-    check == CHECK_SYNCING -> has_name = true; check = CHECK_NAMING;
+    check == CHECK_SYNCING -> check = CHECK_WAITING
+}
+
+/* Under its name it counts, as soon as that is durable. */
+inline check_name()
+{
+    check == CHECK_WAITING && (BUG == 8 || !HAS_LINES_PENDING) ->
+    assert(BUG == 8 || (IS_LINE_SAFE(0) && IS_LINE_SAFE(1)));
+    has_name = true;
+    check = CHECK_NAMING;
     if :: BUG == 4 -> segments_remove() :: else fi
 }
 
@@ -156,13 +212,15 @@ inline segments_remove()
 
 inline check_remove()
 {
-    check == CHECK_REMOVING -> segments_remove(); check = CHECK_NONE
+    check == CHECK_REMOVING && IS_JOURNAL_RUNNING -> segments_remove(); check = CHECK_NONE
 }
 
 inline leave()
 {
-    stage == INTAKE_ACTIVE && place[0] == SETTLED && place[1] == SETTLED ->
+    stage == INTAKE_ACTIVE && place[0] == SETTLED && place[1] == SETTLED &&
+    (BUG == 10 || !HAS_LINES_PENDING) ->
     assert(IS_DURABLE(0) && IS_DURABLE(1)); /* LAW 4 */
+    assert(line[0] == DURABLE && line[1] == DURABLE); /* lines: of all */
     stage = INTAKE_LEAVING;
     has_left = true
 }
@@ -173,6 +231,7 @@ inline tear(record_of, is_power_loss)
     if
     :: record_of == GATHERED -> record_of = NOWHERE
     :: record_of == CACHED && is_power_loss -> record_of = NOWHERE
+    :: record_of == CACHED
     :: else
     fi
 }
@@ -184,12 +243,20 @@ inline crash(is_power_loss)
     tear(accept, is_power_loss);
     tear(settle[0], is_power_loss);
     tear(settle[1], is_power_loss);
-    /* A part of what was written may be on the disk by chance: it is as after a kill then. */
+    tear(line[0], is_power_loss);
+    tear(line[1], is_power_loss);
     if
     :: has_name && is_power_loss && !has_checkpoint -> has_name = false
     :: has_name -> has_checkpoint = true
     :: else
     fi;
+    if
+    :: has_unsynced_kept && !is_power_loss ->
+        kept[0] = unsynced_kept[0];
+        kept[1] = unsynced_kept[1]
+    :: else
+    fi;
+    unsynced_kept_forget();
     recover()
 }
 
@@ -201,8 +268,18 @@ inline stop()
     check == CHECK_NONE ->
     has_stopped = true; /* once is enough */
     is_clean = true;
+    if :: line[0] == GATHERED -> line[0] = CACHED :: else fi;
+    if :: line[1] == GATHERED -> line[1] = CACHED :: else fi;
+    if :: BUG != 13 -> lines_make_durable() :: else fi;
     recover();
     is_clean = false
+}
+
+inline unsynced_kept_forget()
+{
+    has_unsynced_kept = false;
+    unsynced_kept[0] = false;
+    unsynced_kept[1] = false
 }
 
 /* What replay believes it writes again and syncs, before anything is told by it. */
@@ -219,13 +296,65 @@ inline recover()
     if :: !has_checkpoint -> checked[0] = false; checked[1] = false :: else fi;
     recover_recipient(0);
     recover_recipient(1);
+    is_unsynced = false;
+    final[0] = false;
+    final[1] = false;
     if
     :: has_left -> stage = INTAKE_LEAVING
     :: !has_left && accept == NOWHERE ->
         assert(!is_acknowledged); /* what was accepted stays so */
         stage = INTAKE_SCANNING
-    :: else -> stage = INTAKE_ACTIVE
+    :: else -> stage = (is_clean && !kept[0] && !kept[1] -> INTAKE_ACTIVE : INTAKE_LOOKING)
     fi
+}
+
+/* Moves 1 and 2 of engine/intake_results.c. Lines that are there are synced; those of somebody who
+ * is not settled by what replay believed are taken out, durably. */
+inline results_look(i)
+{
+    if
+    :: line[i] == CACHED && BUG != 11 -> line[i] = DURABLE
+    :: else
+    fi;
+    if
+    :: line[i] != NOWHERE && place[i] != SETTLED && BUG != 12 -> line[i] = NOWHERE
+    :: line[i] == NOWHERE && place[i] == SETTLED ->
+        assert((settle[i] == DURABLE && !(has_checkpoint && checked[i])) || kept[i]);
+        final[i] = true
+    :: else
+    fi
+}
+
+/* Move 3: one file takes the place of the one before, durably. */
+inline results_keep()
+{
+    stage == INTAKE_KEEPING ->
+    if
+    :: BUG == 9 ->
+        has_unsynced_kept = true;
+        unsynced_kept[0] = final[0];
+        unsynced_kept[1] = final[1]
+    :: else ->
+        kept[0] = final[0];
+        kept[1] = final[1]
+    fi;
+    stage = INTAKE_COMPLETING
+}
+
+/* Move 4, beside a running journal. */
+inline result_complete(i)
+{
+    stage == INTAKE_COMPLETING && final[i] ->
+    assert(line[i] == NOWHERE); /* lines: nobody has two */
+    line[i] = CACHED;
+    final[i] = false
+}
+
+inline results_end()
+{
+    stage == INTAKE_COMPLETING && !final[0] && !final[1] ->
+    lines_make_durable();
+    stage = INTAKE_ACTIVE
 }
 
 inline recover_recipient(i)
@@ -250,6 +379,8 @@ init
     accept = NOWHERE;
     settle[0] = NOWHERE;
     settle[1] = NOWHERE;
+    line[0] = NOWHERE;
+    line[1] = NOWHERE;
     do
     :: atomic { stage == INTAKE_SCANNING -> accept = GATHERED; stage = INTAKE_ACCEPTING }
     :: atomic { start_delivery(0) }
@@ -261,10 +392,21 @@ init
     :: atomic { group_launch() }
     :: atomic { group_written() }
     :: atomic { group_synced() }
+    :: atomic { line_write(0) }
+    :: atomic { line_write(1) }
+    :: atomic { lines_sync() }
     :: atomic { check_begin() }
     :: atomic { check_synced() }
+    :: atomic { check_name() }
     :: atomic { check_named() }
     :: atomic { check_remove() }
+    :: atomic {
+        stage == INTAKE_LOOKING -> results_look(0); results_look(1); stage = INTAKE_KEEPING
+    }
+    :: atomic { results_keep() }
+    :: atomic { result_complete(0) }
+    :: atomic { result_complete(1) }
+    :: atomic { results_end() }
     :: atomic { leave() }
     :: atomic { stop() }
     :: atomic { crash(true) }

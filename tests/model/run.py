@@ -8,8 +8,8 @@ import sys
 import tempfile
 
 MODEL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "journal.pml")
-BUGS = 7
-STATES_MIN = 10000
+BUGS = 13
+STATES_MIN = 200000
 
 
 def states_and_errors(work, bug):

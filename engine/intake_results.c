@@ -14,7 +14,8 @@
  *
  * 1. look: each known batch's results.ndjson is read, in active/ or in hold/. Who is settled and
  *    has no line is missing; what is no line of somebody settled is taken out of the file, and what
- *    is good in it is synced.
+ *    is good in it is synced. When a sync of it has failed in the engine before, it has
+ *    another name and is copied: a second sync of the same pages would say nothing.
  * 2. find: the records of those who are missing, in the segments that replay believed, from new to
  *    old, and in what an earlier start has kept.
  * 3. keep: all that was found goes into the file `results-missing` beside the journal, durable
@@ -28,7 +29,8 @@
  * Held batches keep their place in it. Nothing has to be taken back when a batch is complete, and
  * neither journal nor scan waits for anything.
  */
-static const char RESULTS_NAME[] = "results.ndjson";
+static const char RESULTS_NAME[] = JOURNAL_RESULTS_NAME;
+static const char DOUBTED_NAME[] = JOURNAL_RESULTS_DOUBTED_NAME;
 static const char MENDED_NAME[] = ".results.tmp";
 static const char KEPT_NAME[] = "results-missing";
 
@@ -163,17 +165,26 @@ static int results_mend(struct intake_core *core, int dir, int fd, struct readin
     return result == 0 ? disk_sync(core->disk, dir) : result;
 }
 
+/* The file in doubt is read when it has not been copied to its end. */
+static int results_open(struct intake_core *core, int dir, bool *ret_is_doubted)
+{
+    int fd = disk_open(core->disk, dir, RESULTS_NAME, DISK_READONLY);
+    *ret_is_doubted = fd == -ENOENT;
+    return fd == -ENOENT ? disk_open(core->disk, dir, DOUBTED_NAME, DISK_READONLY) : fd;
+}
+
 /* Clears the bits of those who have a line, and takes out what is no line. 0 or -errno. */
 static int results_read(struct intake_core *core, int dir, const struct journal_known_batch *known,
                         uint64_t *missing)
 {
     struct reading reading = {.known = known, .missing = missing};
-    int fd = disk_open(core->disk, dir, RESULTS_NAME, DISK_READONLY);
+    bool is_doubted;
+    int fd = results_open(core, dir, &is_doubted);
     if (fd < 0) {
         return fd == -ENOENT ? 0 : fd;
     }
     int result = results_pass(core, fd, -1, &reading);
-    if (result == 0 && reading.is_broken) {
+    if (result == 0 && (reading.is_broken || is_doubted)) {
         result = results_mend(core, dir, fd, &reading);
     } else if (result == 0) {
         /* The engine that wrote them may have died before they were synced. */
@@ -181,6 +192,9 @@ static int results_read(struct intake_core *core, int dir, const struct journal_
         result = result == 0 ? disk_sync(core->disk, dir) : result;
     }
     disk_close(core->disk, fd);
+    if (result == 0) {
+        (void)disk_unlink(core->disk, dir, DOUBTED_NAME);
+    }
     return result;
 }
 

@@ -73,8 +73,7 @@ static bool is_at_work(const struct journal_core *core)
 {
     return core->ios_count > 0 || core->pipe == JOURNAL_PIPE_FAILED || core->flying != NULL ||
            core->gathering->records_count > 0 || core->held_accept != NULL ||
-           core->held_entry != NULL || core->results.unfinished_count > 0 ||
-           !list_is_empty(&core->results.filling) || !list_is_empty(&core->results.wanting);
+           core->held_entry != NULL || !journal_results_are_written(core);
 }
 
 static bool has_input(const struct journal *journal)
@@ -201,7 +200,8 @@ int journal_init(struct journal *journal, const struct journal_config *config, b
 
 void journal_abandon(struct journal *journal)
 {
-    journal_fail(journal->core);
+    journal->core->is_abandoned = true;
+    journal_fail(journal->core, JOURNAL_FAILURE_ABANDONED, 0, 0);
 }
 
 /* Until nothing moves and every op is back. */
@@ -220,7 +220,7 @@ static void core_run_down(struct journal_core *core)
 
 /* What is pending is written as far as it can be; every op must be back before its memory goes. The
  * next start does not look for missing lines behind an orderly stop: those of results are synced,
- * too. */
+ * too, or the stop was none. */
 static void core_drain(struct journal_core *core)
 {
     core->now = clock_mono(core->clock);
@@ -228,6 +228,10 @@ static void core_drain(struct journal_core *core)
     if (core->pipe != JOURNAL_PIPE_FAILED) {
         journal_results_mark(core);
         core_run_down(core);
+    }
+    bool is_whole = journal_results_is_past_mark(core) && journal_results_are_written(core);
+    if (core->pipe != JOURNAL_PIPE_FAILED && !is_whole) {
+        journal_fail(core, JOURNAL_FAILURE_STOP, 0, 0);
     }
 }
 

@@ -28,16 +28,19 @@
  *
  * The event log (one line an event, plain text, rotated by size) and the results.ndjson of each
  * batch are derived: appended before the group's sync, and not synced, but for results at the
- * batch's end and before a checkpoint; those are completed after a crash by intake. A line that
- * cannot be written is counted (log_failures) and stops nothing.
+ * batch's end and before a checkpoint; those are completed after a crash by intake. A line of the
+ * log that cannot be written is counted (log_failures) and stops nothing. Lines of results are
+ * never given up: while they cannot be written (results_waiting batches; results_error says why)
+ * they are tried again each second, their batch is not handed back, and no checkpoint is written.
  *
  * Bounds: entries and accepts are bounded by their senders' slabs; one group <= JOURNAL_GROUP_MAX
  * records; segments of segment_size bytes. When more than segments_max segments are live (or as
  * many as the last checkpoint was long, if that is more) a checkpoint is written (one
  * settled-bitmap and the deferrals of each live batch) and older segments are removed. When four
  * times as many are live the journal takes no more until the checkpoint is done, and fails when
- * none can be written. A full disk is a failure when the next segment is needed and is not there;
- * log and results only lose lines.
+ * none can be written. A full disk is a failure when the next segment is needed and is not there.
+ * Lines of results wait in 64 MiB of buffers; when all are full the journal takes no more entries
+ * until some can be written, and so no more is sent.
  *
  * On disk: <dir>/journal-NNNNNNNN.log, <dir>/checkpoint-NNNNNNNN; docs/JOURNAL.md.
  */
@@ -123,13 +126,33 @@ struct journal_config {
 #define JOURNAL_SEGMENT_SIZE_MIN UINT64_C(4096)
 #define JOURNAL_SEGMENT_SIZE_MAX (UINT64_C(1) << 32)
 
+/* What has ended the journal. */
+enum journal_failure {
+    JOURNAL_FAILURE_NONE,
+    JOURNAL_FAILURE_WRITE,      /* of a group; number: of the segment */
+    JOURNAL_FAILURE_SYNC,       /* of a group */
+    JOURNAL_FAILURE_SEGMENT,    /* the segment of this number cannot be prepared */
+    JOURNAL_FAILURE_CHECKPOINT, /* none can be written; number: of the segment */
+    JOURNAL_FAILURE_RESULTS,    /* the sync of results; number: of the batch */
+    JOURNAL_FAILURE_STOP,       /* what was pending at the end could not be written */
+    JOURNAL_FAILURE_ABANDONED,
+};
+
 struct journal_stats {
     struct stat_counter groups, records, syncs, bytes, log_lines, sync_ns_sum;
-    struct stat_counter log_failures; /* writes of log or results that failed */
-    struct stat_counter segments;     /* live */
+    struct stat_counter log_failures;    /* writes of log or results that failed */
+    struct stat_counter results_waiting; /* batches whose results cannot be written now */
+    struct stat_counter results_error;   /* errno of the last time */
+    struct stat_counter segments;        /* live */
     struct stat_counter checkpoints, checkpoint_failures;
-    struct stat_counter has_failed;
+    struct stat_counter has_failed;                             /* and why, set before: */
+    struct stat_counter failure, failure_error, failure_number; /* errno; 0: of no one op */
 };
+
+/* In a batch's directory. Under the second name the first is found by the start behind a failed
+ * sync: what it says may be in the kernel's memory only. */
+#define JOURNAL_RESULTS_NAME "results.ndjson"
+#define JOURNAL_RESULTS_DOUBTED_NAME ".results.doubted"
 
 struct journal_core;
 
@@ -140,7 +163,7 @@ struct journal {
     struct inbox ends;
     struct journal_stats stats;
     struct stat_counter rotations_asked; /* control adds: the event log gets a new file */
-    struct journal_core *core; /* the room's own */
+    struct journal_core *core;           /* the room's own */
 };
 
 /* Opens (after journal_replay has read what is there) and starts a new segment. 0 or -errno.

@@ -48,10 +48,14 @@ static void pipe_enter(struct journal_core *core, enum journal_pipe pipe)
     core->pipe = pipe;
 }
 
-void journal_fail(struct journal_core *core)
+void journal_fail(struct journal_core *core, enum journal_failure failure, int error,
+                  uint32_t number)
 {
     if (core->pipe != JOURNAL_PIPE_FAILED) {
         pipe_enter(core, JOURNAL_PIPE_FAILED);
+        stat_set(&core->journal->stats.failure, failure);
+        stat_set(&core->journal->stats.failure_error, (uint64_t)-error);
+        stat_set(&core->journal->stats.failure_number, number);
         stat_set(&core->journal->stats.has_failed, 1);
     }
 }
@@ -158,6 +162,7 @@ static int batch_create(struct journal_core *core, const struct journal_accept *
                                     .recipients_count = batch->recipients_count,
                                     .fd = -1,
                                     .directory = -1};
+    memcpy(known->name, batch->directory, sizeof(known->name));
     list_init(&known->full);
     list_init(&known->wants);
     list_init(&known->open);
@@ -502,7 +507,7 @@ void journal_launch(struct journal_core *core)
     core->gathering = group == &core->groups[0] ? &core->groups[1] : &core->groups[0];
     ensure(core->gathering->cells_count == 0);
     pipe_enter(core, JOURNAL_PIPE_WRITING);
-    core->has_write_failed = false;
+    core->write_error = 0;
     core->writes_left = 1;
     core->writes_left += journal_log_write(core, group) ? 1 : 0;
     core->group_io.op = (struct disk_op){.verb = DISK_WRITE,
@@ -582,19 +587,21 @@ void journal_group_on_io(struct journal_core *core, const struct journal_io *io)
     case JOURNAL_PIPE_WRITING:
         ensure(core->writes_left > 0);
         core->writes_left--;
-        core->has_write_failed |= io->kind == JOURNAL_IO_GROUP && io->op.result < 0;
+        if (io->kind == JOURNAL_IO_GROUP && io->op.result < 0) {
+            core->write_error = (int)io->op.result;
+        }
         if (core->writes_left > 0) {
             return;
         }
-        if (core->has_write_failed) {
-            journal_fail(core);
+        if (core->write_error != 0) {
+            journal_fail(core, JOURNAL_FAILURE_WRITE, core->write_error, core->segments.number);
         } else {
             group_sync(core);
         }
         return;
     case JOURNAL_PIPE_SYNCING:
         if (io->op.result < 0) {
-            journal_fail(core);
+            journal_fail(core, JOURNAL_FAILURE_SYNC, (int)io->op.result, core->segments.number);
             return;
         }
         stat_add(&core->journal->stats.syncs, 1);

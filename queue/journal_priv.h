@@ -68,6 +68,7 @@ struct result_buffer {
 /* A batch that was accepted and has not ended. */
 struct journal_batch {
     struct batch *batch;
+    char name[sizeof(((struct batch *)0)->directory)]; /* its directory's: known to the last op */
     uint32_t number;
     uint64_t *settled; /* with what is in groups not yet durable */
     uint64_t records_count;
@@ -81,12 +82,14 @@ struct journal_batch {
     struct journal_io io;
     struct result_buffer *filling;
     struct list full;
-    struct list wants; /* in results.wanting */
+    struct list wants; /* in results.wanting, or in results.stalled */
     struct list open;  /* in results.open, while fd >= 0 */
     int fd;
-    bool has_results; /* its file was opened */
-    bool is_unsynced; /* lines were written since its last sync */
-    bool is_syncing;  /* for a checkpoint: its file, then once its directory */
+    bool has_results;          /* its file was opened */
+    bool is_unsynced;          /* lines were written since its last sync */
+    bool is_syncing;           /* for a checkpoint: its file, then once its directory */
+    bool is_stalled;           /* its last op failed: counted in results_waiting */
+    struct mono_time again_at; /* in results.stalled: then */
     bool is_name_durable;
     int directory; /* open while it is synced; -1 */
     uint64_t offset;
@@ -97,6 +100,7 @@ struct journal_results {
     struct slab buffers;
     struct list filling;
     struct list wanting; /* batches with something to write and no op in flight */
+    struct list stalled; /* those whose last op failed, in the order in which they are due again */
     struct list open;    /* batches with an open file, least recently used first */
     uint32_t open_count;
     uint32_t writes_count;
@@ -231,8 +235,9 @@ struct journal_core {
     struct mono_time now;
     uint32_t ios_count; /* in flight */
     enum journal_pipe pipe;
+    bool is_abandoned;
     uint32_t writes_left; /* of the group that is being written */
-    bool has_write_failed;
+    int write_error;      /* its own; 0: none */
     struct journal_group groups[2];
     struct journal_group *gathering;
     struct mono_time pace_until; /* the next group is not launched before, unless it is large */
@@ -255,7 +260,9 @@ struct journal_core {
 
 /* journal.c */
 void journal_submit(struct journal_core *core, struct journal_io *io, enum journal_io_kind kind);
-void journal_fail(struct journal_core *core);
+/* Nothing is written or given back any more. `number`: of the file or batch that it happened to. */
+void journal_fail(struct journal_core *core, enum journal_failure failure, int error,
+                  uint32_t number);
 
 /* journal_group.c */
 int journal_groups_init(struct journal_core *core);
@@ -313,3 +320,5 @@ void journal_results_on_io(struct journal_core *core, struct journal_io *io);
 void journal_results_mark(struct journal_core *core);
 bool journal_results_is_past_mark(const struct journal_core *core);
 struct mono_time journal_results_deadline(const struct journal_core *core);
+/* No line waits, and no batch's end. */
+bool journal_results_are_written(const struct journal_core *core);

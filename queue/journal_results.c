@@ -12,6 +12,12 @@
  *     buffer:  free -> batch.filling (in results.filling, oldest first) -> batch.full -> free
  *     batch:   in results.wanting while it has full buffers, or a sync to do, and no op in flight
  *
+ * What cannot be opened or written now is tried again a second later, and the batch is in
+ * results.stalled meanwhile; its lines stay in their buffers. A sync that fails is another thing:
+ * asked again it would tell nothing (its pages may be clean, and lost). The file gets another name
+ * by which the next start knows that it must be written anew, and the journal fails. Only when
+ * people took the batch's directory away its lines are dropped.
+ *
  * A checkpoint takes the records away from which lost lines are made again, so it waits for the
  * lines: first all that were there at its begin are written (marked_count), then each file that
  * has unsynced ones is synced, and its directory when its name may be new, a few at a time. A batch
@@ -19,13 +25,14 @@
  *
  * Files stay open until RESULT_FILES_MAX are, then the least recently used is closed.
  */
-enum { FLUSH_MS = 1000, PATH_SIZE = JOURNAL_DIRECTORY_MAX + 32 };
+enum { FLUSH_MS = 1000, AGAIN_MS = 1000, PATH_SIZE = JOURNAL_DIRECTORY_MAX + 32 };
 
 int journal_results_init(struct journal_core *core, const char *active)
 {
     struct journal_results *results = &core->results;
     list_init(&results->filling);
     list_init(&results->wanting);
+    list_init(&results->stalled);
     list_init(&results->open);
     if (active == NULL) {
         return 0;
@@ -87,6 +94,29 @@ static void batch_wants(struct journal_core *core, struct journal_batch *batch)
 {
     if (!batch->io.is_busy && !list_is_linked(&batch->wants)) {
         list_add_last(&core->results.wanting, &batch->wants);
+    }
+}
+
+/* The batch's next op cannot be done now. */
+static void batch_stall(struct journal_core *core, struct journal_batch *batch, int error)
+{
+    struct journal_stats *stats = &core->journal->stats;
+    ensure(error < 0);
+    ensure(!batch->io.is_busy);
+    ensure(!list_is_linked(&batch->wants));
+    stat_add(&stats->log_failures, 1);
+    stat_set(&stats->results_error, (uint64_t)-error);
+    stat_add(&stats->results_waiting, batch->is_stalled ? 0 : 1);
+    batch->is_stalled = true;
+    batch->again_at = mono_add_ms(core->now, AGAIN_MS);
+    list_add_last(&core->results.stalled, &batch->wants);
+}
+
+static void batch_recover(struct journal_core *core, struct journal_batch *batch)
+{
+    if (batch->is_stalled) {
+        batch->is_stalled = false;
+        stat_sub(&core->journal->stats.results_waiting, 1);
     }
 }
 
@@ -184,6 +214,15 @@ static void files_make_room(struct journal_core *core)
     }
 }
 
+static void path_put(char *path, const struct journal_batch *batch, const char *name)
+{
+    struct writer writer = writer_of(path, PATH_SIZE);
+    writer_put(&writer, span_of_text(batch->name));
+    writer_put(&writer, span_of_text(name));
+    writer_put_byte(&writer, '\0');
+    ensure(!writer.is_full);
+}
+
 static int file_open(struct journal_core *core, struct journal_batch *batch)
 {
     if (batch->fd >= 0) {
@@ -192,11 +231,7 @@ static int file_open(struct journal_core *core, struct journal_batch *batch)
         return 0;
     }
     char path[PATH_SIZE];
-    struct writer writer = writer_of(path, sizeof(path));
-    writer_put(&writer, span_of_text(batch->batch->directory));
-    writer_put(&writer, SPAN("/results.ndjson"));
-    writer_put_byte(&writer, '\0');
-    ensure(!writer.is_full);
+    path_put(path, batch, "/" JOURNAL_RESULTS_NAME);
     files_make_room(core);
     int fd = disk_open(core->disk, core->results.active, path, DISK_READWRITE | DISK_CREATE);
     if (fd < 0) {
@@ -225,7 +260,6 @@ static void full_drop(struct journal_core *core, struct journal_batch *batch)
     slab_give(&results->buffers, buffer);
 }
 
-/* Done, or given up: what cannot be synced is a failure of results, and stops no checkpoint. */
 static void sync_end(struct journal_core *core, struct journal_batch *batch)
 {
     directory_close(core, batch);
@@ -239,8 +273,9 @@ static void sync_end(struct journal_core *core, struct journal_batch *batch)
 static void batch_end(struct journal_core *core, struct journal_batch *batch)
 {
     ensure(list_is_empty(&batch->full));
-    sync_end(core, batch);
-    batch->is_unsynced = false;
+    ensure(!batch->is_unsynced);
+    ensure(!batch->is_syncing);
+    batch_recover(core, batch);
     file_close(core, batch);
     ensure(core->results.unfinished_count > 0);
     core->results.unfinished_count--;
@@ -255,19 +290,40 @@ static void op_submit(struct journal_core *core, struct journal_batch *batch)
     journal_submit(core, &batch->io, JOURNAL_IO_RESULTS);
 }
 
+/* People took the batch's directory away: there is nobody to be told. */
+static void batch_forsake(struct journal_core *core, struct journal_batch *batch)
+{
+    while (!list_is_empty(&batch->full)) {
+        full_drop(core, batch);
+        stat_add(&core->journal->stats.log_failures, 1);
+    }
+    file_close(core, batch);
+    batch->has_results = false;
+    batch->is_unsynced = false;
+    batch_recover(core, batch);
+}
+
 /* The next sync that a checkpoint or the batch's end waits for; false: there is none any more. */
 static bool sync_go_on(struct journal_core *core, struct journal_batch *batch)
 {
     int fd = batch->fd;
-    if (!batch->is_unsynced && !batch->is_name_durable) {
-        fd = disk_open(core->disk, core->results.active, batch->batch->directory,
-                       DISK_READONLY | DISK_DIRECTORY);
-        batch->directory = fd;
-    }
-    if (fd < 0 || (!batch->is_unsynced && batch->is_name_durable)) {
-        stat_add(&core->journal->stats.log_failures, fd < 0 ? 1 : 0);
+    if (!batch->has_results || (!batch->is_unsynced && batch->is_name_durable)) {
         sync_end(core, batch);
         return false;
+    }
+    if (!batch->is_unsynced) {
+        fd = disk_open(core->disk, core->results.active, batch->name,
+                       DISK_READONLY | DISK_DIRECTORY);
+        if (fd == -ENOENT) {
+            batch_forsake(core, batch);
+            sync_end(core, batch);
+            return false;
+        }
+        if (fd < 0) {
+            batch_stall(core, batch, fd);
+            return true;
+        }
+        batch->directory = fd;
     }
     batch->io.op =
         (struct disk_op){.verb = batch->directory >= 0 ? DISK_SYNC : DISK_DATASYNC, .fd = fd};
@@ -275,33 +331,61 @@ static bool sync_go_on(struct journal_core *core, struct journal_batch *batch)
     return true;
 }
 
-/* The batch's next op; without a file its lines are lost, which is counted. */
+static void write_submit(struct journal_core *core, struct journal_batch *batch)
+{
+    struct result_buffer *buffer = CONTAINER_OF(batch->full.next, struct result_buffer, link);
+    batch->io.op = (struct disk_op){.verb = DISK_WRITE,
+                                    .fd = batch->fd,
+                                    .at = buffer->bytes,
+                                    .size = buffer->size,
+                                    .offset = batch->offset};
+    op_submit(core, batch);
+}
+
+/* The batch's next op. */
 static void batch_go_on(struct journal_core *core, struct journal_batch *batch)
 {
     ensure(!batch->io.is_busy);
     ensure(!batch->is_finished);
-    bool has_lines = !list_is_empty(&batch->full);
-    int error = has_lines || batch->has_results ? file_open(core, batch) : 0;
-    if (error != 0) {
-        stat_add(&core->journal->stats.log_failures, 1);
-        while (!list_is_empty(&batch->full)) {
-            full_drop(core, batch);
-        }
-        has_lines = false;
+    int error = !list_is_empty(&batch->full) || batch->has_results ? file_open(core, batch) : 0;
+    if (error == -ENOENT) {
+        batch_forsake(core, batch);
+    } else if (error != 0) {
+        batch_stall(core, batch, error);
+        return;
     }
     if (batch->is_syncing && sync_go_on(core, batch)) {
         return;
     }
-    if (has_lines) {
-        struct result_buffer *buffer = CONTAINER_OF(batch->full.next, struct result_buffer, link);
-        batch->io.op = (struct disk_op){.verb = DISK_WRITE,
-                                        .fd = batch->fd,
-                                        .at = buffer->bytes,
-                                        .size = buffer->size,
-                                        .offset = batch->offset};
-        op_submit(core, batch);
-    } else if (batch->is_finishing && (batch->fd < 0 || !sync_go_on(core, batch))) {
+    if (!list_is_empty(&batch->full)) {
+        write_submit(core, batch);
+    } else if (batch->is_finishing && !sync_go_on(core, batch)) {
         batch_end(core, batch);
+    }
+}
+
+/* What reads well may be lost all the same, for as long as the kernel keeps its pages: so long
+ * lives the new name, too, which needs no sync of its own. */
+static void sync_failed(struct journal_core *core, struct journal_batch *batch, int error)
+{
+    if (core->is_abandoned) {
+        return;
+    }
+    char path[PATH_SIZE];
+    char doubted[PATH_SIZE];
+    path_put(path, batch, "/" JOURNAL_RESULTS_NAME);
+    path_put(doubted, batch, "/" JOURNAL_RESULTS_DOUBTED_NAME);
+    (void)disk_rename(core->disk, core->results.active, path, core->results.active, doubted);
+    journal_fail(core, JOURNAL_FAILURE_RESULTS, error, batch->number);
+}
+
+static void io_failed(struct journal_core *core, struct journal_batch *batch)
+{
+    int error = (int)batch->io.op.result;
+    if (batch->io.op.verb == DISK_DATASYNC) {
+        sync_failed(core, batch, error);
+    } else {
+        batch_stall(core, batch, error);
     }
 }
 
@@ -310,17 +394,20 @@ void journal_results_on_io(struct journal_core *core, struct journal_io *io)
     struct journal_batch *batch = io->batch;
     ensure(core->results.writes_count > 0);
     core->results.writes_count--;
-    bool has_failed = io->op.result < 0;
-    stat_add(&core->journal->stats.log_failures, has_failed ? 1 : 0);
+    directory_close(core, batch);
+    if (io->op.result < 0) {
+        io_failed(core, batch);
+        return;
+    }
+    batch_recover(core, batch);
     if (io->op.verb == DISK_WRITE) {
-        batch->offset += has_failed ? 0 : io->op.size;
-        batch->is_unsynced = batch->is_unsynced || !has_failed;
+        batch->offset += io->op.size;
+        batch->is_unsynced = true;
         full_drop(core, batch);
     } else if (io->op.verb == DISK_DATASYNC) {
         batch->is_unsynced = false;
     } else {
         ensure(io->op.verb == DISK_SYNC);
-        directory_close(core, batch);
         batch->is_name_durable = true;
     }
     if (!list_is_empty(&batch->full) || batch->is_finishing || batch->is_syncing) {
@@ -348,15 +435,15 @@ static bool is_to_sync(const struct journal_batch *batch)
            (batch->is_unsynced || (batch->has_results && !batch->is_name_durable));
 }
 
-/* A few more of the files that the last mark waits for. */
+/* A few more of the files that the last mark waits for. One may be syncing since an earlier mark:
+ * each batch has one op in flight, so it is not done before all that is written is synced. */
 static void syncs_begin(struct journal_core *core)
 {
     struct journal_results *results = &core->results;
     while (results->marked_count == 0 && results->sync_next < results->sync_end &&
            results->syncs_count < JOURNAL_RESULT_SYNCS_MAX) {
         struct journal_batch *batch = core->batches[results->sync_next++];
-        if (batch != NULL && is_to_sync(batch)) {
-            ensure(!batch->is_syncing);
+        if (batch != NULL && is_to_sync(batch) && !batch->is_syncing) {
             batch->is_syncing = true;
             results->syncs_count++;
             batch_wants(core, batch);
@@ -374,6 +461,16 @@ void journal_results_step(struct journal_core *core, bool is_all)
             break;
         }
         filling_end(core, buffer->batch);
+    }
+    struct list *node = results->stalled.next;
+    while (node != &results->stalled) {
+        struct journal_batch *batch = CONTAINER_OF(node, struct journal_batch, wants);
+        node = node->next;
+        if (mono_before(core->now, batch->again_at)) {
+            break;
+        }
+        list_remove(&batch->wants);
+        list_add_last(&results->wanting, &batch->wants);
     }
     for (;;) {
         syncs_begin(core);
@@ -409,9 +506,22 @@ bool journal_results_is_past_mark(const struct journal_core *core)
 struct mono_time journal_results_deadline(const struct journal_core *core)
 {
     const struct list *filling = &core->results.filling;
-    if (list_is_empty(filling)) {
-        return MONO_NEVER;
+    const struct list *stalled = &core->results.stalled;
+    struct mono_time deadline = MONO_NEVER;
+    if (!list_is_empty(filling)) {
+        const struct result_buffer *buffer =
+            CONTAINER_OF(filling->next, struct result_buffer, link);
+        deadline = mono_add_ms(buffer->since, FLUSH_MS);
     }
-    const struct result_buffer *buffer = CONTAINER_OF(filling->next, struct result_buffer, link);
-    return mono_add_ms(buffer->since, FLUSH_MS);
+    if (!list_is_empty(stalled)) {
+        deadline = mono_earlier(deadline,
+                                CONTAINER_OF(stalled->next, struct journal_batch, wants)->again_at);
+    }
+    return deadline;
+}
+
+bool journal_results_are_written(const struct journal_core *core)
+{
+    return list_is_empty(&core->results.filling) && list_is_empty(&core->results.wanting) &&
+           list_is_empty(&core->results.stalled) && core->results.unfinished_count == 0;
 }

@@ -325,7 +325,7 @@ bool journal_segment_has_room(struct journal_core *core)
     }
     if (segments->spare != JOURNAL_SPARE_READY) {
         if (segments->spare == JOURNAL_SPARE_NONE && segments->error != 0) {
-            journal_fail(core);
+            journal_fail(core, JOURNAL_FAILURE_SEGMENT, segments->error, spare_number(segments));
         }
         return false;
     }
@@ -334,7 +334,7 @@ bool journal_segment_has_room(struct journal_core *core)
          * does, and replay would grow without bound. */
         if (core->checkpoint.state == JOURNAL_CHECK_NONE &&
             core->checkpoint.failed_at_count == segments->live_count) {
-            journal_fail(core);
+            journal_fail(core, JOURNAL_FAILURE_CHECKPOINT, 0, segments->number);
         }
         return false;
     }

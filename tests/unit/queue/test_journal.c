@@ -152,6 +152,19 @@ static void test_busy_groups_wait_for_company(void)
     rig_destroy(rig);
 }
 
+/* Results alone do not end the journal: they wait until the disk is whole again. */
+static void settle_or_heal(struct rig *rig)
+{
+    for (int i = 0; i < 200 && failed(rig) == 0 && !journal_is_idle(&rig->journal); i++) {
+        rig_step(rig, 1);
+        clock_manual_advance(&rig->clock, NS_PER_MS * 100);
+    }
+    if (failed(rig) == 0 && !journal_is_idle(&rig->journal)) {
+        rig->disk->fail_at = 0;
+    }
+    rig_settle_down(rig);
+}
+
 /* T6: the n-th op fails, once or from then on, for every n until a run is untouched. Whatever the
  * journal does then, what came back is durable. */
 static void fail_runs(int error, bool is_sticky)
@@ -169,7 +182,7 @@ static void fail_runs(int error, bool is_sticky)
             for (int i = 0; i < 250; i++) {
                 rig_act(rig);
             }
-            rig_settle_down(rig);
+            settle_or_heal(rig);
             failures += failed(rig);
             if (failed(rig) != 0) {
                 uint64_t acked = rig->acked_count;
@@ -229,7 +242,7 @@ static void test_failed_sync_is_final(void)
     rig_destroy(rig);
 }
 
-static void fail_directory(void *context, const struct disk_op *op, bool is_complete)
+static void fail_log(void *context, const struct disk_op *op, bool is_complete)
 {
     struct rig *rig = context;
     struct disk_op *changed = (struct disk_op *)(uintptr_t)op;
@@ -238,19 +251,16 @@ static void fail_directory(void *context, const struct disk_op *op, bool is_comp
         &rig->disk->nodes[rig->disk->fds[op->fd] - 1].seen == log) {
         changed->result = -ENOSPC;
     }
-    if (is_complete && op->verb == DISK_OPEN && strstr(op->path, "results") != NULL) {
-        changed->result = -ENOSPC;
-    }
 }
 
-/* Log and results on a full disk: counted, and mail goes on. */
+/* The log on a full disk: counted, and mail goes on. */
 static void test_log_failures_stop_nothing(void)
 {
     struct rig *rig = rig_create(6);
     rig->has_log = true;
     ensure(rig_start(rig, NULL) == 0);
     struct rig_batch *batch = accepted(rig, 20);
-    rig->disk->on_op = fail_directory;
+    rig->disk->on_op = fail_log;
     rig->disk->context = rig;
     for (uint32_t i = 0; i < 20; i++) {
         (void)rig_entry(rig, batch, i, JOURNAL_DELIVERED);
@@ -258,7 +268,7 @@ static void test_log_failures_stop_nothing(void)
     rig_settle_down(rig);
     CU_ASSERT(batch->is_settled);
     CU_ASSERT_EQUAL(failed(rig), 0);
-    CU_ASSERT(stat_read_xcore(&rig->journal.stats.log_failures) >= 2);
+    CU_ASSERT(stat_read_xcore(&rig->journal.stats.log_failures) >= 1);
     rig->disk->on_op = NULL;
     rig_destroy(rig);
 }

@@ -14,9 +14,9 @@
  */
 #include <errno.h>
 
+#include "engine/base/vector.h"
 #include "queue/scan_priv.h"
 #include "queue/scan_text.h"
-#include "queue/scan_vector.h"
 
 /*
  * The splitter's phase, from line to line:
@@ -369,15 +369,15 @@ struct line_traits {
 };
 
 struct line_marks {
-    scan_vector crs;
-    scan_vector nuls;
-    scan_vector bits;
+    vector crs;
+    vector nuls;
+    vector bits;
 };
 
-static inline void line_mark(struct line_marks *marks, scan_vector bytes)
+static inline void line_mark(struct line_marks *marks, vector bytes)
 {
-    marks->crs |= scan_vector_equal(bytes, '\r');
-    marks->nuls |= scan_vector_equal(bytes, '\0');
+    marks->crs |= bytes == vector_of('\r');
+    marks->nuls |= bytes == vector_of('\0');
     marks->bits |= bytes;
 }
 
@@ -385,16 +385,16 @@ static struct line_traits line_traits_of(struct span line)
 {
     struct line_marks marks = {.crs = {0}};
     size_t at = 0;
-    for (; at + SCAN_VECTOR_SIZE <= line.size; at += SCAN_VECTOR_SIZE) {
-        line_mark(&marks, scan_vector_at(line.at + at));
+    for (; at + VECTOR_SIZE <= line.size; at += VECTOR_SIZE) {
+        line_mark(&marks, vector_at(line.at + at));
     }
-    scan_vector bytes;
+    vector bytes;
     memset(&bytes, ' ', sizeof(bytes));
     memcpy(&bytes, line.at + at, line.size - at);
     line_mark(&marks, bytes);
-    return (struct line_traits){.has_cr = scan_vector_any(marks.crs),
-                                .has_nul = scan_vector_any(marks.nuls),
-                                .is_8bit = scan_vector_any_8bit(marks.bits)};
+    return (struct line_traits){.has_cr = vector_any(marks.crs),
+                                .has_nul = vector_any(marks.nuls),
+                                .is_8bit = vector_any_8bit(marks.bits)};
 }
 
 static int bsmtp_take_line(struct bsmtp_reader *reader, struct span *ret_line,

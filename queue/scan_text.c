@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "queue/scan_text.h"
 
-#include "queue/scan_vector.h"
+#include "engine/base/vector.h"
 
 enum {
-    ROUNDS_MAX = 64, /* a byte of a vector counts up to 255; a stop costs a second look at them */
+    ROUNDS_MAX = 64, /* a byte of a vector counts up to 127; a stop costs a second look at them */
     LINE_SIZE_MAX = SCAN_TEXT_LINE_MAX + 2,
     LOOK_AHEAD = 2, /* each byte is judged with those behind it */
 };
 
 /* `wrong` is not 0 where a byte is NUL, a CR without LF or an LF without CR. */
 struct marks {
-    scan_vector wrong;
-    scan_vector bits;
+    vector wrong;
+    vector bits;
     uint64_t lines_count;
     uint64_t dots_count;
 };
 
-static uint64_t vector_sum(scan_vector counts)
+static uint64_t sum_of(vector counts)
 {
     uint64_t sum = 0;
-    for (size_t i = 0; i < SCAN_VECTOR_SIZE; i++) {
-        sum += counts[i];
+    for (size_t i = 0; i < VECTOR_SIZE; i++) {
+        sum += (uint8_t)counts[i];
     }
     return sum;
 }
@@ -30,29 +30,29 @@ static uint64_t vector_sum(scan_vector counts)
 static bool mark_vectors(struct marks *marks, const char *at, size_t rounds)
 {
     ensure(rounds <= ROUNDS_MAX);
-    scan_vector wrong = marks->wrong;
-    scan_vector bits = marks->bits;
-    scan_vector lines = {0};
-    scan_vector dots = {0};
-    scan_vector stops = {0};
-    for (const char *end = at + rounds * SCAN_VECTOR_SIZE; at < end; at += SCAN_VECTOR_SIZE) {
-        scan_vector here = scan_vector_at(at);
-        scan_vector next = scan_vector_at(at + 1);
-        scan_vector second = scan_vector_at(at + 2);
-        scan_vector is_lf = scan_vector_equal(here, '\n');
-        scan_vector is_dot = is_lf & scan_vector_equal(next, '.');
-        wrong |= scan_vector_equal(here, '\0');
-        wrong |= scan_vector_equal(here, '\r') ^ scan_vector_equal(next, '\n');
-        stops |= is_dot & ~scan_vector_equal(second, '.');
+    vector wrong = marks->wrong;
+    vector bits = marks->bits;
+    vector lines = {0};
+    vector dots = {0};
+    vector stops = {0};
+    for (const char *end = at + rounds * VECTOR_SIZE; at < end; at += VECTOR_SIZE) {
+        vector here = vector_at(at);
+        vector next = vector_at(at + 1);
+        vector second = vector_at(at + 2);
+        vector is_lf = here == vector_of('\n');
+        vector is_dot = is_lf & (next == vector_of('.'));
+        wrong |= here == vector_of('\0');
+        wrong |= (here == vector_of('\r')) ^ (next == vector_of('\n'));
+        stops |= is_dot & (second != vector_of('.'));
         bits |= here;
-        lines -= is_lf; /* 0xff is -1 */
+        lines -= is_lf; /* where it is one: -1 */
         dots -= is_dot;
     }
     marks->wrong = wrong;
     marks->bits = bits;
-    marks->lines_count += vector_sum(lines);
-    marks->dots_count += vector_sum(dots);
-    return scan_vector_any(stops);
+    marks->lines_count += sum_of(lines);
+    marks->dots_count += sum_of(dots);
+    return vector_any(stops);
 }
 
 static bool is_stop(const char *at)
@@ -65,7 +65,7 @@ static bool mark_byte(struct marks *marks, const char *at)
 {
     bool is_lf = at[0] == '\n';
     marks->wrong[0] |= at[0] == '\0' || (at[0] == '\r') != (at[1] == '\n');
-    marks->bits[0] |= (uint8_t)at[0];
+    marks->bits[0] |= (int8_t)at[0];
     marks->lines_count += is_lf;
     marks->dots_count += is_lf && at[1] == '.';
     return is_stop(at);
@@ -77,8 +77,8 @@ static size_t mark_bytes(struct marks *marks, const char *at, size_t size, bool 
 {
     size_t done = 0;
     *ret_has_stop = false;
-    while (size - done >= SCAN_VECTOR_SIZE) {
-        size_t rounds = (size - done) / SCAN_VECTOR_SIZE;
+    while (size - done >= VECTOR_SIZE) {
+        size_t rounds = (size - done) / VECTOR_SIZE;
         rounds = rounds < ROUNDS_MAX ? rounds : ROUNDS_MAX;
         struct marks before = *marks;
         if (mark_vectors(marks, at + done, rounds) && !*ret_has_stop) {
@@ -88,7 +88,7 @@ static size_t mark_bytes(struct marks *marks, const char *at, size_t size, bool 
             }
             continue;
         }
-        done += rounds * SCAN_VECTOR_SIZE;
+        done += rounds * VECTOR_SIZE;
     }
     for (; done < size; done++) {
         if (mark_byte(marks, at + done)) {
@@ -126,7 +126,7 @@ size_t scan_text_take(struct scan_text *text, struct span bytes)
     struct marks marks = {.lines_count = 0};
     bool has_stop;
     size_t size = mark_bytes(&marks, bytes.at, bytes.size - LOOK_AHEAD, &has_stop);
-    text->is_bad = text->is_bad || scan_vector_any(marks.wrong) || bytes.at[0] == '\n';
+    text->is_bad = text->is_bad || vector_any(marks.wrong) || bytes.at[0] == '\n';
     const char *last = memrchr(bytes.at, '\n', size);
     if (last == NULL) {
         return 0;
@@ -137,7 +137,7 @@ size_t scan_text_take(struct scan_text *text, struct span bytes)
     marks.dots_count -= has_stop;
     marks.dots_count += text->size == 0 && bytes.at[0] == '.';
     text->is_bad = text->is_bad || !lines_are_short(span_of(bytes.at, size));
-    text->is_8bit = text->is_8bit || scan_vector_any_8bit(marks.bits);
+    text->is_8bit = text->is_8bit || vector_any_8bit(marks.bits);
     text->lines_count += marks.lines_count;
     text->dots_count += marks.dots_count;
     text->size += size;

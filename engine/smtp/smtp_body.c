@@ -6,28 +6,28 @@
  */
 #include "engine/smtp/smtp_body.h"
 
-#include "engine/smtp/smtp_vector.h"
+#include "engine/base/vector.h"
 
-enum { BLOCK_SIZE = 4 * SMTP_VECTOR_SIZE };
+enum { BLOCK_SIZE = 4 * VECTOR_SIZE };
 
 /* Not 0 where `byte` follows `before`. */
-static smtp_vector vector_pair(const char *at, smtp_vector before, smtp_vector byte)
+static vector pair_at(const char *at, vector before, vector byte)
 {
-    return (smtp_vector_at(at - 1) == before) & (smtp_vector_at(at) == byte);
+    return (vector_at(at - 1) == before) & (vector_at(at) == byte);
 }
 
 /* Index of the first "." behind LF, not counting index 0; or text.size. */
 static size_t find_dotted_line(struct span text)
 {
-    const smtp_vector lf = smtp_vector_of('\n');
-    const smtp_vector dot = smtp_vector_of('.');
+    const vector lf = vector_of('\n');
+    const vector dot = vector_of('.');
     size_t i = 1;
     for (; i + BLOCK_SIZE <= text.size; i += BLOCK_SIZE) {
         const char *at = text.at + i;
-        smtp_vector found = vector_pair(at, lf, dot) | vector_pair(at + SMTP_VECTOR_SIZE, lf, dot) |
-                            vector_pair(at + 2 * SMTP_VECTOR_SIZE, lf, dot) |
-                            vector_pair(at + 3 * SMTP_VECTOR_SIZE, lf, dot);
-        if (smtp_vector_any(found)) {
+        vector found = pair_at(at, lf, dot) | pair_at(at + VECTOR_SIZE, lf, dot) |
+                       pair_at(at + 2 * VECTOR_SIZE, lf, dot) |
+                       pair_at(at + 3 * VECTOR_SIZE, lf, dot);
+        if (vector_any(found)) {
             break;
         }
     }
@@ -100,23 +100,23 @@ static uint32_t flags_of_bytes(struct span text)
     return flags;
 }
 
-static smtp_vector vector_refused(const char *at)
+static vector refused_at(const char *at)
 {
-    smtp_vector bytes = smtp_vector_at(at);
-    return (bytes == smtp_vector_of('\r')) | (bytes < smtp_vector_of('\x01'));
+    vector bytes = vector_at(at);
+    return (bytes == vector_of('\r')) | (bytes < vector_of('\x01'));
 }
 
 /* The last vector may overlap the one before it. */
 static uint32_t flags_of_inside(struct span text)
 {
-    if (text.size < SMTP_VECTOR_SIZE) {
+    if (text.size < VECTOR_SIZE) {
         return flags_of_bytes(text);
     }
-    smtp_vector found = vector_refused(text.at + text.size - SMTP_VECTOR_SIZE);
-    for (size_t i = 0; i + SMTP_VECTOR_SIZE < text.size; i += SMTP_VECTOR_SIZE) {
-        found |= vector_refused(text.at + i);
+    vector found = refused_at(text.at + text.size - VECTOR_SIZE);
+    for (size_t i = 0; i + VECTOR_SIZE < text.size; i += VECTOR_SIZE) {
+        found |= refused_at(text.at + i);
     }
-    return smtp_vector_any(found) ? flags_of_bytes(text) : 0;
+    return vector_any(found) ? flags_of_bytes(text) : 0;
 }
 
 static void check_inside(struct smtp_body_checker *check, struct span text)

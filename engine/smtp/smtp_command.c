@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "engine/smtp/smtp_vector.h"
+#include "engine/base/vector.h"
 
 /* Bytes of a path that are not simply fit to be written. */
 enum { PLAIN = 0, QUOTE, BACKSLASH, OUTSIDE_NEVER, NEVER };
@@ -23,25 +23,24 @@ static bool is_plain_bytes(struct span text)
 }
 
 /* Not 0 where PATH_BYTES is not PLAIN. */
-static smtp_vector vector_not_plain(const char *at)
+static vector not_plain_at(const char *at)
 {
-    smtp_vector bytes = smtp_vector_at(at);
-    return smtp_vector_unprintable(bytes, ' ' + 1) | (bytes == smtp_vector_of('"')) |
-           (bytes == smtp_vector_of('<')) | (bytes == smtp_vector_of('>')) |
-           (bytes == smtp_vector_of('\\'));
+    vector bytes = vector_at(at);
+    return vector_unprintable(bytes, ' ' + 1) | (bytes == vector_of('"')) |
+           (bytes == vector_of('<')) | (bytes == vector_of('>')) | (bytes == vector_of('\\'));
 }
 
 /* The last vector may overlap the one before it. */
 static bool is_plain(struct span text)
 {
-    if (text.size < SMTP_VECTOR_SIZE) {
+    if (text.size < VECTOR_SIZE) {
         return is_plain_bytes(text);
     }
-    smtp_vector found = vector_not_plain(text.at + text.size - SMTP_VECTOR_SIZE);
-    for (size_t i = 0; i + SMTP_VECTOR_SIZE < text.size; i += SMTP_VECTOR_SIZE) {
-        found |= vector_not_plain(text.at + i);
+    vector found = not_plain_at(text.at + text.size - VECTOR_SIZE);
+    for (size_t i = 0; i + VECTOR_SIZE < text.size; i += VECTOR_SIZE) {
+        found |= not_plain_at(text.at + i);
     }
-    return !smtp_vector_any(found);
+    return !vector_any(found);
 }
 
 /* A backslash makes the next byte plain, in a quoted string only; that byte must still be

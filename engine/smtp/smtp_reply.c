@@ -12,7 +12,7 @@
  */
 #include "engine/smtp/smtp_reply.h"
 
-#include "engine/smtp/smtp_vector.h"
+#include "engine/base/vector.h"
 
 void smtp_reply_init(struct smtp_reply_parser *parser)
 {
@@ -41,9 +41,9 @@ static void text_copy_bytes(char *to, struct span from)
 
 static void text_copy_vector(char *to, const char *from)
 {
-    smtp_vector bytes = smtp_vector_at(from);
-    if (smtp_vector_any(smtp_vector_unprintable(bytes, ' '))) {
-        text_copy_bytes(to, span_of(from, SMTP_VECTOR_SIZE));
+    vector bytes = vector_at(from);
+    if (vector_any(vector_unprintable(bytes, ' '))) {
+        text_copy_bytes(to, span_of(from, VECTOR_SIZE));
     } else {
         memcpy(to, &bytes, sizeof(bytes));
     }
@@ -53,14 +53,14 @@ static void text_copy_vector(char *to, const char *from)
  * overlap the one before it. */
 static void text_copy(char *to, struct span from)
 {
-    if (from.size < SMTP_VECTOR_SIZE) {
+    if (from.size < VECTOR_SIZE) {
         text_copy_bytes(to, from);
         return;
     }
-    for (size_t i = 0; i + SMTP_VECTOR_SIZE < from.size; i += SMTP_VECTOR_SIZE) {
+    for (size_t i = 0; i + VECTOR_SIZE < from.size; i += VECTOR_SIZE) {
         text_copy_vector(to + i, from.at + i);
     }
-    size_t last = from.size - SMTP_VECTOR_SIZE;
+    size_t last = from.size - VECTOR_SIZE;
     text_copy_vector(to + last, from.at + last);
 }
 

@@ -4,7 +4,7 @@
  *
  *   sim --seed N [--trace]           one seed, in this process
  *   sim --seeds N [--from M]         so many seeds
- *   sim --for SECONDS [--from M]     as many as there is time for ("60" or "60s")
+ *   sim --for TIME [--from M]        as many as there is time for ("90", "60s", "10m", "1h")
  *   sim --planted [--plant NAME]     whether each planted bug is found (engine/base/planted.h), by
  *                                    10,000 seeds or --seeds N
  *     --jobs N                       in so many processes
@@ -33,19 +33,31 @@ struct options {
 static int usage(void)
 {
     (void)fprintf(stderr, "sim --seed N [--trace]\n"
-                          "sim --seeds N | --for SECONDS [--from M] [--jobs N]\n"
+                          "sim --seeds N | --for 60s [--from M] [--jobs N]\n"
                           "sim --planted [--seeds N] [--from M] [--jobs N]\n"
                           "with --plant NAME: one planted bug\n");
     return 2;
 }
 
+/* A number; with a unit of time it is one of seconds. */
 static bool read_number(const char *word, uint64_t *ret_number)
 {
+    static const struct {
+        char unit;
+        uint64_t seconds;
+    } UNITS[] = {{'s', 1}, {'m', 60}, {'h', 3600}};
     struct cursor cursor = cursor_of(span_of_text(word));
-    if (!cursor_take_uint(&cursor, UINT64_MAX, ret_number)) {
+    uint64_t number;
+    if (!cursor_take_uint(&cursor, UINT64_MAX / 3600, &number)) {
         return false;
     }
-    (void)cursor_take_byte(&cursor, 's');
+    for (size_t i = 0; i < COUNT_OF(UNITS); i++) {
+        if (cursor_take_byte(&cursor, UNITS[i].unit)) {
+            number *= UNITS[i].seconds;
+            break;
+        }
+    }
+    *ret_number = number;
     return cursor_left(&cursor) == 0;
 }
 

@@ -102,7 +102,10 @@ static struct worker_domain *domain_of(struct worker *worker, const struct recip
     uint32_t generation = domain_generation_xcore(worker->engine->domains, recipient->domain);
     if (domain->generation != generation) {
         ensure(domain->pending_count == 0);
-        *domain = (struct worker_domain){.generation = generation};
+        /* The place in the queue stays: others stand behind it. */
+        *domain = (struct worker_domain){.generation = generation,
+                                         .wait_next = domain->wait_next,
+                                         .is_waiting = domain->is_waiting};
     }
     return domain;
 }
@@ -145,10 +148,11 @@ static bool domain_ask(struct worker *worker, struct worker_domain *domain, uint
     if (domain->is_asked) {
         return true;
     }
-    struct mx_query *query = slab_take(&worker->queries);
-    if (query == NULL) {
+    if (slab_left(&worker->queries) <= WORKER_QUERIES_OF_LANES) {
         return false;
     }
+    struct mx_query *query = slab_take(&worker->queries);
+    ensure(query != NULL);
     struct span name = domain_name_xcore(worker->engine->domains, index);
     ensure(name.size <= MX_NAME_MAX);
     query->reply_to = &worker->answers;
@@ -160,6 +164,39 @@ static bool domain_ask(struct worker *worker, struct worker_domain *domain, uint
     domain->is_asked = true;
     inbox_push_xcore(&worker->engine->resolver->queries, &query->node);
     return true;
+}
+
+/* No query is free: the domain is asked for when its turn comes. */
+static void domain_wait(struct worker *worker, struct worker_domain *domain, uint32_t index)
+{
+    if (domain->is_waiting) {
+        return;
+    }
+    odd(worker_queries_full);
+    domain->is_waiting = true;
+    domain->wait_next = 0;
+    if (worker->wait_last == 0) {
+        worker->wait_first = index + 1;
+    } else {
+        worker->domains[worker->wait_last - 1].wait_next = index + 1;
+    }
+    worker->wait_last = index + 1;
+}
+
+/* Queries have come back: the next domains are asked for. */
+static void ask_waiting(struct worker *worker)
+{
+    while (worker->wait_first != 0 && slab_left(&worker->queries) > WORKER_QUERIES_OF_LANES) {
+        uint32_t index = worker->wait_first - 1;
+        struct worker_domain *domain = &worker->domains[index];
+        ensure(domain->is_waiting);
+        domain->is_waiting = false;
+        worker->wait_first = domain->wait_next;
+        worker->wait_last = worker->wait_first == 0 ? 0 : worker->wait_last;
+        if (domain->pending_count > 0) {
+            ensure(domain_ask(worker, domain, index));
+        }
+    }
 }
 
 static const struct config_route *domain_route(struct worker *worker, struct worker_domain *domain,
@@ -225,7 +262,7 @@ static struct site *domain_site(struct worker *worker, struct worker_domain *dom
     }
     bool is_wanted = freshness == MX_MISSING || (freshness == MX_STALE && !domain->is_answered);
     if (is_wanted && !domain_ask(worker, domain, index)) {
-        odd(worker_queries_full);
+        domain_wait(worker, domain, index);
     }
     if (freshness == MX_MISSING) {
         return NULL;
@@ -586,6 +623,17 @@ static bool dispatch_dirty(struct worker *worker, struct mono_time now)
     return !list_is_empty(&worker->lanes_dirty);
 }
 
+/* Whether the domain is to be looked at again. One that waits for its turn to be asked for need not
+ * be, unless who waits there is over. */
+static bool is_homeless(struct worker *worker, struct worker_domain *domain)
+{
+    if (!domain->is_waiting || domain->pending_count == 0) {
+        return !domain->is_asked;
+    }
+    const struct recipient *recipient = CONTAINER_OF(domain->pending_first, struct recipient, node);
+    return is_over(worker, recipient, domain);
+}
+
 /* Recipients that found no lane, site or query free: all domains are looked at again, a part a
  * step. True when there is more to do at once. */
 static bool rehouse(struct worker *worker, struct mono_time now)
@@ -600,7 +648,7 @@ static bool rehouse(struct worker *worker, struct mono_time now)
     uint32_t domains_max = worker->engine->config->domains_max;
     for (uint32_t i = 0; i < STEP_DOMAINS && worker->rehouse_next < domains_max; i++) {
         struct worker_domain *domain = &worker->domains[worker->rehouse_next++];
-        if (!domain->is_asked) {
+        if (is_homeless(worker, domain)) {
             domain_release(worker, domain);
         }
     }
@@ -662,6 +710,7 @@ static struct mono_time worker_step(struct actor *actor, struct mono_time now)
     is_more |= take_entries(worker);
     take_loads(worker);
     take_answers(worker);
+    ask_waiting(worker);
     take_kicks(worker);
     take_orders(worker);
     take_reports(worker, now);

@@ -40,6 +40,7 @@
 enum { COMPOSE_BUF_CLASSES = 4 };
 
 enum { WORKER_ATTEMPTS_MAX = 65536, WORKER_LOADS_MAX = 4096, WORKER_QUERIES_MAX = 4096 };
+enum { WORKER_QUERIES_OF_LANES = 256 }; /* of the queries: for hosts, not for domains */
 
 /* Where a recipient can be while a worker owns it. */
 enum worker_place {
@@ -76,6 +77,8 @@ struct worker_domain {
     uint32_t release_left; /* of the pending ones: still to be placed again; > 0: in the queue of
                               domains that are released */
     uint32_t release_next; /* the next one there: index + 1 */
+    uint32_t wait_next;    /* the next one that waits for a query: index + 1 */
+    bool is_waiting;       /* it waits for a query to be asked by */
     bool is_asked;
     bool is_answered; /* while those who waited for the answer are placed again */
 };
@@ -173,6 +176,8 @@ struct worker {
     uint32_t sweep_slot; /* next slot of the wheel to search for cancelled recipients; UINT32_MAX =
                             no sweep */
     bool is_draining;
+    uint32_t wait_first,
+        wait_last;     /* queue of domains that wait for a query: index + 1, 0 = none */
     bool has_homeless; /* recipients wait on a domain without a query: no lane, site or query was
                           free */
     struct mono_time rehouse_at;

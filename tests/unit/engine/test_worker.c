@@ -434,6 +434,57 @@ static void test_many_wait_for_one_answer(void)
     rig_destroy(rig);
 }
 
+static struct rig *many_domains_rig(uint32_t domains_count, uint32_t *ret_batch)
+{
+    struct rig *rig = rig_create();
+    rig->config->routes[0].hosts_count = 0;
+    rig->config->domains_max = domains_count;
+    rig_start(rig);
+    *ret_batch = rig_batch_merge(rig, LETTER, "");
+    for (uint32_t i = 0; i < domains_count; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), "d%u.example", (unsigned)i);
+        rig_add_many(rig, *ret_batch, name, 1);
+    }
+    rig->is_resolver_held = true;
+    rig_deal(rig, *ret_batch, 0);
+    rig_settle(rig);
+    CU_ASSERT_EQUAL(rig_place(rig, PLACE_DOMAIN), domains_count);
+    return rig;
+}
+
+/* More domains than queries: each that comes back serves the next one, and nobody waits for the
+ * next look around. The answers are not kept: all are put off. */
+static void test_queries_that_come_back_ask_for_more_domains(void)
+{
+    enum { DOMAINS = 5 * WORKER_QUERIES_MAX };
+    uint32_t batch;
+    struct rig *rig = many_domains_rig(DOMAINS, &batch);
+    rig->is_resolver_held = false;
+    rig_run(rig, 100);
+    CU_ASSERT_EQUAL(rig_place(rig, PLACE_DOMAIN), 0);
+    CU_ASSERT_EQUAL(rig->queries_count, DOMAINS);
+    rig_run(rig, 10000);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), DOMAINS);
+    rig_destroy(rig);
+}
+
+/* Who waits for a query that never comes is settled when the batch is cancelled. */
+static void test_who_waits_for_a_query_is_cancelled(void)
+{
+    enum { DOMAINS = 2 * WORKER_QUERIES_MAX };
+    uint32_t batch;
+    struct rig *rig = many_domains_rig(DOMAINS, &batch);
+    rig_order(rig, batch, BATCH_CANCELLED);
+    uint32_t asked = WORKER_QUERIES_MAX - WORKER_QUERIES_OF_LANES;
+    CU_ASSERT(rig_run_until_returned(rig, DOMAINS - asked, 10000));
+    rig->is_resolver_held = false;
+    CU_ASSERT(rig_run_until_returned(rig, DOMAINS, 10000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_CANCELLED), DOMAINS);
+    check_quiet(rig);
+    rig_destroy(rig);
+}
+
 /* An answer that the cache did not keep: a deferral, no asking for ever. */
 static void test_an_answer_that_is_not_kept_is_temporary(void)
 {
@@ -676,6 +727,7 @@ SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_it
       test_a_bad_record_does_not_spoil_its_group, test_large_messages_wait_for_memory,
       test_one_recipient_at_a_time_gets_on, test_a_domain_that_moves_does_not_take_others_along,
       test_domains_that_moved_are_placed_anew, test_many_wait_for_one_answer,
+      test_queries_that_come_back_ask_for_more_domains, test_who_waits_for_a_query_is_cancelled,
       test_an_answer_that_is_not_kept_is_temporary, test_who_finds_no_site_expires,
       test_a_source_that_cannot_be_bound_harms_its_own_mail_only,
       test_nothing_is_begun_when_the_journal_has_failed, test_a_stop_waits_for_what_is_in_flight,

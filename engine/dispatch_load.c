@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/dispatch_priv.h"
+
+#include "engine/compose.h"
+#include "engine/intake.h"
+
+enum { LOAD_EACH = 8 };
+
+/* Recipients for one session where they share transactions: whole ones. */
+static uint32_t same_count(const struct lane *lane)
+{
+    uint32_t rcpts_max = lane->site == NULL ? LOAD_EACH : lane->site->route->rcpts_max;
+    return rcpts_max < LOAD_EACH ? LOAD_EACH / rcpts_max * rcpts_max : rcpts_max;
+}
+
+static uint32_t load_take(struct lane *lane, struct load *load)
+{
+    ensure(load->count == 0);
+    uint32_t sessions = lane->sessions_count > 0 ? lane->sessions_count : 1;
+    uint32_t each = lane->is_load_same ? same_count(lane) : LOAD_EACH;
+    uint32_t most = lane->is_load_same ? LOAD_RECIPIENTS_MAX / each * each : LOAD_MIXED_MAX;
+    uint32_t count_max = sessions * each < most ? sessions * each : most;
+    const struct batch *batch;
+    uint32_t taken = ready_take(&lane->ready, count_max, load->recipients, &batch);
+    if (taken == 0) {
+        return 0;
+    }
+    load->batch = worker_batch(lane->worker, load->recipients[0]);
+    uint64_t size = 0;
+    uint64_t last_offset = UINT64_MAX;
+    while (load->count < taken && size < LOAD_SIZE_MAX) {
+        const struct recipient *recipient = load->recipients[load->count++];
+        size += recipient->record_offset == last_offset ? 0 : recipient->record_size;
+        last_offset = recipient->record_offset;
+    }
+    while (taken > load->count) {
+        ready_push_front(&lane->ready, load->recipients[--taken], load->batch);
+    }
+    ensure(load->count > 0);
+    ensure(load->count <= LOAD_RECIPIENTS_MAX);
+    lane->is_load_same = load->count > 1 && compose_is_same(load, 0, load->count - 1);
+    return load->count;
+}
+
+void dispatch_load_ask(struct lane *lane)
+{
+    struct worker *worker = lane->worker;
+    uint32_t loads_max = 1 + lane->sessions_count / 8;
+    loads_max = loads_max < 2 ? 2 : loads_max > LANE_LOADS_MAX ? LANE_LOADS_MAX : loads_max;
+    while (lane->loads_asked + lane->loads_filled < loads_max && ready_has_work(&lane->ready)) {
+        struct load *load = slab_take(&worker->loads_free);
+        if (load == NULL) {
+            lane_mark_starved(lane);
+            return;
+        }
+        *load = (struct load){.reply_to = &worker->loads, .lane = lane};
+        if (load_take(lane, load) == 0) {
+            slab_give(&worker->loads_free, load);
+            return;
+        }
+        struct span name = domain_name_xcore(worker->engine->domains, load->recipients[0]->domain);
+        lane->domain_size = (uint8_t)name.size;
+        memcpy(lane->domain, name.at, name.size);
+        lane->loads_asked++;
+        lane->loading_count += load->count;
+        worker_move(worker, PLACE_READY, PLACE_LOADING, load->count);
+        inbox_push_xcore(&worker->engine->intake->loads, &load->node);
+    }
+}
+
+void dispatch_on_load(struct worker *worker, struct load *load)
+{
+    ensure(load->next == 0);
+    ensure(load->count > 0);
+    struct lane *lane = load->lane;
+    ensure(lane->loads_asked > 0);
+    ensure(lane->loading_count >= load->count);
+    lane->loads_asked--;
+    lane->loading_count -= load->count;
+    lane->loads_filled++;
+    lane->loaded_count += load->count;
+    list_add_last(&lane->loads, &load->link);
+    lane_mark_dirty(lane);
+    (void)worker;
+}
+
+void dispatch_drop_load(struct worker *worker, struct load *load)
+{
+    ensure(load->holds > 0);
+    if (--load->holds > 0 || load->next < load->count) {
+        return;
+    }
+    if (worker->parsed_load == load) {
+        worker->parsed_load = NULL;
+    }
+    if (load->block != NULL) {
+        inbox_push_xcore(&worker->engine->intake->blocks, &load->block->node);
+    }
+    worker_give(worker, &worker->loads_free, load);
+}
+
+struct attempt *dispatch_attempt_take(struct lane *lane, struct load *load)
+{
+    struct worker *worker = lane->worker;
+    struct attempt *attempt = worker_may_attempt(worker) ? slab_take(&worker->attempts) : NULL;
+    if (attempt == NULL) {
+        lane_mark_starved(lane);
+        return NULL;
+    }
+    ensure(load->next < load->count);
+    ensure(lane->loaded_count > 0);
+    attempt->recipient = load->recipients[load->next++];
+    attempt->batch = load->batch;
+    attempt->load = load;
+    attempt->place = PLACE_FLIGHT;
+    attempt->address_size = 0;
+    attempt->id_size = 0;
+    load->holds++;
+    lane->loaded_count--;
+    worker_move(worker, PLACE_LOADING, PLACE_FLIGHT, 1);
+    if (load->next == load->count) {
+        lane->loads_filled--;
+        list_remove(&load->link);
+    }
+    return attempt;
+}
+
+void dispatch_put_back(struct worker *worker, struct lane *lane, struct attempt *attempt)
+{
+    ensure(attempt->place == PLACE_FLIGHT);
+    ensure(attempt->load != NULL);
+    worker_move(worker, PLACE_FLIGHT, PLACE_READY, 1);
+    ready_push_front(&lane->ready, attempt->recipient, attempt->batch);
+    dispatch_drop_load(worker, attempt->load);
+    worker_give(worker, &worker->attempts, attempt);
+    lane_mark_dirty(lane);
+}
+
+void dispatch_load_displace(struct lane *lane, struct mono_time now)
+{
+    ensure(lane->loads_asked == 0 || lane->loading_count > 0);
+    struct worker *worker = lane->worker;
+    struct load *load;
+    while ((load = dispatch_load_head(lane)) != NULL) {
+        load->holds++;
+        while (load->next < load->count) {
+            struct recipient *recipient = load->recipients[load->next++];
+            ensure(lane->loaded_count > 0);
+            lane->loaded_count--;
+            worker_move(worker, PLACE_LOADING, PLACE_NONE, 1);
+            worker_forget_site(worker, recipient);
+            worker_place_recipient(worker, recipient, now);
+        }
+        lane->loads_filled--;
+        list_remove(&load->link);
+        dispatch_drop_load(worker, load);
+    }
+    ensure(lane->loaded_count == 0);
+    lane_mark_dirty(lane);
+}

@@ -33,6 +33,8 @@ static const char HELP[] =
     "  --recipients N      (100000)\n"
     "  --domains N         (1000)\n"
     "  --zipf S            domain n has a share in proportion to 1/n^S; 0: all alike (1)\n"
+    "  --spread            the domains in turn instead of by chance\n"
+    "  --same              a message without the recipient's name: many share a transaction\n"
     "  --size N            bytes of a message (1024)\n"
     "  --vars N            variables a recipient (2)\n"
     "  --suffix DOMAIN     what domains end in (bench.example)\n"
@@ -48,6 +50,8 @@ enum option_id {
     OPTION_RECIPIENTS,
     OPTION_DOMAINS,
     OPTION_ZIPF,
+    OPTION_SPREAD,
+    OPTION_SAME,
     OPTION_SIZE,
     OPTION_VARS,
     OPTION_SUFFIX,
@@ -65,6 +69,8 @@ static const struct option OPTIONS[] = {
     {"recipients", required_argument, NULL, OPTION_RECIPIENTS},
     {"domains", required_argument, NULL, OPTION_DOMAINS},
     {"zipf", required_argument, NULL, OPTION_ZIPF},
+    {"spread", no_argument, NULL, OPTION_SPREAD},
+    {"same", no_argument, NULL, OPTION_SAME},
     {"size", required_argument, NULL, OPTION_SIZE},
     {"vars", required_argument, NULL, OPTION_VARS},
     {"suffix", required_argument, NULL, OPTION_SUFFIX},
@@ -115,6 +121,12 @@ static void option_apply(struct feed_program *program, enum option_id id, const 
         return;
     case OPTION_ZIPF:
         config->zipf = program_real("--zipf", text, 10);
+        return;
+    case OPTION_SPREAD:
+        config->is_spread = true;
+        return;
+    case OPTION_SAME:
+        config->is_same = true;
         return;
     case OPTION_SIZE:
         config->message_size = program_uint("--size", text, FEED_MESSAGE_MIN, 1 << 30);

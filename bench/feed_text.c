@@ -44,8 +44,11 @@ void feed_destroy(struct feed *feed)
     }
 }
 
-static uint32_t domain_draw(struct feed *feed)
+static uint32_t domain_draw(struct feed *feed, uint64_t number)
 {
+    if (feed->config.is_spread) {
+        return (uint32_t)((number - 1) % feed->config.domains_count);
+    }
     uint64_t all = feed->sums[feed->config.domains_count - 1];
     uint64_t draw = (uint64_t)(((unsigned __int128)random_u64(&feed->random) * all) >> 64);
     uint32_t low = 0;
@@ -67,7 +70,7 @@ static void put_address(struct feed *feed, uint64_t number, struct writer *write
     writer_put_byte(writer, 'u');
     writer_put_uint_padded(writer, number, NUMBER_DIGITS);
     writer_put(writer, SPAN("@d"));
-    writer_put_uint_padded(writer, domain_draw(feed) + 1, DOMAIN_DIGITS);
+    writer_put_uint_padded(writer, domain_draw(feed, number) + 1, DOMAIN_DIGITS);
     writer_put_byte(writer, '.');
     writer_put(writer, feed->config.suffix);
 }
@@ -131,8 +134,11 @@ void feed_put_template(struct feed *feed, struct writer *writer)
     size_t start = writer_size(writer);
     size_t values_size = 0; /* what the values add to the text of their places */
     put_header(feed, writer);
-    writer_put(writer, SPAN("To: <{{_to}}>\r\nSubject: News of the week\r\n\r\n"));
-    for (uint32_t i = 0; i < feed->config.vars_count; i++) {
+    writer_put(writer,
+               feed->config.is_same ? SPAN("To: readers:;\r\n") : SPAN("To: <{{_to}}>\r\n"));
+    writer_put(writer, SPAN("Subject: News of the week\r\n\r\n"));
+    uint32_t places_count = feed->config.is_same ? 0 : feed->config.vars_count;
+    for (uint32_t i = 0; i < places_count; i++) {
         size_t place_start = writer_size(writer);
         writer_put(writer, SPAN("{{"));
         put_var_name(i, writer);
@@ -140,8 +146,8 @@ void feed_put_template(struct feed *feed, struct writer *writer)
         values_size += writer_size(writer) - place_start;
         writer_put(writer, SPAN("\r\n"));
     }
-    uint64_t size = writer_size(writer) - start - values_size +
-                    (uint64_t)feed->config.vars_count * FEED_VALUE_SIZE;
+    uint64_t size =
+        writer_size(writer) - start - values_size + (uint64_t)places_count * FEED_VALUE_SIZE;
     put_filler(feed, feed->config.message_size - size, writer);
 }
 

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/base/bytes.h"
@@ -31,6 +32,8 @@ struct feed_config {
     uint32_t vars_count;
     uint64_t message_size; /* with CRLF line ends, rendered */
     double zipf;           /* 0: all domains alike */
+    bool is_spread;        /* recipient n is of domain n, the domains in turn; zipf says nothing */
+    bool is_same;          /* a template without variables: the same bytes for all */
     struct span suffix;    /* of the domains */
     struct span local;     /* what local parts begin with, e.g. a script of the sink: "dot451-" */
     struct span batch;     /* its id */

@@ -15,13 +15,13 @@ import signal
 import sys
 import tempfile
 
-from measure import latency, machine, peers, queue, sessions, throughput
+from measure import latency, machine, peers, queue, scale, sessions, throughput
 from measure.programs import BenchError
 from measure.report import Report
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BENCHES = {"throughput": throughput, "peers": peers, "latency": latency, "sessions": sessions,
-           "queue": queue}
+           "queue": queue, "scale": scale}
 
 
 def size_of(text):
@@ -37,6 +37,7 @@ class Bench:
         self.build = os.path.abspath(arguments.build)
         self.quick = arguments.quick
         self.size = arguments.size
+        self.only = arguments.only.split(",") if arguments.only else []
         self.base = work
         self.work = work
         self.report = Report(arguments.name, machine.facts(ROOT, work))
@@ -59,6 +60,7 @@ def main():
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument("--quick", action="store_true", help="one short round, no files")
     parser.add_argument("--size", type=size_of, help="queue: recipients, such as 10M")
+    parser.add_argument("--only", help="scale: cases, such as small,domains")
     parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="meson's directory")
     parser.add_argument("--work", default="/var/tmp", help="where spools and queues are made")
     parser.add_argument("--results", default=os.path.join(ROOT, "bench", "results"))

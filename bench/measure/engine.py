@@ -19,10 +19,11 @@ node {{
 }}
 spool {{ path = "{spool}" }}
 limits {{ sessions = {sessions} }}
-dns {{ allow-special = yes }}
+dns {{ allow-special = yes {dns} }}
 source "bench" {{ connections = {sessions} }}
+{routes}
 route "*" {{
-    host = {{"{host}"}}
+    {host}
     connections = {connections}
     per-connection = {per_connection}
     connection-age = 1h
@@ -33,10 +34,12 @@ route "*" {{
 
 
 class Engine:
-    """Starts `ramjet run` and waits until it answers. `route`: further lines for the route."""
+    """Starts `ramjet run` and waits until it answers. host None: by DNS. `route`: further lines for
+    the route; `routes`: further routes; `dns`: lines of that section."""
 
     def __init__(self, build, work, host, connections=64, workers=None, cores=None,
-                 per_connection=1000000, backlog=1, route="", name="engine"):
+                 per_connection=1000000, backlog=1, route="", routes="", dns="",
+                 name="engine", is_started=True):
         self.binary = os.path.join(build, "engine", "ramjet")
         self.spool = os.path.join(work, name)
         os.makedirs(self.spool)
@@ -46,11 +49,13 @@ class Engine:
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(CONFIG.format(
                 workers=workers, cores=f"cores = {{{listed}}}" if listed else "", spool=self.spool,
-                sessions=max(20000, connections), host=host, connections=connections,
-                per_connection=per_connection, backlog=backlog, route=route))
+                sessions=max(20000, connections), host=f'host = {{"{host}"}}' if host else "",
+                connections=connections, per_connection=per_connection, backlog=backlog,
+                route=route, routes=routes, dns=dns))
         self.errors = os.path.join(work, name + ".err")
         self.process = None
-        self.spawn()
+        if is_started:
+            self.spawn()
 
     def spawn(self, timeout_s=60):
         """Starts it; again after kill."""
@@ -148,6 +153,9 @@ class Engine:
     def rss(self):
         return machine.rss_bytes(self.pid)
 
+    def rss_peak(self):
+        return machine.rss_peak_bytes(self.pid)
+
     def cpu_ns(self):
         return machine.cpu_ns(self.pid)
 
@@ -163,6 +171,6 @@ class Engine:
         return self
 
     def __exit__(self, *_):
-        if self.process.poll() is None:
+        if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()

@@ -70,12 +70,20 @@ def steal_ticks():
     return int(fields[8]) if len(fields) > 8 else 0
 
 
-def rss_bytes(pid):
+def _status_bytes(pid, name):
     with open(f"/proc/{pid}/status", encoding="utf-8") as file:
         for line in file:
-            if line.startswith("VmRSS:"):
+            if line.startswith(name + ":"):
                 return int(line.split()[1]) * 1024
-    raise RuntimeError(f"process {pid} has no VmRSS")
+    raise RuntimeError(f"process {pid} has no {name}")
+
+
+def rss_bytes(pid):
+    return _status_bytes(pid, "VmRSS")
+
+
+def rss_peak_bytes(pid):
+    return _status_bytes(pid, "VmHWM")
 
 
 def cpu_ns(pid):

@@ -83,7 +83,8 @@ def feed(build, spool, batch, recipients, **options):
     command = [os.path.join(build, "bench", "ramjet-feed"), "--out", spool, "--stage"]
     command += ["--batch", batch, "--recipients", str(recipients)]
     for name, value in options.items():
-        command += ["--" + name.replace("_", "-"), str(value)]
+        option = "--" + name.replace("_", "-")
+        command += [option] if value is True else [option, str(value)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BenchError(f"ramjet-feed failed: {done.stderr.strip()}")

@@ -32,6 +32,7 @@ class Report:
         self.wants = {}
         self.notes = []
         self.runs = []
+        self.rows = []
 
     def figure(self, name, value, want=""):
         self.figures[name] = value
@@ -44,6 +45,19 @@ class Report:
         """One raw measurement; printed at once, so that a long bench shows that it lives."""
         self.runs.append(values)
         print("  " + "  ".join(f"{k} {_text(v)}" for k, v in values.items()), flush=True)
+
+    def row(self, **values):
+        """A run that is also a line of the table in the .md; columns in the order they came."""
+        self.rows.append(values)
+        self.run(**values)
+
+    def _rows(self):
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        lines = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
+        for row in self.rows:
+            cells = [_text(row[name]) if name in row else "" for name in columns]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines) + "\n\n"
 
     def table(self):
         width = max(len(name) for name in self.figures)
@@ -61,6 +75,7 @@ class Report:
             file.write("\n")
         with open(stem + ".md", "w", encoding="utf-8") as file:
             file.write(f"# {self.name}, {self.facts['date']}\n\n`./dev bench {self.name}`\n\n")
+            file.write(self._rows() if self.rows else "")
             file.write("| figure | value | wanted |\n|---|---:|---|\n")
             for name, value in self.figures.items():
                 file.write(f"| `{name}` | {_text(value)} | {self.wants[name]} |\n")

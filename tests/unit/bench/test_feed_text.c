@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench/feed_text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "tests/harness.h"
@@ -107,4 +108,34 @@ static void test_zipf(void)
     feed_destroy(feed);
 }
 
-SUITE(feed_text, test_template_size, test_bsmtp_size, test_same_seed_same_bytes, test_zipf)
+static void test_spread(void)
+{
+    struct feed_config config = config_of(1024, 0);
+    config.is_spread = true;
+    struct feed *feed = feed_create(&config);
+    for (uint64_t i = 1; i <= 250; i++) {
+        char line[FEED_RECIPIENT_MAX], domain[32];
+        struct writer writer = writer_of(line, sizeof(line));
+        feed_put_recipient(feed, i, &writer);
+        (void)snprintf(domain, sizeof(domain), "@d%04u.", (unsigned)((i - 1) % 100 + 1));
+        CU_ASSERT(has_text(writer_span(&writer), domain));
+    }
+    feed_destroy(feed);
+}
+
+/* The same bytes for all: nothing in them is replaced. */
+static void test_same_template(void)
+{
+    char out[4096];
+    struct feed_config config = config_of(1024, 2);
+    config.is_same = true;
+    struct feed *feed = feed_create(&config);
+    struct writer writer = writer_of(out, sizeof(out));
+    feed_put_template(feed, &writer);
+    CU_ASSERT(!has_text(writer_span(&writer), "{{"));
+    CU_ASSERT_EQUAL(writer_size(&writer), 1024);
+    feed_destroy(feed);
+}
+
+SUITE(feed_text, test_template_size, test_bsmtp_size, test_same_seed_same_bytes, test_zipf,
+      test_spread, test_same_template)

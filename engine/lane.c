@@ -4,9 +4,8 @@
 #include <stddef.h>
 #include <xxhash.h>
 
-#include "dns/resolver.h"
 #include "engine/load.h"
-#include "engine/worker.h"
+#include "engine/worker_priv.h"
 
 static uint64_t lane_key(const struct site *site, uint32_t source_index)
 {
@@ -365,21 +364,11 @@ static void ask(struct lane *lane, enum mx_kind kind, struct span name)
     if (lane->is_asked) {
         return;
     }
-    struct mx_query *query = slab_take(&worker->queries);
-    if (query == NULL) {
+    uint64_t user = handle_to_u64(slab_handle(&worker->lanes, lane)) | WORKER_QUERY_OF_LANE;
+    lane->is_asked = worker_ask(worker, kind, name, user);
+    if (!lane->is_asked) {
         lane_mark_starved(lane);
-        return;
     }
-    ensure(name.size <= MX_NAME_MAX);
-    ensure(name.size > 0);
-    query->reply_to = &worker->answers;
-    query->kind = kind;
-    query->name_size = (uint16_t)name.size;
-    memcpy(query->name, name.at, name.size);
-    query->name[name.size] = '\0';
-    query->user = handle_to_u64(slab_handle(&worker->lanes, lane)) | UINT64_C(1) << 63;
-    lane->is_asked = true;
-    inbox_push_xcore(&worker->engine->resolver->queries, &query->node);
 }
 
 /* True when the answer is there; asks otherwise. An expired one serves beside the question while

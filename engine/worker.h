@@ -6,17 +6,17 @@
  * owns is in exactly one place (LAW 1), counted in `places`; worker_check proves LAW 3 at the end
  * of each step: received = in places + given away.
  *
- * What comes in (inbox)                              what goes out
- *   recipients  from intake, or other workers        loads to intake, recipients (settled) to
- * intake loads       filled by intake                     mx queries to the resolver entries
- * durable records from the journal     journal entries to the journal answers     mx queries
- * answered                  deferred recipients to the retry wheel kicks       lanes whose limit
- * has room           recipients to another worker that has connections of a full site reports
- * requests of the control actor        the same, filled orders      a batch was resumed or
- * cancelled
+ * What comes in (inbox)                           what goes out
+ *   recipients  from intake, or other workers     loads to intake, settled recipients to intake
+ *   loads       filled by intake                  mx queries to the resolver
+ *   entries     durable records of the journal    journal entries to the journal
+ *   answers     mx queries, answered              deferred recipients to the retry wheel
+ *   kicks       lanes whose limit has room        recipients to a worker that holds a full site
+ *   reports     requests of the control actor     the same, filled
+ *   orders      a batch was resumed or cancelled  the same, to the next worker or back
  *
  * Bounds: sessions = config sessions_max / workers; attempts WORKER_ATTEMPTS_MAX (dispatch waits);
- * the rest follows from these, in worker.c.
+ * the rest follows from these, in worker_tables.c.
  */
 #pragma once
 

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/worker_priv.h"
+
+#include "dns/resolver.h"
+#include "engine/load.h"
+
+/* Budgets of one step. */
+enum { STEP_PENDING = 1024, STEP_DOMAINS = 16384 };
+
+static struct worker_domain *domain_of(struct worker *worker, const struct recipient *recipient)
+{
+    struct worker_domain *domain = &worker->domains[recipient->domain];
+    uint32_t generation = domain_generation_xcore(worker->engine->domains, recipient->domain);
+    if (domain->generation != generation) {
+        ensure(domain->pending_count == 0);
+        /* The place in the queue stays: others stand behind it. */
+        *domain = (struct worker_domain){.generation = generation,
+                                         .wait_next = domain->wait_next,
+                                         .is_waiting = domain->is_waiting};
+    }
+    return domain;
+}
+
+/* The same source for all attempts of a recipient (greylisting looks at it): by its place in the
+ * batch. */
+static uint32_t source_of(const struct worker *worker, const struct recipient *recipient)
+{
+    return (recipient->ordinal / LOAD_MIXED_MAX) % worker->engine->config->sources_count;
+}
+
+static void pend(struct worker_domain *domain, struct recipient *recipient)
+{
+    recipient->node.link.next = NULL;
+    if (domain->pending_last == NULL) {
+        domain->pending_first = &recipient->node;
+    } else {
+        domain->pending_last->link.next = &recipient->node.link;
+    }
+    domain->pending_last = &recipient->node;
+    domain->pending_count++;
+}
+
+static struct recipient *unpend(struct worker_domain *domain)
+{
+    struct inbox_node *node = domain->pending_first;
+    if (node == NULL) {
+        return NULL;
+    }
+    domain->pending_first = (struct inbox_node *)(void *)node->link.next;
+    if (domain->pending_first == NULL) {
+        domain->pending_last = NULL;
+    }
+    domain->pending_count--;
+    return CONTAINER_OF(node, struct recipient, node);
+}
+
+static bool domain_ask(struct worker *worker, struct worker_domain *domain, uint32_t index)
+{
+    if (domain->is_asked) {
+        return true;
+    }
+    if (slab_left(&worker->queries) <= WORKER_QUERIES_OF_LANES) {
+        return false;
+    }
+    struct span name = domain_name_xcore(worker->engine->domains, index);
+    uint64_t user = (uint64_t)(domain->generation & 0x7fffffffu) << 32 | index;
+    domain->is_asked = worker_ask(worker, MX_KIND_MAIL, name, user);
+    return domain->is_asked;
+}
+
+/* No query is free: the domain is asked for when its turn comes. */
+static void domain_wait(struct worker *worker, struct worker_domain *domain, uint32_t index)
+{
+    if (domain->is_waiting) {
+        return;
+    }
+    odd(worker_queries_full);
+    domain->is_waiting = true;
+    domain->wait_next = 0;
+    if (worker->wait_last == 0) {
+        worker->wait_first = index + 1;
+    } else {
+        worker->domains[worker->wait_last - 1].wait_next = index + 1;
+    }
+    worker->wait_last = index + 1;
+}
+
+void worker_domain_ask_step(struct worker *worker)
+{
+    while (worker->wait_first != 0 && slab_left(&worker->queries) > WORKER_QUERIES_OF_LANES) {
+        uint32_t index = worker->wait_first - 1;
+        struct worker_domain *domain = &worker->domains[index];
+        ensure(domain->is_waiting);
+        domain->is_waiting = false;
+        worker->wait_first = domain->wait_next;
+        worker->wait_last = worker->wait_first == 0 ? 0 : worker->wait_last;
+        if (domain->pending_count > 0) {
+            ensure(domain_ask(worker, domain, index));
+        }
+    }
+}
+
+static const struct config_route *domain_route(struct worker *worker, struct worker_domain *domain,
+                                               uint32_t index)
+{
+    const struct config *config = worker->engine->config;
+    if (domain->route == 0) {
+        uint32_t route;
+        (void)config_route_of(config, domain_name_xcore(worker->engine->domains, index), &route);
+        domain->route = route + 1;
+    }
+    return &config->routes[domain->route - 1];
+}
+
+/* The site of a route with hosts of its own: one for all its domains. */
+static struct site *route_site(struct worker *worker, const struct config_route *route)
+{
+    uint64_t number = (uint64_t)(route - worker->engine->config->routes);
+    char name[SITE_NAME_MAX];
+    struct writer writer = writer_of(name, sizeof(name));
+    writer_put(&writer, SPAN("route:"));
+    struct span pattern = span_of_text(route->pattern);
+    writer_put(&writer, span_of(pattern.at, pattern.size < 200 ? pattern.size : 200));
+    return site_obtain_xcore(worker->engine->sites, UINT64_C(0x7261726f75746500) + number,
+                             writer_span(&writer), route);
+}
+
+/* Two routes over the same MX set have limits of their own: they are two sites. */
+uint64_t worker_site_key(const struct worker *worker, const struct mx_answer *answer,
+                         const struct config_route *route)
+{
+    uint64_t number = (uint64_t)(route - worker->engine->config->routes) + 1;
+    return answer->site_key ^ number << 48;
+}
+
+bool worker_may_use_stale(const struct worker *worker)
+{
+    return stat_read_xcore(&worker->engine->resolver->stats.is_failing) != 0;
+}
+
+/* The domain's site, from its route or the MX cache. NULL: not known yet (asked), or no room;
+ * *ret_is_nowhere: it has no hosts. */
+static struct site *domain_site(struct worker *worker, struct worker_domain *domain, uint32_t index,
+                                struct mono_time now, bool *ret_is_nowhere)
+{
+    *ret_is_nowhere = false;
+    if (domain->site != NULL && domain->site_until_ns > now.ns) {
+        return domain->site;
+    }
+    const struct config_route *route = domain_route(worker, domain, index);
+    if (route->hosts_count > 0) {
+        domain->site = route_site(worker, route);
+        domain->site_until_ns = INT64_MAX;
+        return domain->site;
+    }
+    const struct mx_answer *answer;
+    struct span name = domain_name_xcore(worker->engine->domains, index);
+    enum mx_freshness freshness =
+        mx_cache_find_xcore(worker->engine->mx_cache, MX_KIND_MAIL, name, now, &answer);
+    if (freshness == MX_MISSING && domain->is_answered) {
+        *ret_is_nowhere = true;
+        return NULL;
+    }
+    bool is_wanted = freshness == MX_MISSING || (freshness == MX_STALE && !domain->is_answered);
+    if (is_wanted && !domain_ask(worker, domain, index)) {
+        domain_wait(worker, domain, index);
+    }
+    if (freshness == MX_MISSING) {
+        return NULL;
+    }
+    if (freshness == MX_STALE && domain->is_asked && !worker_may_use_stale(worker)) {
+        return NULL;
+    }
+    if (answer->outcome != MX_OK) {
+        *ret_is_nowhere = true;
+        return NULL;
+    }
+    domain->site = site_obtain_xcore(worker->engine->sites, worker_site_key(worker, answer, route),
+                                     span_of(answer->site_name, answer->site_name_size), route);
+    domain->site_until_ns = freshness == MX_FRESH ? answer->expires.ns : 0;
+    return domain->site;
+}
+
+void worker_forget_site(struct worker *worker, const struct recipient *recipient)
+{
+    domain_of(worker, recipient)->site_until_ns = 0;
+}
+
+/* Cancelled or expired: it needs no host to be settled. */
+static bool is_over(struct worker *worker, const struct recipient *recipient,
+                    struct worker_domain *domain)
+{
+    const struct batch *batch = worker_batch(worker, recipient);
+    const struct config_route *route = domain_route(worker, domain, recipient->domain);
+    return (stat_read_xcore(&batch->orders) & BATCH_CANCELLED) != 0 ||
+           wall_seconds(clock_wall(worker->engine->clock)) > outcome_expiry_s(batch, route);
+}
+
+void worker_place_recipient(struct worker *worker, struct recipient *recipient,
+                            struct mono_time now)
+{
+    ensure(recipient->domain != DOMAIN_NONE);
+    struct worker_domain *domain = domain_of(worker, recipient);
+    bool is_nowhere;
+    struct site *site = domain_site(worker, domain, recipient->domain, now, &is_nowhere);
+    struct lane *lane = is_nowhere ? worker->nowhere : NULL;
+    if (site != NULL) {
+        lane = lane_obtain(worker, site, source_of(worker, recipient));
+    }
+    if (lane == NULL && is_over(worker, recipient, domain)) {
+        lane = worker->nowhere;
+    }
+    if (lane == NULL) {
+        pend(domain, recipient);
+        worker_move(worker, PLACE_NONE, PLACE_DOMAIN, 1);
+        if (site != NULL || !domain->is_asked) {
+            worker->has_homeless = true; /* no lane, site or query was free: tried again */
+        }
+        return;
+    }
+    worker_move(worker, PLACE_NONE, PLACE_READY, 1);
+    lane_push(lane, recipient);
+}
+
+/* What waits on a domain now is to be placed again: a part a step. The domain
+ * stays what it is meanwhile: those who wait hold it. */
+static void domain_release(struct worker *worker, struct worker_domain *domain)
+{
+    if (domain->pending_count == 0 || domain->release_left > 0) {
+        return;
+    }
+    uint32_t place = (uint32_t)(domain - worker->domains) + 1;
+    domain->release_left = domain->pending_count;
+    domain->release_next = 0;
+    if (worker->release_last == 0) {
+        worker->release_first = place;
+    } else {
+        worker->domains[worker->release_last - 1].release_next = place;
+    }
+    worker->release_last = place;
+}
+
+void worker_domain_on_answer(struct worker *worker, uint64_t user)
+{
+    ensure((user & WORKER_QUERY_OF_LANE) == 0);
+    struct worker_domain *domain = &worker->domains[(uint32_t)user];
+    if ((domain->generation & 0x7fffffffu) == user >> 32) {
+        domain->is_asked = false;
+        domain_release(worker, domain);
+        /* An answer that is not in the cache now was not kept: no asking for ever. */
+        domain->is_answered = domain->release_left > 0;
+    }
+}
+
+bool worker_domain_release_step(struct worker *worker, struct mono_time now)
+{
+    for (uint32_t i = 0; i < STEP_PENDING && worker->release_first != 0; i++) {
+        struct worker_domain *domain = &worker->domains[worker->release_first - 1];
+        ensure(domain->release_left > 0);
+        ensure(domain->release_left <= domain->pending_count);
+        struct recipient *recipient = unpend(domain);
+        worker_move(worker, PLACE_DOMAIN, PLACE_NONE, 1);
+        worker_place_recipient(worker, recipient, now);
+        if (--domain->release_left == 0) {
+            domain->is_answered = false;
+            worker->release_first = domain->release_next;
+            worker->release_last = worker->release_first == 0 ? 0 : worker->release_last;
+        }
+    }
+    return worker->release_first != 0;
+}
+
+/* Whether the domain is to be looked at again. One that waits for its turn to be asked for need not
+ * be, unless who waits there is over. */
+static bool is_homeless(struct worker *worker, struct worker_domain *domain)
+{
+    if (!domain->is_waiting || domain->pending_count == 0) {
+        return !domain->is_asked;
+    }
+    const struct recipient *recipient = CONTAINER_OF(domain->pending_first, struct recipient, node);
+    return is_over(worker, recipient, domain);
+}
+
+bool worker_domain_rehouse_step(struct worker *worker, struct mono_time now)
+{
+    if (worker->rehouse_next == 0) {
+        if (!worker->has_homeless || mono_before(now, worker->rehouse_at)) {
+            return false;
+        }
+        worker->has_homeless = false;
+        worker->rehouse_at = mono_add_ms(now, 1000);
+    }
+    uint32_t domains_max = worker->engine->config->domains_max;
+    for (uint32_t i = 0; i < STEP_DOMAINS && worker->rehouse_next < domains_max; i++) {
+        struct worker_domain *domain = &worker->domains[worker->rehouse_next++];
+        if (is_homeless(worker, domain)) {
+            domain_release(worker, domain);
+        }
+    }
+    if (worker->rehouse_next < domains_max) {
+        return true;
+    }
+    worker->rehouse_next = 0;
+    return false;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker_priv: what the parts of worker share: worker.c (places, inboxes, the step),
+ * worker_domain.c (where a recipient goes: domain -> route -> site -> lane), worker_retry.c (what
+ * comes out of the wheel), worker_report.c (rows for people), worker_tables.c (its memory). Visible
+ * inside engine/ only; lane.c asks for hosts through it.
+ */
+#pragma once
+
+#include "dns/mx_cache.h"
+#include "engine/worker.h"
+
+/* Marks a query whose `user` names a lane, by its handle; otherwise it names a domain. */
+static const uint64_t WORKER_QUERY_OF_LANE = UINT64_C(1) << 63;
+
+/* Asks the resolver; the answer comes to worker->answers with `user`. False: no query was free. */
+bool worker_ask(struct worker *worker, enum mx_kind kind, struct span name, uint64_t user)
+    __attribute__((warn_unused_result));
+
+/* worker_domain.c */
+
+/* An answer for the domain that `user` names: those who wait for it are placed again. */
+void worker_domain_on_answer(struct worker *worker, uint64_t user);
+/* Queries have come back: the next domains that wait for one are asked for. */
+void worker_domain_ask_step(struct worker *worker);
+/* Places some of those whose domain was released. True when there is more to do at once. */
+bool worker_domain_release_step(struct worker *worker, struct mono_time now);
+/* Recipients that found no lane, site or query free: all domains are looked at again, a part a
+ * step. True when there is more to do at once. */
+bool worker_domain_rehouse_step(struct worker *worker, struct mono_time now);
+
+/* worker_retry.c */
+
+/* Takes what is due, and what a cancel sweeps up. True when there is more to do at once. */
+bool worker_retry_step(struct worker *worker, struct mono_time now);
+/* When the wheel is to be looked at again. */
+struct mono_time worker_retry_wake(struct worker *worker, struct mono_time now);
+
+/* worker_report.c: the top lanes, from scratch. */
+void worker_report_fill(const struct worker *worker, struct worker_report *report,
+                        struct mono_time now);
+
+/* worker_tables.c: 0 or -ENOMEM; deinit is half-built safe, and abandons what was taken. */
+int worker_tables_init(struct worker *worker) __attribute__((warn_unused_result));
+void worker_tables_deinit(struct worker *worker);

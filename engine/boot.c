@@ -364,6 +364,12 @@ static void unmake_all(struct boot *boot)
         journal_deinit(&boot->journal);
     }
     bool has_failed = stat_read_xcore(&boot->journal.stats.has_failed) != 0;
+    if (has_failed && stat_read_xcore(&boot->journal.stats.failure) == JOURNAL_FAILURE_STOP) {
+        writer_put_format(boot->errors,
+                          "%s: results.ndjson of some batches could not be written: the next start "
+                          "takes this stop for a crash and completes them\n",
+                          boot->active_path);
+    }
     if (boot->has_control && boot->control.is_drained && !has_failed &&
         intake_mark_clean(&boot->intake) != 0) {
         writer_put_format(boot->errors, "spool: the mark of an orderly stop cannot be written: the "

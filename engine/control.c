@@ -18,9 +18,10 @@
 
 #include "engine/intake.h"
 #include "engine/metrics.h"
+#include "engine/trouble.h"
 #include "queue/journal.h"
 
-enum { TICK_MS = 1000, ANSWER_SIZE_MAX = 1 << 20, STATUS_TEXT_MAX = 160 };
+enum { TICK_MS = 1000, ANSWER_SIZE_MAX = 1 << 20, STATUS_TEXT_MAX = 160, WORDS_MAX = 8192 };
 
 struct control_core {
     struct engine *engine;
@@ -31,6 +32,7 @@ struct control_core {
     struct mono_time tick_at;
     struct mono_time drain_until;
     struct metrics_state metrics;
+    struct trouble trouble;
     struct worker_report *reports; /* one a worker: the worker's while it is away */
     struct worker_report *shown;   /* as they came home last */
     bool *is_report_away;
@@ -221,6 +223,11 @@ static void watch_drain(struct control *control, struct mono_time now)
     }
 }
 
+static void say(struct writer *words)
+{
+    (void)fwrite(words->start, 1, writer_size(words), stderr);
+}
+
 static void watch_failure(struct control *control)
 {
     struct engine *engine = control->core->engine;
@@ -228,11 +235,10 @@ static void watch_failure(struct control *control)
     if ((has_failed || stat_read_xcore(&engine->must_stop) != 0) &&
         control->phase != CONTROL_STOPPED) {
         if (control->core->has_sockets) {
-            (void)fprintf(stderr,
-                          "ramjet: %s: stopping; what is not settled is taken up again at the "
-                          "next start\n",
-                          has_failed ? "the journal cannot be written (disk full or broken?)"
-                                     : "the engine cannot go on");
+            char text[WORDS_MAX];
+            struct writer words = writer_of(text, sizeof(text));
+            trouble_put_stop(&words, engine);
+            say(&words);
         }
         control->exit_status = 1;
         control->phase = CONTROL_STOPPED;
@@ -292,6 +298,10 @@ static void tick(struct control *control, struct mono_time now)
         metrics_put_line(&writer, &core->metrics);
         *writer.at = '\0';
         (void)sd_notifyf(0, "WATCHDOG=1\nSTATUS=%s", status);
+        char text[WORDS_MAX];
+        struct writer words = writer_of(text, sizeof(text));
+        trouble_put_news(&core->trouble, &words, engine, now);
+        say(&words);
     }
 }
 

@@ -454,6 +454,7 @@ void intake_claim_new(struct intake_core *core)
     if (core->names_next == core->names->count) {
         core->names_next = 0;
         if (spool_list_new(&core->spool, wall, core->names) != 0) {
+            odd(new_not_listed);
             core->names->count = 0;
             core->has_more_new = false;
             return;

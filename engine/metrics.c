@@ -195,6 +195,8 @@ static json_t *health_json(const struct engine *engine)
         json_boolean(stat_read_xcore(&engine->intake->stats.is_short_of_space)));
     (void)json_object_set_new(health, "draining",
                               json_boolean(stat_read_xcore(&engine->is_draining)));
+    set_uint(health, "results_waiting", stat_read_xcore(&engine->journal->stats.results_waiting));
+    set_uint(health, "log_failures", stat_read_xcore(&engine->journal->stats.log_failures));
     const char *name;
     uint64_t value;
     json_t *odds = json_object();
@@ -280,6 +282,10 @@ static void put_engine_metrics(struct writer *writer, const struct engine *engin
         {"journal_syncs_total", "counter", "Journal syncs.", stat_read_xcore(&journal->syncs)},
         {"journal_failed", "gauge", "1 when the journal cannot be written.",
          stat_read_xcore(&journal->has_failed)},
+        {"results_waiting", "gauge", "Batches whose results.ndjson cannot be written now.",
+         stat_read_xcore(&journal->results_waiting)},
+        {"log_failures_total", "counter", "Writes of the event log that failed.",
+         stat_read_xcore(&journal->log_failures)},
         {"dns_questions_total", "counter", "Questions to name servers.",
          stat_read_xcore(&dns->questions)},
         {"dns_failures_total", "counter", "Questions that failed.",

@@ -95,6 +95,11 @@ static void print_text(json_t *status)
     if (json_is_true(json_object_get(health, "short_of_space"))) {
         (void)printf("  NOTHING IS CLAIMED: the spool's file system is short of space\n");
     }
+    if (number(health, "results_waiting") > 0) {
+        (void)printf("  RESULTS CANNOT BE WRITTEN of %lld batches, which wait in active/: is the "
+                     "disk full?\n",
+                     number(health, "results_waiting"));
+    }
     if (json_is_true(json_object_get(health, "draining"))) {
         (void)printf("  stopping: waiting for messages whose end was sent\n");
     }

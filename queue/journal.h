@@ -140,7 +140,8 @@ enum journal_failure {
 
 struct journal_stats {
     struct stat_counter groups, records, syncs, bytes, log_lines, sync_ns_sum;
-    struct stat_counter log_failures;    /* writes of log or results that failed */
+    struct stat_counter
+        log_failures; /* writes of the log that failed; lines of batches that are gone */
     struct stat_counter results_waiting; /* batches whose results cannot be written now */
     struct stat_counter results_error;   /* errno of the last time */
     struct stat_counter segments;        /* live */

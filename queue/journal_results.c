@@ -104,7 +104,6 @@ static void batch_stall(struct journal_core *core, struct journal_batch *batch, 
     ensure(error < 0);
     ensure(!batch->io.is_busy);
     ensure(!list_is_linked(&batch->wants));
-    stat_add(&stats->log_failures, 1);
     stat_set(&stats->results_error, (uint64_t)-error);
     stat_add(&stats->results_waiting, batch->is_stalled ? 0 : 1);
     batch->is_stalled = true;

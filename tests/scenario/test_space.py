@@ -116,7 +116,7 @@ def case_disk_full_to_the_last_byte():
         print(f"    the engine {ended}")
         if ended == "ended":
             equal(engine.process.returncode, 1, "exit status")
-            check("disk full" in engine.words(), "it says why", engine.words())
+            check("disk is full" in engine.words(), "it says why", engine.words())
             equal(engine.find("big")[0], "active", "the batch is where it was")
             engine.spawn()  # still full: it may refuse, but must not lose or invent anything
             wait_for(lambda: not engine.is_alive() or up(engine), "it starts or says why not")

@@ -2,6 +2,8 @@
 #include "engine/base/ensure.h"
 #include "queue/journal_walk.h"
 
+enum { SETTLED_ORDINALS = JOURNAL_MORE_CELLS_MAX * JOURNAL_MORE_SIZE * 8 };
+
 /*
  * A group is written whole and synced before the next one is written, and groups are numbered
  * without gaps from 1 in each run of the engine. So:
@@ -11,18 +13,73 @@
  * - where a group should begin and none does, either nothing more was written to this file, or a
  *   group was lost: the number of the next one found tells. The end of a run is told by the next
  *   run's headers, as replay found it then.
+ *
+ * Each cell proves itself, by its place and its group's number. So neither a broken header nor a
+ * broken first cell of a group takes more with it than what it says itself: without a header the
+ * run is guessed by the groups' numbers; without its first cell a group is read up to the next one.
  */
-void journal_reader_begin_file(struct journal_reader *reader, const struct journal_header *header)
+static struct journal_damage damage_here(const struct journal_reader *reader,
+                                         enum journal_damage_kind kind, uint32_t from, uint32_t to)
 {
-    reader->suspects += reader->group_left;
+    ensure(from <= to);
+    struct journal_damage damage = reader->tally->at;
+    damage.kind = kind;
+    damage.offset = (uint64_t)from * JOURNAL_CELL_SIZE;
+    damage.size = (uint64_t)(to - from) * JOURNAL_CELL_SIZE;
+    damage.count = 1;
+    damage.ordinal_first = 1;
+    return damage;
+}
+
+static void suspects_forget(struct journal_reader *reader)
+{
+    reader->suspects = 0;
+    reader->suspected.count = 0;
+    reader->suspected.left_count = 0;
+}
+
+static void suspect_put(struct journal_reader *reader, const struct journal_damage *damage)
+{
+    reader->suspects += damage->count;
+    journal_damages_put(&reader->suspected, damage);
+}
+
+/* Groups that are not there, between what was read last and here. */
+static void groups_miss(struct journal_reader *reader, uint32_t count, uint32_t from, uint32_t to)
+{
+    if (count > 0) {
+        struct journal_damage damage = damage_here(reader, JOURNAL_DAMAGE_GROUPS, from, to);
+        damage.count = count;
+        journal_tally_damage(reader->tally, &damage);
+    }
+}
+
+static void run_begin(struct journal_reader *reader, uint32_t run)
+{
+    suspects_forget(reader);
+    reader->group = 0;
+    reader->run = run;
+}
+
+void journal_reader_begin_file(struct journal_reader *reader, const struct journal_header *header,
+                               bool is_headless)
+{
+    if (reader->group_left > 0) {
+        struct journal_damage damage = damage_here(reader, JOURNAL_DAMAGE_RECORDS, reader->index,
+                                                   reader->index + reader->group_left);
+        damage.count = reader->group_left;
+        suspect_put(reader, &damage);
+    }
     if (header->run != reader->run || header->file == JOURNAL_FILE_CHECKPOINT) {
         if (header->before_run == reader->run && header->before_group > reader->group) {
-            reader->tally->corrupt_records += header->before_group - reader->group;
+            groups_miss(reader, header->before_group - reader->group, reader->end, reader->end);
         }
-        reader->suspects = 0;
-        reader->group = 0;
-        reader->run = header->run;
+        run_begin(reader, header->run);
     }
+    reader->tally->at =
+        (struct journal_damage){.file = (uint8_t)header->file, .number = header->number};
+    reader->is_headless = is_headless;
+    reader->is_beheaded = false;
     reader->file = header->file;
     reader->seed = journal_seed(header->file, header->number);
     reader->index = JOURNAL_SECTOR_CELLS;
@@ -37,84 +94,61 @@ void journal_reader_begin_file(struct journal_reader *reader, const struct journ
 void journal_reader_end_checkpoint(struct journal_reader *reader,
                                    const struct journal_header *header)
 {
-    reader->suspects = 0;
+    suspects_forget(reader);
     reader->group_left = 0;
+    reader->is_beheaded = false;
     reader->run = header->run;
     reader->group = header->group;
+    reader->is_group_unknown = reader->is_headless;
 }
 
-static void suspect(struct journal_reader *reader, const struct journal_cell *cell)
+/* What a broken record says of a batch that is known may be true; else it may be of any batch. */
+static void damage_guess(const struct journal_reader *reader, const struct journal_record *record,
+                         struct journal_damage *damage)
 {
-    if (reader->suspects < COUNT_OF(reader->suspect_batches)) {
-        reader->suspect_batches[reader->suspects] = journal_cell_guess_batch(cell);
+    const struct journal_tally_batch *row = journal_tally_find(reader->tally, record->batch);
+    uint64_t records_count = row == NULL ? 0 : row->known.records_count;
+    bool is_of_batch = record->kind == JOURNAL_KIND_ACCEPTED ||
+                       record->kind == JOURNAL_KIND_COUNTS || record->kind == JOURNAL_KIND_ENDED;
+    if (is_of_batch || record->ordinal < records_count) {
+        damage->batch = record->batch;
     }
-    reader->suspects++;
-}
-
-/* A later group of the same run was found: what was suspect had been synced. */
-static void suspects_convict(struct journal_reader *reader)
-{
-    struct journal_tally *tally = reader->tally;
-    tally->corrupt_records += reader->suspects;
-    for (size_t i = 0; i < COUNT_OF(reader->suspect_batches) && i < reader->suspects; i++) {
-        journal_tally_damage(tally, reader->suspect_batches[i]);
-    }
-    reader->suspects = 0;
-}
-
-/* Between groups: the first cell of a sector begins the next one, or the sector is passed over. */
-static void feed_between(struct journal_reader *reader, const struct journal_cell *cell)
-{
-    ensure(reader->group_left == 0);
-    struct journal_record record;
-    if (reader->index % JOURNAL_SECTOR_CELLS != 0 ||
-        !journal_record_get(cell, reader->seed + reader->index, &record) ||
-        record.kind != JOURNAL_KIND_GROUP || record.group <= reader->group || record.ordinal == 0) {
-        return;
-    }
-    suspects_convict(reader);
-    reader->tally->corrupt_records += record.group - reader->group - 1;
-    reader->group = record.group;
-    reader->group_at = reader->index;
-    reader->group_left = record.ordinal;
-    reader->is_in_long = false;
-}
-
-static void long_end(struct journal_reader *reader)
-{
-    ensure(reader->more_taken == reader->record.code);
-    reader->is_in_long = false;
-    if (!reader->is_long_broken) {
-        journal_tally_add_long(reader->tally, &reader->record,
-                               span_of(reader->payload, reader->payload_size));
+    if (!is_of_batch && record->ordinal < records_count) {
+        uint64_t last = record->ordinal;
+        last += record->kind == JOURNAL_KIND_SETTLED ? SETTLED_ORDINALS - 1 : 0;
+        damage->ordinal_first = record->ordinal;
+        damage->ordinal_last = (uint32_t)(last < records_count ? last : records_count - 1);
     }
 }
 
-/* A record that lost a part is one suspect, whatever its size; MORE cells without a record in front
- * of them are part of one that was counted when its first cell was found broken. */
-static void feed_more(struct journal_reader *reader, const struct journal_cell *cell)
+/* `record`: what it is a part of; NULL: only the cell itself may tell. */
+static void suspect(struct journal_reader *reader, const struct journal_cell *cell,
+                    const struct journal_record *record)
 {
-    char bytes[JOURNAL_MORE_SIZE];
-    uint32_t size, index;
-    bool is_good = journal_more_get(cell, reader->seed + reader->index, bytes, &size, &index);
-    if (!reader->is_in_long) {
-        if (!is_good) {
-            suspect(reader, cell);
-        }
-        return;
+    struct journal_damage damage =
+        damage_here(reader, JOURNAL_DAMAGE_RECORDS, reader->index, reader->index + 1);
+    struct journal_record guess;
+    if (record == NULL && journal_cell_guess(cell, reader->group, &guess)) {
+        record = &guess;
     }
-    if (is_good && !reader->is_long_broken && index == reader->more_taken) {
-        ensure(reader->payload_size + size <= sizeof(reader->payload));
-        memcpy(reader->payload + reader->payload_size, bytes, size);
-        reader->payload_size += size;
-    } else if (!reader->is_long_broken) {
-        reader->is_long_broken = true;
-        suspect(reader, cell);
+    if (record != NULL) {
+        damage_guess(reader, record, &damage);
     }
-    reader->more_taken++;
-    if (reader->more_taken == reader->record.code) {
-        long_end(reader);
+    suspect_put(reader, &damage);
+}
+
+void journal_reader_convict(struct journal_reader *reader)
+{
+    struct journal_damages *suspected = &reader->suspected;
+    for (uint32_t i = 0; i < suspected->count; i++) {
+        journal_tally_damage(reader->tally, &suspected->rows[i]);
     }
+    if (suspected->left_count > 0) {
+        struct journal_damage damage = damage_here(reader, JOURNAL_DAMAGE_RECORDS, 0, 0);
+        damage.count = suspected->left_count;
+        journal_tally_damage(reader->tally, &damage);
+    }
+    suspects_forget(reader);
 }
 
 static bool kind_is_of_file(enum journal_kind kind, enum journal_file file)
@@ -139,6 +173,65 @@ static bool kind_is_of_file(enum journal_kind kind, enum journal_file file)
     }
     ensure(false);
     return false;
+}
+
+/* A group of this number begins, or is found without its beginning. False: it cannot be. */
+static bool group_begin(struct journal_reader *reader, uint32_t group)
+{
+    if (reader->is_headless && group < reader->group) {
+        run_begin(reader, reader->tally->at.number);
+    }
+    if (group <= reader->group) {
+        return false;
+    }
+    /* Another one of the same run: what was suspect before had been synced. */
+    journal_reader_convict(reader);
+    uint32_t missing = reader->is_group_unknown ? 0 : group - reader->group - 1;
+    uint32_t at = reader->index / JOURNAL_SECTOR_CELLS * JOURNAL_SECTOR_CELLS;
+    uint32_t from = reader->end == 0 ? JOURNAL_SECTOR_CELLS : reader->end;
+    groups_miss(reader, missing, from < at ? from : at, at);
+    reader->is_group_unknown = false;
+    reader->group = group;
+    reader->group_at = at;
+    reader->is_in_long = false;
+    return true;
+}
+
+static void long_end(struct journal_reader *reader)
+{
+    ensure(reader->more_taken == reader->record.code);
+    reader->is_in_long = false;
+    if (!reader->is_long_broken) {
+        journal_tally_add_long(reader->tally, &reader->record,
+                               span_of(reader->payload, reader->payload_size));
+    }
+}
+
+/* A record that lost a part is one suspect, whatever its size; MORE cells without a record in front
+ * of them are part of one that was counted when its first cell was found broken. */
+static void feed_more(struct journal_reader *reader, const struct journal_cell *cell)
+{
+    char bytes[JOURNAL_MORE_SIZE];
+    uint32_t size, index;
+    bool is_good = journal_more_get(cell, reader->seed + reader->index, bytes, &size, &index);
+    if (!reader->is_in_long) {
+        if (!is_good) {
+            suspect(reader, cell, NULL);
+        }
+        return;
+    }
+    if (is_good && !reader->is_long_broken && index == reader->more_taken) {
+        ensure(reader->payload_size + size <= sizeof(reader->payload));
+        memcpy(reader->payload + reader->payload_size, bytes, size);
+        reader->payload_size += size;
+    } else if (!reader->is_long_broken) {
+        reader->is_long_broken = true;
+        suspect(reader, cell, &reader->record);
+    }
+    reader->more_taken++;
+    if (reader->more_taken == reader->record.code) {
+        long_end(reader);
+    }
 }
 
 static void feed_record(struct journal_reader *reader, const struct journal_record *record)
@@ -182,9 +275,7 @@ static void feed_record(struct journal_reader *reader, const struct journal_reco
 
 static void feed_inside(struct journal_reader *reader, const struct journal_cell *cell)
 {
-    ensure(reader->group_left > 0);
     struct journal_record record;
-    reader->group_left--;
     reader->end = reader->index + 1;
     if (!journal_record_get(cell, reader->seed + reader->index, &record)) {
         feed_more(reader, cell);
@@ -194,14 +285,41 @@ static void feed_inside(struct journal_reader *reader, const struct journal_cell
         /* Its rest is missing. */
         reader->is_in_long = false;
         if (!reader->is_long_broken) {
-            suspect(reader, cell);
+            suspect(reader, cell, &reader->record);
         }
     }
     if (record.group != reader->group || !kind_is_of_file(record.kind, reader->file)) {
-        suspect(reader, cell);
+        suspect(reader, cell, NULL);
         return;
     }
+    reader->tally->at.offset = (uint64_t)reader->index * JOURNAL_CELL_SIZE;
     feed_record(reader, &record);
+}
+
+/* Between groups: the first cell of a sector begins the next one. A whole record elsewhere is of a
+ * group that lost its first cell, and so is what follows. */
+static void feed_between(struct journal_reader *reader, const struct journal_cell *cell)
+{
+    ensure(reader->group_left == 0);
+    struct journal_record record;
+    bool is_good = journal_record_get(cell, reader->seed + reader->index, &record);
+    bool is_head = is_good && record.kind == JOURNAL_KIND_GROUP;
+    if (is_head && reader->index % JOURNAL_SECTOR_CELLS == 0 && record.ordinal > 0 &&
+        group_begin(reader, record.group)) {
+        reader->group_left = record.ordinal;
+        reader->is_beheaded = false;
+        return;
+    }
+    if (is_good && kind_is_of_file(record.kind, reader->file) && record.group != reader->group &&
+        group_begin(reader, record.group)) {
+        reader->is_beheaded = true;
+        struct journal_damage damage =
+            damage_here(reader, JOURNAL_DAMAGE_RECORDS, reader->group_at, reader->index);
+        suspect_put(reader, &damage);
+    }
+    if (reader->is_beheaded && !journal_cell_is_empty(cell)) {
+        feed_inside(reader, cell);
+    }
 }
 
 void journal_reader_feed(struct journal_reader *reader, const struct journal_cell *cells,
@@ -209,6 +327,7 @@ void journal_reader_feed(struct journal_reader *reader, const struct journal_cel
 {
     for (size_t i = 0; i < count; i++) {
         if (reader->group_left > 0) {
+            reader->group_left--;
             feed_inside(reader, &cells[i]);
         } else {
             feed_between(reader, &cells[i]);

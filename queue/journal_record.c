@@ -70,13 +70,8 @@ static bool kind_is_record(uint8_t kind)
            (kind >= JOURNAL_KIND_COUNTS && kind <= JOURNAL_KIND_WHOLE);
 }
 
-bool journal_record_get(const struct journal_cell *cell, uint64_t seed,
-                        struct journal_record *ret_record)
+static void record_fill(const struct journal_cell *cell, struct journal_record *ret_record)
 {
-    if (!kind_is_record(cell->kind) || le32toh(cell->checksum) != cell_checksum(cell, seed) ||
-        cell->reserved != 0 || (cell->flags & ~JOURNAL_FLAGS_ALL) != 0) {
-        return false;
-    }
     *ret_record = (struct journal_record){
         .kind = cell->kind,
         .flags = cell->flags,
@@ -88,12 +83,33 @@ bool journal_record_get(const struct journal_cell *cell, uint64_t seed,
         .attempts_count = le16toh(cell->attempts_count),
         .group = le32toh(cell->group),
     };
+}
+
+bool journal_record_get(const struct journal_cell *cell, uint64_t seed,
+                        struct journal_record *ret_record)
+{
+    if (!kind_is_record(cell->kind) || le32toh(cell->checksum) != cell_checksum(cell, seed) ||
+        cell->reserved != 0 || (cell->flags & ~JOURNAL_FLAGS_ALL) != 0) {
+        return false;
+    }
+    record_fill(cell, ret_record);
     return true;
 }
 
-uint32_t journal_cell_guess_batch(const struct journal_cell *cell)
+bool journal_cell_guess(const struct journal_cell *cell, uint32_t group,
+                        struct journal_record *ret_record)
 {
-    return le32toh(cell->batch);
+    if (!kind_is_record(cell->kind) || le32toh(cell->group) != group || cell->batch == 0) {
+        return false;
+    }
+    record_fill(cell, ret_record);
+    return true;
+}
+
+bool journal_cell_is_empty(const struct journal_cell *cell)
+{
+    static const struct journal_cell EMPTY;
+    return memcmp(cell, &EMPTY, sizeof(EMPTY)) == 0;
 }
 
 static void more_put(struct journal_cell *cell, uint32_t index, struct span piece, uint64_t seed)
@@ -239,7 +255,8 @@ void journal_header_put(void *sector, const struct journal_header *header)
     writer_put_u64(&tail, XXH3_64bits(sector, HEADER_CHECKED_SIZE));
 }
 
-/* The version is looked at before the checksum: another version may check otherwise. */
+/* Magic, version and checksum stand where they do in every version: so another one is told from a
+ * broken header, and refused. */
 int journal_header_get(struct span sector, struct journal_header *ret_header)
 {
     struct cursor cursor = cursor_of(sector);
@@ -248,9 +265,6 @@ int journal_header_get(struct span sector, struct journal_header *ret_header)
     if (sector.size != JOURNAL_SECTOR_SIZE || !cursor_take_span(&cursor, sizeof(MAGIC), &magic) ||
         memcmp(magic.at, MAGIC, sizeof(MAGIC)) != 0 || !cursor_take_u32(&cursor, &version)) {
         return -EBADMSG;
-    }
-    if (version != JOURNAL_VERSION) {
-        return -EPROTONOSUPPORT;
     }
     struct cursor tail = cursor_of(span_of(sector.at + HEADER_CHECKED_SIZE, 8));
     struct journal_header header;
@@ -264,8 +278,14 @@ int journal_header_get(struct span sector, struct journal_header *ret_header)
         cursor_take_u64(&cursor, &header.size) && cursor_take_u32(&cursor, &header.next_number) &&
         cursor_take_u64(&cursor, &header.corrupt_records);
     ensure(is_read);
-    if (checksum != XXH3_64bits(sector.at, HEADER_CHECKED_SIZE) || file < JOURNAL_FILE_SEGMENT ||
-        file > JOURNAL_FILE_RESULTS || header.number > JOURNAL_NUMBER_MAX) {
+    if (checksum != XXH3_64bits(sector.at, HEADER_CHECKED_SIZE)) {
+        return -EBADMSG;
+    }
+    if (version != JOURNAL_VERSION) {
+        return -EPROTONOSUPPORT;
+    }
+    if (file < JOURNAL_FILE_SEGMENT || file > JOURNAL_FILE_RESULTS ||
+        header.number > JOURNAL_NUMBER_MAX) {
         return -EBADMSG;
     }
     header.file = file;

@@ -132,8 +132,12 @@ void journal_record_put(struct journal_cell *cell, const struct journal_record *
 /* False: the cell is broken, of no known kind, or a MORE cell. */
 bool journal_record_get(const struct journal_cell *cell, uint64_t seed,
                         struct journal_record *ret_record);
-/* The batch that a broken cell seems to speak of: only good to mark it as damaged. */
-uint32_t journal_cell_guess_batch(const struct journal_cell *cell);
+/* Of whom a broken cell seems to speak, when it looks like a record of this group: only good to
+ * tell whom the damage may concern. */
+bool journal_cell_guess(const struct journal_cell *cell, uint32_t group,
+                        struct journal_record *ret_record);
+/* Nothing but zeros: what a group's last sector is filled up with. */
+bool journal_cell_is_empty(const struct journal_cell *cell);
 
 /* Writes the record (its `code` is set here) and `payload` behind it; returns the cells used. */
 uint32_t journal_long_put(struct journal_cell *cells, struct journal_record record,
@@ -157,7 +161,7 @@ bool journal_counts_get(struct span payload, uint64_t ret_counts[BATCH_COUNTS_CO
 
 /* Fills one sector. */
 void journal_header_put(void *sector, const struct journal_header *header);
-/* 0; -EBADMSG: not a header of ours, or broken; -EPROTONOSUPPORT: of another version. */
+/* 0; -EBADMSG: not a header of ours, or broken; -EPROTONOSUPPORT: whole, and of another version. */
 int journal_header_get(struct span sector, struct journal_header *ret_header)
     __attribute__((warn_unused_result));
 

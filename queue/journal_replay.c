@@ -130,6 +130,10 @@ static int known_fill(struct journal_walk *walk, struct journal_known *known)
     known->next_number = tally->next_number;
     known->records_count = tally->records_count;
     known->corrupt_records = tally->corrupt_records;
+    known->damages = tally->damages;
+    for (uint32_t i = 0; i < walk->passed.count; i++) {
+        journal_damages_put(&known->damages, &walk->passed.rows[i]);
+    }
     known->next_segment = next_segment(walk);
     known->first_segment = walk->checkpoint < walk->listing.count
                                ? walk->listing.files[walk->checkpoint].number + 1

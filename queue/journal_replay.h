@@ -5,10 +5,11 @@
  *
  * Reads the newest whole checkpoint and the segments behind it, record by record, checksums
  * checked. A torn tail (the end of the last segment that was written) is cut off silently; a broken
- * record before valid ones is corruption: `corrupt_records` counts, the record's batch (when
- * readable) is marked. Result: for each live batch its accept record, a bitmap of settled ordinals,
- * counts by outcome, and for deferred ordinals the attempts so far, the due time and the flags.
- * Memory: 1 bit a recipient and 12 bytes a deferred recipient, while intake recovers.
+ * record before valid ones is corruption: `corrupt_records` counts, `damages` tells where, and the
+ * record's batch is marked, or all that lived then when it cannot be told. Result: for each live
+ * batch its accept record, a bitmap of settled ordinals, counts by outcome, and for deferred
+ * ordinals the attempts so far, the due time and the flags. Memory: 1 bit a recipient and 12 bytes
+ * a deferred recipient, while intake recovers.
  */
 #pragma once
 
@@ -16,6 +17,7 @@
 
 #include "engine/base/disk.h"
 #include "queue/journal.h"
+#include "queue/journal_damage.h"
 
 struct journal_deferral {
     uint32_t ordinal;
@@ -26,7 +28,7 @@ struct journal_deferral {
 
 struct journal_known_batch {
     uint32_t number;
-    bool is_damaged; /* records of it were lost to corruption: some may be sent again */
+    bool is_damaged; /* records of it may be lost to corruption: some may be sent again */
     char directory[MANIFEST_ID_MAX + 32];
     uint64_t recipients_count;
     uint64_t records_count;
@@ -43,9 +45,10 @@ struct journal_known_batch {
 struct journal_known {
     struct journal_known_batch *batches; /* ascending by directory */
     uint32_t batches_count;
-    uint32_t next_number;     /* first batch number never used; numbers begin with 1 */
-    uint64_t records_count;   /* that were read */
-    uint64_t corrupt_records; /* ever found in this journal */
+    uint32_t next_number;           /* first batch number never used; numbers begin with 1 */
+    uint64_t records_count;         /* that were read */
+    uint64_t corrupt_records;       /* ever found in this journal */
+    struct journal_damages damages; /* in the files that are there now */
     uint32_t next_segment;
     uint32_t first_segment; /* older ones are stood for by the checkpoint that was believed */
     uint32_t last_run;      /* of the engine, and the last group that it wrote: the journal's own */

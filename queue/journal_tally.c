@@ -149,20 +149,30 @@ static void row_give(struct journal_tally *tally, struct journal_tally_batch *ro
     tally->live_count--;
 }
 
-static void corrupt(struct journal_tally *tally, struct journal_tally_batch *row)
+void journal_tally_damage(struct journal_tally *tally, const struct journal_damage *damage)
 {
-    tally->corrupt_records++;
+    tally->corrupt_records += damage->kind == JOURNAL_DAMAGE_PASSED ? 0 : damage->count;
+    journal_damages_put(&tally->damages, damage);
+    struct journal_tally_batch *row = journal_tally_find(tally, damage->batch);
     if (row != NULL) {
         row->known.is_damaged = true;
+    }
+    for (uint32_t i = 0; damage->batch == 0 && i < tally->rows_count; i++) {
+        tally->rows[i].known.is_damaged = tally->rows[i].is_live;
     }
 }
 
-void journal_tally_damage(struct journal_tally *tally, uint32_t number)
+/* A whole record that cannot have been written as it is, by what is known of its batch. */
+static void strange(struct journal_tally *tally, const struct journal_record *record)
 {
-    struct journal_tally_batch *row = journal_tally_find(tally, number);
-    if (row != NULL) {
-        row->known.is_damaged = true;
-    }
+    struct journal_damage damage = tally->at;
+    damage.kind = JOURNAL_DAMAGE_STRANGE;
+    damage.size = JOURNAL_CELL_SIZE;
+    damage.count = 1;
+    damage.batch = record->batch;
+    damage.ordinal_first = record->kind == JOURNAL_KIND_ACCEPTED ? 1 : record->ordinal;
+    damage.ordinal_last = record->kind == JOURNAL_KIND_ACCEPTED ? 0 : record->ordinal;
+    journal_tally_damage(tally, &damage);
 }
 
 static void number_seen(struct journal_tally *tally, uint32_t number)
@@ -172,12 +182,13 @@ static void number_seen(struct journal_tally *tally, uint32_t number)
     }
 }
 
-static void add_accepted(struct journal_tally *tally, const struct journal_accepted *accepted)
+static void add_accepted(struct journal_tally *tally, const struct journal_record *record,
+                         const struct journal_accepted *accepted)
 {
     number_seen(tally, accepted->number);
     struct journal_tally_batch *row = journal_tally_find(tally, accepted->number);
     if (row != NULL) {
-        corrupt(tally, row);
+        strange(tally, record);
         return;
     }
     row = row_take(tally, accepted->number);
@@ -242,7 +253,8 @@ void journal_tally_add(struct journal_tally *tally, const struct journal_record 
     if (record->kind == JOURNAL_KIND_ENDED || row == NULL ||
         record->ordinal >= row->known.records_count ||
         bit_is_set(row->known.settled, record->ordinal)) {
-        corrupt(tally, row);
+        number_seen(tally, record->batch);
+        strange(tally, record);
         return;
     }
     row->known.counts[count_of(record->kind)]++;
@@ -280,9 +292,9 @@ void journal_tally_add_long(struct journal_tally *tally, const struct journal_re
     struct journal_accepted accepted;
     if (record->kind == JOURNAL_KIND_ACCEPTED) {
         if (journal_accepted_get(record, payload, &accepted)) {
-            add_accepted(tally, &accepted);
+            add_accepted(tally, record, &accepted);
         } else {
-            corrupt(tally, NULL);
+            strange(tally, record);
         }
         return;
     }
@@ -295,7 +307,7 @@ void journal_tally_add_long(struct journal_tally *tally, const struct journal_re
         is_good = settled_merge(row, record->ordinal, payload);
     }
     if (!is_good) {
-        corrupt(tally, row);
+        strange(tally, record);
     }
 }
 
@@ -354,7 +366,10 @@ void journal_tally_prove(struct journal_tally *tally)
         struct journal_known_batch *known = &row->known;
         uint64_t count = settled_count(known);
         if (!row_is_proved(known, count)) {
-            corrupt(tally, row);
+            journal_tally_damage(tally, &(struct journal_damage){.kind = JOURNAL_DAMAGE_SUMS,
+                                                                 .count = 1,
+                                                                 .batch = known->number,
+                                                                 .ordinal_first = 1});
             known->counts[BATCH_DELIVERED] = 0;
             known->counts[BATCH_BOUNCED] = 0;
             known->counts[BATCH_EXPIRED] = 0;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/base/ensure.h"
 
@@ -93,7 +94,8 @@ static void walk_restart(struct journal_walk *walk)
 {
     journal_tally_deinit(&walk->tally);
     journal_tally_init(&walk->tally);
-    walk->reader = (struct journal_reader){.tally = &walk->tally};
+    memset(&walk->reader, 0, sizeof(walk->reader));
+    walk->reader.tally = &walk->tally;
     walk->at = 0;
     walk->corrupt_before = 0;
     walk->next_segment = 1;
@@ -137,6 +139,18 @@ void journal_walk_deinit(struct journal_walk *walk)
     *walk = (struct journal_walk){.fd = -1};
 }
 
+/* In the file that is being read, at no place in particular. */
+static struct journal_damage damage_of(const struct journal_walk *walk,
+                                       enum journal_damage_kind kind)
+{
+    const struct journal_walk_file *file = &walk->listing.files[walk->at];
+    return (struct journal_damage){.kind = kind,
+                                   .file = (uint8_t)file->file,
+                                   .number = file->number,
+                                   .count = 1,
+                                   .ordinal_first = 1};
+}
+
 /* Another checkpoint is tried when this one, just read or found unreadable, is not whole. True: the
  * walk has begun anew. */
 static bool checkpoint_refused(struct journal_walk *walk)
@@ -147,15 +161,18 @@ static bool checkpoint_refused(struct journal_walk *walk)
     if (is_whole) {
         return false;
     }
+    struct journal_damage damage = damage_of(walk, JOURNAL_DAMAGE_PASSED);
     uint32_t older = checkpoint_below(walk, walk->checkpoint);
     if (older < walk->listing.count) {
+        journal_damages_put(&walk->passed, &damage);
         walk->checkpoint = older;
         walk_restart(walk);
         return true;
     }
     /* The only one: its own end vouches for nothing, so what is suspect in it counts as lost. */
-    walk->tally.corrupt_records += 1 + reader->suspects;
-    reader->suspects = 0;
+    journal_reader_convict(reader);
+    damage.kind = JOURNAL_DAMAGE_CHECKPOINT;
+    journal_tally_damage(&walk->tally, &damage);
     return false;
 }
 
@@ -167,7 +184,10 @@ static void file_end(struct journal_walk *walk)
     if (!walk->is_back) {
         /* A file has its size before it has its name: it can only have been cut since. */
         if (walk->has_header && (uint64_t)walk->index * JOURNAL_CELL_SIZE < walk->header.size) {
-            walk->tally.corrupt_records++;
+            struct journal_damage damage = damage_of(walk, JOURNAL_DAMAGE_SIZE);
+            damage.offset = (uint64_t)walk->index * JOURNAL_CELL_SIZE;
+            damage.size = walk->header.size - damage.offset;
+            journal_tally_damage(&walk->tally, &damage);
         }
         file->end = walk->has_header ? walk->reader.end : 0;
         file->group_at = walk->has_header ? walk->reader.group_at : 0;
@@ -201,7 +221,12 @@ static void file_open(struct journal_walk *walk)
     walk->has_header = walk->is_back;
     walk->index = walk->is_back ? file->end : 0;
     if (!walk->is_back && file->file == JOURNAL_FILE_SEGMENT) {
-        walk->tally.corrupt_records += file->number - walk->next_segment;
+        if (file->number > walk->next_segment) {
+            struct journal_damage damage = damage_of(walk, JOURNAL_DAMAGE_FILES);
+            damage.number = walk->next_segment;
+            damage.count = file->number - walk->next_segment;
+            journal_tally_damage(&walk->tally, &damage);
+        }
         walk->next_segment = file->number + 1;
     }
     walk->reader.is_whole = false;
@@ -276,18 +301,25 @@ static bool feed_header(struct journal_walk *walk, size_t size)
         walk->error = error;
         return false;
     }
-    if (error != 0 || header.file != file->file || header.number != file->number) {
-        walk->tally.corrupt_records++;
+    bool is_broken = error != 0 || header.file != file->file || header.number != file->number;
+    if (is_broken) {
+        header = (struct journal_header){
+            .file = file->file, .number = file->number, .run = walk->reader.run};
+    }
+    walk->tally.corrupt_records += header.corrupt_records;
+    walk->corrupt_before = walk->tally.corrupt_records;
+    if (header.next_number > walk->tally.next_number) {
+        walk->tally.next_number = header.next_number;
+    }
+    if (is_broken) {
+        struct journal_damage damage = damage_of(walk, JOURNAL_DAMAGE_HEADER);
+        damage.size = JOURNAL_SECTOR_SIZE;
+        journal_tally_damage(&walk->tally, &damage);
+    }
+    if (size < JOURNAL_SECTOR_SIZE) {
         return false;
     }
-    if (header.file == JOURNAL_FILE_CHECKPOINT) {
-        walk->tally.corrupt_records += header.corrupt_records;
-        walk->corrupt_before = walk->tally.corrupt_records;
-        if (header.next_number > walk->tally.next_number) {
-            walk->tally.next_number = header.next_number;
-        }
-    }
-    journal_reader_begin_file(&walk->reader, &header);
+    journal_reader_begin_file(&walk->reader, &header, is_broken);
     walk->header = header;
     walk->has_header = true;
     return true;

@@ -42,7 +42,9 @@ struct journal_tally {
     uint32_t next_number;
     uint64_t records_count;
     uint64_t corrupt_records;
-    int error; /* the first one: -ENOMEM */
+    struct journal_damages damages;
+    struct journal_damage at; /* the file, number and offset that are being read */
+    int error;                /* the first one: -ENOMEM */
 };
 
 void journal_tally_init(struct journal_tally *tally);
@@ -53,8 +55,8 @@ void journal_tally_add(struct journal_tally *tally, const struct journal_record 
 /* A record with what its MORE cells carried. */
 void journal_tally_add_long(struct journal_tally *tally, const struct journal_record *record,
                             struct span payload);
-/* A record of the batch was lost. */
-void journal_tally_damage(struct journal_tally *tally, uint32_t number);
+/* Something was lost: it is told, and the batch is marked, or all that live when none is known. */
+void journal_tally_damage(struct journal_tally *tally, const struct journal_damage *damage);
 /* Second pass, records from new to old: the batch when this is the latest deferral of an ordinal
  * that is not settled, else NULL. */
 struct journal_tally_batch *journal_tally_defer(struct journal_tally *tally,
@@ -69,15 +71,18 @@ struct journal_reader {
     enum journal_file file;
     uint64_t seed;
     uint32_t run;
-    uint32_t index;      /* of the next cell in this file */
-    uint32_t group;      /* number of the last group seen in this run */
-    uint32_t group_left; /* cells of it still to come */
-    uint32_t group_at;   /* index of its first cell, when it is in this file; else 0 */
-    uint32_t end;        /* index behind the last group of this file */
+    uint32_t index;        /* of the next cell in this file */
+    uint32_t group;        /* number of the last group seen in this run */
+    uint32_t group_left;   /* cells of it still to come */
+    uint32_t group_at;     /* index of its first cell, when it is in this file; else 0 */
+    uint32_t end;          /* index behind the last group of this file */
+    bool is_headless;      /* this file's header is broken: its run is not known */
+    bool is_beheaded;      /* a group whose own cell is broken: it ends where the next one begins */
+    bool is_group_unknown; /* behind a checkpoint without a header: any group may be the next */
     uint64_t deferred_count;
     uint64_t suspects; /* broken records of the last group: torn, if nothing comes behind it */
-    uint32_t suspect_batches[8];
-    bool is_whole; /* a checkpoint's last cell was read */
+    struct journal_damages suspected; /* they */
+    bool is_whole;                    /* a checkpoint's last cell was read */
     /* The record whose MORE cells are being collected. */
     struct journal_record record;
     uint32_t more_taken;
@@ -87,7 +92,11 @@ struct journal_reader {
     char payload[JOURNAL_MORE_CELLS_MAX * JOURNAL_MORE_SIZE];
 };
 
-void journal_reader_begin_file(struct journal_reader *reader, const struct journal_header *header);
+/* `is_headless`: of the header only file and number are known, from the file's name. */
+void journal_reader_begin_file(struct journal_reader *reader, const struct journal_header *header,
+                               bool is_headless);
+/* Nothing comes behind the suspects that could vouch for them: all of them are lost. */
+void journal_reader_convict(struct journal_reader *reader);
 /* Behind a checkpoint's last cell: groups go on where the segments it stands for ended. */
 void journal_reader_end_checkpoint(struct journal_reader *reader,
                                    const struct journal_header *header);
@@ -123,14 +132,15 @@ struct journal_walk {
     uint32_t cut;          /* segments above this number are not read */
     bool is_back;          /* second pass */
     bool is_done;          /* with this pass */
-    bool has_header;       /* of the file being read */
+    bool has_header;       /* of the file being read: it was looked at */
     uint32_t next_segment; /* number of the one that should come next: they have no gaps */
-    struct journal_header header; /* the last one that was good */
+    struct journal_header header; /* of the file being read; of a broken one what its name says */
     int fd;                       /* -1: none open */
     uint32_t index;               /* next cell to read; in the second pass the one behind it */
     struct journal_tally tally;
     struct journal_reader reader;
-    uint64_t corrupt_before; /* in the tally, when the checkpoint's reading began */
+    uint64_t corrupt_before;       /* in the tally, when the checkpoint's reading began */
+    struct journal_damages passed; /* checkpoints that were passed over */
     struct journal_cell *chunk;
     /* Second pass: a deferral that counts. */
     void (*on_deferral)(void *context, struct journal_tally_batch *batch,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "queue/journal_record.h"
 #include "tests/harness.h"
 
 struct rig *rig_create(uint64_t seed)
@@ -490,4 +491,61 @@ void rig_check_copy(struct rig *rig, uint32_t keep_percent, size_t row)
     journal_known_free(&known);
     crash_disk_deinit(copy);
     free(copy);
+}
+
+struct rig *rig_aged(void)
+{
+    struct rig *rig = rig_create(4711);
+    rig->segment_size = 4096;
+    rig->segments_max = 3;
+    ensure(rig_start(rig, NULL) == 0);
+    struct journal_known known;
+    for (int run = 0; run < 2; run++) {
+        while (stat_read_xcore(&rig->journal.stats.checkpoints) < 2 ||
+               stat_read_xcore(&rig->journal.stats.segments) < 3) {
+            rig_act(rig);
+        }
+        rig_settle_down(rig);
+        rig_crash(rig, 0);
+        ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+        rig_check_known(rig, &known, 0);
+        ensure(rig_start(rig, &known) == 0);
+        rig_adopt(rig, &known);
+        rig_step(rig, 1);
+        journal_known_free(&known);
+    }
+    for (int i = 0; i < 30; i++) {
+        rig_act(rig);
+    }
+    rig_settle_down(rig);
+    rig_crash(rig, 0);
+    return rig;
+}
+
+size_t rig_last_group_at(struct rig *rig, char path[64])
+{
+    size_t at = 0;
+    for (uint32_t number = 1; number < 100; number++) {
+        char name[JOURNAL_NAME_SIZE], trial[64];
+        journal_name_put(name, JOURNAL_FILE_SEGMENT, number);
+        (void)snprintf(trial, sizeof(trial), "journal/%s", name);
+        const struct crash_bytes *bytes = crash_disk_file(rig->disk, trial);
+        for (size_t i = 512; bytes != NULL && i < bytes->size; i += 512) {
+            struct journal_record record;
+            uint64_t seed = journal_seed(JOURNAL_FILE_SEGMENT, number) + i / 32;
+            if (journal_record_get((const void *)(bytes->at + i), seed, &record) &&
+                record.kind == JOURNAL_KIND_GROUP) {
+                at = i;
+                memcpy(path, trial, sizeof(trial));
+            }
+        }
+    }
+    return at;
+}
+
+bool rig_name_is_of_journal(const struct crash_name *name)
+{
+    enum journal_file file;
+    uint32_t number;
+    return journal_name_get(name->text, &file, &number);
 }

@@ -82,3 +82,9 @@ void rig_check_known(const struct rig *rig, const struct journal_known *known, s
 void rig_adopt(struct rig *rig, struct journal_known *known);
 /* Replays on a copy of the disk after a crash there, checks, and frees. */
 void rig_check_copy(struct rig *rig, uint32_t keep_percent, size_t row);
+/* A journal with some of everything: an older checkpoint is gone, a newer one is there with
+ * segments behind it, of two runs; the last group is one that nobody would miss. */
+struct rig *rig_aged(void);
+/* Where the last group begins, in which file: damage there cannot be told from a torn write. */
+size_t rig_last_group_at(struct rig *rig, char path[64]);
+bool rig_name_is_of_journal(const struct crash_name *name);

@@ -120,66 +120,6 @@ static void test_crashes(void)
     }
 }
 
-/* A journal with some of everything: an older checkpoint is gone, a newer one is there with
- * segments behind it, of two runs; the last group is one that nobody would miss. */
-static struct rig *aged_rig(void)
-{
-    struct rig *rig = rig_create(4711);
-    rig->segment_size = 4096;
-    rig->segments_max = 3;
-    ensure(rig_start(rig, NULL) == 0);
-    struct journal_known known;
-    for (int run = 0; run < 2; run++) {
-        while (stat_read_xcore(&rig->journal.stats.checkpoints) < 2 ||
-               stat_read_xcore(&rig->journal.stats.segments) < 3) {
-            rig_act(rig);
-        }
-        rig_settle_down(rig);
-        rig_crash(rig, 0);
-        ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
-        rig_check_known(rig, &known, 0);
-        ensure(rig_start(rig, &known) == 0);
-        rig_adopt(rig, &known);
-        rig_step(rig, 1);
-        journal_known_free(&known);
-    }
-    for (int i = 0; i < 30; i++) {
-        rig_act(rig);
-    }
-    rig_settle_down(rig);
-    rig_crash(rig, 0);
-    return rig;
-}
-
-/* Where the last group begins, in which file: damage there cannot be told from a torn write. */
-static size_t last_group_at(struct rig *rig, char path[64])
-{
-    size_t at = 0;
-    for (uint32_t number = 1; number < 100; number++) {
-        char name[JOURNAL_NAME_SIZE], trial[64];
-        journal_name_put(name, JOURNAL_FILE_SEGMENT, number);
-        (void)snprintf(trial, sizeof(trial), "journal/%s", name);
-        const struct crash_bytes *bytes = crash_disk_file(rig->disk, trial);
-        for (size_t i = 512; bytes != NULL && i < bytes->size; i += 512) {
-            struct journal_record record;
-            uint64_t seed = journal_seed(JOURNAL_FILE_SEGMENT, number) + i / 32;
-            if (journal_record_get((const void *)(bytes->at + i), seed, &record) &&
-                record.kind == JOURNAL_KIND_GROUP) {
-                at = i;
-                memcpy(path, trial, sizeof(trial));
-            }
-        }
-    }
-    return at;
-}
-
-static bool name_is_of_journal(const struct crash_name *name)
-{
-    enum journal_file file;
-    uint32_t number;
-    return journal_name_get(name->text, &file, &number);
-}
-
 /* Replays; what is wrong must have been noticed, unless it may be taken for a torn write. */
 static void check_damaged(struct rig *rig, size_t row, bool may_be_torn)
 {
@@ -195,12 +135,12 @@ static void check_damaged(struct rig *rig, size_t row, bool may_be_torn)
 /* T7: each byte of each file, one at a time. */
 static void test_flipped_bytes(void)
 {
-    struct rig *rig = aged_rig();
+    struct rig *rig = rig_aged();
     char last_path[64];
-    size_t last_at = last_group_at(rig, last_path);
+    size_t last_at = rig_last_group_at(rig, last_path);
     CU_ASSERT(last_at > 0);
     for (size_t n = 0; n < rig->disk->seen.count; n++) {
-        if (!name_is_of_journal(&rig->disk->seen.rows[n])) {
+        if (!rig_name_is_of_journal(&rig->disk->seen.rows[n])) {
             continue;
         }
         char path[64];
@@ -222,12 +162,12 @@ static void test_flipped_bytes(void)
 /* Each file cut short at each cell, zeroed from each sector on, or gone. */
 static void test_cut_files(void)
 {
-    struct rig *rig = aged_rig();
+    struct rig *rig = rig_aged();
     char last_path[64];
-    size_t last_at = last_group_at(rig, last_path);
+    size_t last_at = rig_last_group_at(rig, last_path);
     for (size_t n = 0; n < rig->disk->seen.count; n++) {
         struct crash_name name = rig->disk->seen.rows[n];
-        if (!name_is_of_journal(&name)) {
+        if (!rig_name_is_of_journal(&name)) {
             continue;
         }
         char path[64];

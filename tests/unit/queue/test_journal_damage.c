@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What replay makes of files that were damaged while no engine ran, held against what it made of
+ * them before: nothing is invented, whoever lost something is marked and told, and one broken
+ * place costs no more than what stood there.
+ */
+#include "queue/journal_damage.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "queue/journal_record.h"
+#include "tests/harness.h"
+#include "tests/unit/queue/journal_rig.h"
+
+enum { FILES_MAX = 32, PATH_SIZE = 64 };
+
+/* A journal, its files as they were, and what they say. */
+struct bench {
+    struct rig *rig;
+    struct journal_known truth;
+    struct journal_known known; /* of the last replay */
+    char paths[FILES_MAX][PATH_SIZE];
+    char *contents[FILES_MAX];
+    size_t sizes[FILES_MAX];
+    size_t files_count;
+    char last_path[PATH_SIZE];
+    size_t last_at; /* of the last group, in it: damage behind may be a torn write */
+};
+
+/* The older of two checkpoints goes when nothing is to be there that can take the newer one's
+ * place. */
+static void bench_init(struct bench *bench, bool has_older)
+{
+    *bench = (struct bench){.rig = rig_aged()};
+    struct crash_disk *disk = bench->rig->disk;
+    size_t checkpoints = 0;
+    char oldest[PATH_SIZE] = "";
+    for (size_t i = 0; i < disk->seen.count; i++) {
+        char path[PATH_SIZE];
+        (void)snprintf(path, sizeof(path), "journal/%.40s", disk->seen.rows[i].text);
+        if (strncmp(path, "journal/checkpoint-0", 20) == 0) {
+            checkpoints++;
+            if (oldest[0] == '\0' || strcmp(path, oldest) < 0) {
+                memcpy(oldest, path, sizeof(path));
+            }
+        }
+    }
+    CU_ASSERT_EQUAL(checkpoints, 2);
+    if (!has_older) {
+        crash_disk_remove(disk, oldest);
+    }
+    bench->last_at = rig_last_group_at(bench->rig, bench->last_path);
+    ensure(journal_replay(&disk->disk, "journal", &bench->truth) == 0);
+    for (size_t i = 0; i < disk->seen.count; i++) {
+        if (!rig_name_is_of_journal(&disk->seen.rows[i])) {
+            continue;
+        }
+        size_t at = bench->files_count++;
+        ensure(at < FILES_MAX);
+        (void)snprintf(bench->paths[at], PATH_SIZE, "journal/%.40s", disk->seen.rows[i].text);
+        const struct crash_bytes *bytes = crash_disk_file(disk, bench->paths[at]);
+        bench->sizes[at] = bytes->size;
+        bench->contents[at] = malloc(bytes->size);
+        ensure(bench->contents[at] != NULL);
+        memcpy(bench->contents[at], bytes->at, bytes->size);
+    }
+    ensure(bench->files_count > 4);
+    CU_ASSERT(bench->truth.batches_count > 3);
+    CU_ASSERT_EQUAL(bench->truth.damages.count, 0);
+}
+
+static void bench_deinit(struct bench *bench)
+{
+    for (size_t i = 0; i < bench->files_count; i++) {
+        free(bench->contents[i]);
+    }
+    journal_known_free(&bench->truth);
+    journal_known_free(&bench->known);
+    rig_destroy(bench->rig);
+}
+
+static void put(struct bench *bench, size_t file)
+{
+    crash_disk_put(bench->rig->disk, bench->paths[file],
+                   span_of(bench->contents[file], bench->sizes[file]));
+}
+
+static char *bytes_of(struct bench *bench, size_t file)
+{
+    return crash_disk_file(bench->rig->disk, bench->paths[file])->at;
+}
+
+static void replay(struct bench *bench, size_t row)
+{
+    journal_known_free(&bench->known);
+    CHECK_ROW(row, journal_replay(&bench->rig->disk->disk, "journal", &bench->known) == 0);
+}
+
+static const struct journal_deferral *deferral_of(const struct journal_known_batch *batch,
+                                                  uint32_t ordinal)
+{
+    for (uint32_t i = 0; i < batch->deferrals_count; i++) {
+        if (batch->deferrals[i].ordinal == ordinal) {
+            return &batch->deferrals[i];
+        }
+    }
+    return NULL;
+}
+
+static bool is_settled(const struct journal_known_batch *batch, uint32_t ordinal)
+{
+    return (batch->settled[ordinal / 64] >> (ordinal % 64) & 1) != 0;
+}
+
+/* Some row speaks of the recipient, or of anybody. */
+static bool is_told(const struct journal_known *known, uint32_t batch, uint32_t ordinal)
+{
+    for (uint32_t i = 0; i < known->damages.count; i++) {
+        const struct journal_damage *row = &known->damages.rows[i];
+        bool is_any = row->ordinal_last < row->ordinal_first;
+        if (row->batch == 0 ||
+            (row->batch == batch &&
+             (is_any || (ordinal >= row->ordinal_first && ordinal <= row->ordinal_last)))) {
+            return true;
+        }
+    }
+    return known->damages.left_count > 0;
+}
+
+/* How many recipients lost something; each must be told. */
+static uint32_t batch_losses(const struct bench *bench, const struct journal_known_batch *was,
+                             const struct journal_known_batch *is, size_t row)
+{
+    uint32_t losses = 0;
+    CHECK_ROW(row, is->records_count == was->records_count && is->number == was->number &&
+                       is->content_hash == was->content_hash);
+    for (uint32_t i = 0; i < was->records_count; i++) {
+        const struct journal_deferral *before = deferral_of(was, i), *now = deferral_of(is, i);
+        CHECK_ROW(row, !is_settled(is, i) || is_settled(was, i));
+        CHECK_ROW(row,
+                  now == NULL || before == NULL || now->attempts_count <= before->attempts_count);
+        bool is_less = is_settled(was, i) && !is_settled(is, i);
+        if (before != NULL) {
+            is_less = now == NULL || now->attempts_count != before->attempts_count ||
+                      now->is_ambiguous != before->is_ambiguous || now->due_s != before->due_s;
+        }
+        losses += is_less;
+        CHECK_ROW(row, !is_less || (is->is_damaged && is_told(&bench->known, was->number, i)));
+    }
+    return losses;
+}
+
+/* Recipients that lost something in all; batches that are gone count as many as they have. */
+static uint32_t losses_of(struct bench *bench, size_t row, uint32_t *ret_gone)
+{
+    uint32_t losses = 0, gone = 0;
+    bool is_found = bench->known.damages.count > 0;
+    for (uint32_t i = 0; i < bench->truth.batches_count; i++) {
+        const struct journal_known_batch *was = &bench->truth.batches[i];
+        const struct journal_known_batch *is = journal_known_find(&bench->known, was->directory);
+        if (is == NULL) {
+            gone++;
+            CHECK_ROW(row, is_found);
+            continue;
+        }
+        losses += batch_losses(bench, was, is, row);
+    }
+    /* One that had ended may come back, and is marked then. */
+    for (uint32_t i = 0; i < bench->known.batches_count; i++) {
+        struct journal_known_batch *is = &bench->known.batches[i];
+        CHECK_ROW(row, is->is_damaged || !is_found ||
+                           journal_known_find(&bench->truth, is->directory) != NULL);
+    }
+    *ret_gone = gone;
+    return losses;
+}
+
+/* Whether what is broken from `at` on may be taken for the end of a torn write. */
+static bool may_be_torn(const struct bench *bench, size_t file, size_t at)
+{
+    return strcmp(bench->paths[file], bench->last_path) == 0 && at >= bench->last_at;
+}
+
+static bool is_checkpoint(const struct bench *bench, size_t file)
+{
+    return strstr(bench->paths[file], "checkpoint") != NULL;
+}
+
+/* Not one that the checkpoint stands for, and that waits to be used again. */
+static bool is_read(const struct bench *bench, size_t file)
+{
+    enum journal_file kind;
+    uint32_t number;
+    ensure(journal_name_get(bench->paths[file] + strlen("journal/"), &kind, &number));
+    return kind == JOURNAL_FILE_CHECKPOINT || number >= bench->truth.first_segment;
+}
+
+/* A row for a place in this file that reaches over `offset`. */
+static bool is_place_told(const struct bench *bench, size_t file, size_t offset)
+{
+    for (uint32_t i = 0; i < bench->known.damages.count; i++) {
+        const struct journal_damage *row = &bench->known.damages.rows[i];
+        char name[JOURNAL_NAME_SIZE];
+        if (row->file == 0) {
+            continue;
+        }
+        journal_name_put(name, row->file, row->number);
+        bool is_here = row->kind == JOURNAL_DAMAGE_PASSED ||
+                       (offset >= row->offset && offset < row->offset + row->size);
+        if (strcmp(bench->paths[file] + strlen("journal/"), name) == 0 && is_here) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One bit of each cell: of its time, so that all else can be read, and of its checksum. What stood
+ * there is lost, and nothing else. */
+static void one_cell(bool has_older)
+{
+    struct bench bench;
+    bench_init(&bench, has_older);
+    for (size_t file = 0; file < bench.files_count; file++) {
+        for (size_t at = 0; at < bench.sizes[file]; at += JOURNAL_CELL_SIZE) {
+            size_t row = file * 1000000 + at;
+            put(&bench, file);
+            bytes_of(&bench, file)[at + 17] ^= 0x20;
+            replay(&bench, row);
+            uint32_t gone = 0;
+            uint32_t losses = losses_of(&bench, row, &gone);
+            bool is_found = bench.known.damages.count > 0;
+            CHECK_ROW(row, losses + gone == 0 || is_found || may_be_torn(&bench, file, at));
+            CHECK_ROW(row, !is_found || is_place_told(&bench, file, at));
+            for (uint32_t i = 0; i < bench.known.damages.count; i++) {
+                CHECK_ROW(row, bench.known.damages.rows[i].kind != JOURNAL_DAMAGE_GROUPS);
+            }
+            if (!is_checkpoint(&bench, file)) {
+                CHECK_ROW(row, losses + gone <= 1);
+            } else {
+                CHECK_ROW(row, gone <= 1 && losses <= RIG_RECORDS_MAX);
+            }
+        }
+        put(&bench, file);
+    }
+    bench_deinit(&bench);
+}
+
+static void test_one_cell(void)
+{
+    one_cell(true);
+    one_cell(false);
+}
+
+/* Each sector of each file zeroed, put in the place of the next one, and filled with that of
+ * another file. */
+static void test_sectors(void)
+{
+    struct bench bench;
+    bench_init(&bench, false);
+    for (size_t file = 0; file < bench.files_count; file++) {
+        size_t other = (file + 1) % bench.files_count;
+        for (size_t at = 0; at < bench.sizes[file]; at += JOURNAL_SECTOR_SIZE) {
+            for (size_t how = 0; how < 3; how++) {
+                size_t row = file * 1000000 + at * 10 + how;
+                put(&bench, file);
+                char *bytes = bytes_of(&bench, file);
+                const char *whole = bench.contents[file];
+                size_t next = at + JOURNAL_SECTOR_SIZE;
+                if (how == 0) {
+                    memset(bytes + at, 0, JOURNAL_SECTOR_SIZE);
+                } else if (how == 1 && next < bench.sizes[file]) {
+                    memcpy(bytes + at, whole + next, JOURNAL_SECTOR_SIZE);
+                    memcpy(bytes + next, whole + at, JOURNAL_SECTOR_SIZE);
+                } else if (at < bench.sizes[other]) {
+                    memcpy(bytes + at, bench.contents[other] + at, JOURNAL_SECTOR_SIZE);
+                }
+                replay(&bench, row);
+                uint32_t gone = 0;
+                if (!may_be_torn(&bench, file, how == 1 ? next : at)) {
+                    uint32_t losses = losses_of(&bench, row, &gone);
+                    CHECK_ROW(row, losses + gone == 0 || bench.known.damages.count > 0);
+                    CHECK_ROW(row, is_checkpoint(&bench, file) ||
+                                       losses + gone <= 2 * JOURNAL_SECTOR_CELLS);
+                }
+            }
+        }
+        put(&bench, file);
+    }
+    bench_deinit(&bench);
+}
+
+/* A file is gone, another one lies under its name, it lies there twice, its first half or its last
+ * is of another time. */
+static void test_files(void)
+{
+    struct bench bench;
+    bench_init(&bench, false);
+    for (size_t file = 0; file < bench.files_count; file++) {
+        for (size_t other = 0; other < bench.files_count; other++) {
+            bool is_last = strcmp(bench.paths[file], bench.last_path) >= 0;
+            size_t row = file * 1000 + other;
+            uint32_t gone = 0;
+            if (file == other) {
+                crash_disk_remove(bench.rig->disk, bench.paths[file]);
+            } else {
+                crash_disk_put(bench.rig->disk, bench.paths[file],
+                               span_of(bench.contents[other], bench.sizes[other]));
+            }
+            replay(&bench, row);
+            /* Of the newest file nothing says that it was there. */
+            if (file != other || (!is_last && !is_checkpoint(&bench, file))) {
+                (void)losses_of(&bench, row, &gone);
+                CHECK_ROW(row, bench.known.damages.count > 0 || !is_read(&bench, file));
+            }
+            put(&bench, file);
+        }
+    }
+    replay(&bench, 0);
+    uint32_t gone = 0;
+    CU_ASSERT_EQUAL(losses_of(&bench, 0, &gone) + gone, 0);
+    CU_ASSERT_EQUAL(bench.known.damages.count, 0);
+    bench_deinit(&bench);
+}
+
+/* The list: neighbours become one, what is beyond its end is counted. */
+static void test_list(void)
+{
+    struct journal_damages list = {.count = 0};
+    struct journal_damage damage = {.kind = JOURNAL_DAMAGE_RECORDS,
+                                    .file = JOURNAL_FILE_SEGMENT,
+                                    .number = 3,
+                                    .offset = 512,
+                                    .size = 32,
+                                    .count = 1,
+                                    .batch = 9,
+                                    .ordinal_first = 5,
+                                    .ordinal_last = 5};
+    journal_damages_put(&list, &damage);
+    damage.offset += 32;
+    damage.ordinal_first = damage.ordinal_last = 2;
+    journal_damages_put(&list, &damage);
+    CU_ASSERT(list.count == 1 && list.rows[0].size == 64 && list.rows[0].count == 2 &&
+              list.rows[0].ordinal_first == 2 && list.rows[0].ordinal_last == 5);
+    damage.offset += 32;
+    damage.ordinal_first = 1;
+    damage.ordinal_last = 0;
+    journal_damages_put(&list, &damage);
+    CU_ASSERT(list.count == 1 && list.rows[0].ordinal_last < list.rows[0].ordinal_first);
+    damage.offset += 64; /* not beside it */
+    journal_damages_put(&list, &damage);
+    damage.batch = 0;
+    damage.offset += 32; /* another batch */
+    journal_damages_put(&list, &damage);
+    CU_ASSERT_EQUAL(list.count, 3);
+    for (int i = 0; i < 100; i++) {
+        damage.offset += 1000;
+        journal_damages_put(&list, &damage);
+    }
+    CU_ASSERT(list.count == JOURNAL_DAMAGES_MAX &&
+              list.left_count == 100 + 3 - JOURNAL_DAMAGES_MAX);
+}
+
+SUITE(journal_damage, test_list, test_one_cell, test_sectors, test_files)

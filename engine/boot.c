@@ -330,7 +330,11 @@ static int make_all(struct boot *boot)
     result = result == 0 ? make_journal(boot) : result;
     if (result == 0) {
         result = intake_recover(&boot->intake, &boot->known);
-        result = result == 0 ? 0 : refuse(boot, "recovery", result);
+        if (result != 0) {
+            journal_abandon(
+                &boot->journal); /* a checkpoint now would cost the lines not yet kept */
+            (void)refuse(boot, "recovery", result);
+        }
     }
     result = result == 0 ? make_resolver(boot) : result;
     result = result == 0 ? make_workers(boot) : result;

@@ -116,6 +116,9 @@ static int take_manifest(struct checking *checking, const char *path)
     }
     struct writer errors = writer_of(check->problem, sizeof(check->problem) - 1);
     checking->manifest = manifest_parse(json, name_of(path), &errors);
+    if (checking->manifest == NULL && writer_size(&errors) == 0) {
+        writer_put(&errors, SPAN("out of memory"));
+    }
     *errors.at = '\0';
     free(bytes);
     if (checking->manifest == NULL) {

@@ -75,6 +75,15 @@ void config_error(const char *file, int line, const char *format, ...)
     writer_put_format(parse_errors, "%s:%d: %s\n", file != NULL ? file : parse_path, line, text);
 }
 
+/* What was just taken; a want of memory is an error like any other. */
+static void *taken(void *memory)
+{
+    if (memory == NULL) {
+        config_error(NULL, 0, "out of memory");
+    }
+    return memory;
+}
+
 void config_error_set_file(const char *file)
 {
     parse_path = file;
@@ -242,7 +251,7 @@ static bool value_set(const struct key *key, const char *text, void *owner)
             return false;
         }
         if (field != NULL) {
-            *(char **)(void *)field = text[0] == '\0' ? NULL : strdup(text);
+            *(char **)(void *)field = text[0] == '\0' ? NULL : taken(strdup(text));
         }
         return true;
     case ADDRESS:
@@ -409,7 +418,7 @@ static void set_host(cfg_t *section, const char *text, struct config_host *host)
                      "host: \"%s\" is neither a name nor an address", text);
     }
     host->port = (uint16_t)port;
-    host->name = strndup(text, colon);
+    host->name = taken(strndup(text, colon));
 }
 
 static void set_ignored(cfg_t *section, struct config_route *route)
@@ -504,11 +513,11 @@ static void route_check(cfg_t *section, const struct config_route *route)
 static void route_set(cfg_t *section, const char *pattern, struct config_route *route)
 {
     section_set(section, ROUTE, route);
-    route->pattern = strdup(pattern);
-    for (char *at = route->pattern; *at != '\0'; at++) {
+    route->pattern = taken(strdup(pattern));
+    for (char *at = route->pattern; at != NULL && *at != '\0'; at++) {
         *at = *at >= 'A' && *at <= 'Z' ? (char)(*at - 'A' + 'a') : *at;
     }
-    if (section == NULL) {
+    if (section == NULL || route->pattern == NULL) {
         return;
     }
     unsigned hosts = cfg_size(section, LIST_HOSTS);
@@ -531,21 +540,23 @@ static void set_sources(cfg_t *cfg, struct config *config)
         config_error(cfg->filename, cfg->line, "source: at most %d sources", CONFIG_SOURCES_MAX);
         count = CONFIG_SOURCES_MAX;
     }
-    config->sources_count = count > 0 ? count : 1;
-    config->sources = calloc(config->sources_count, sizeof(struct config_source));
+    count = count > 0 ? count : 1;
+    config->sources = taken(calloc(count, sizeof(struct config_source)));
+    config->sources_count = config->sources != NULL ? count : 0;
+    bool has_sections = cfg_size(cfg, "source") > 0;
     for (unsigned i = 0; i < config->sources_count; i++) {
-        cfg_t *section = count > 0 ? cfg_getnsec(cfg, "source", i) : NULL;
+        cfg_t *section = has_sections ? cfg_getnsec(cfg, "source", i) : NULL;
         struct config_source *source = &config->sources[i];
         section_set(section, SOURCE, source);
-        source->name = strdup(section != NULL ? cfg_title(section) : "default");
+        source->name = taken(strdup(section != NULL ? cfg_title(section) : "default"));
         ehlo_check(section, "ehlo", source->ehlo);
         if (source->address.port != 0) {
             config_error(section->filename, section->line,
                          "address: a source has no port: the system chooses one for each "
                          "connection");
         }
-        if (source->ehlo == NULL) {
-            source->ehlo = strdup(config->hostname);
+        if (source->ehlo == NULL && config->hostname != NULL) {
+            source->ehlo = taken(strdup(config->hostname));
         }
     }
 }
@@ -554,7 +565,8 @@ static int route_compare(const void *a, const void *b)
 {
     const struct config_route *first = a;
     const struct config_route *second = b;
-    return strcmp(first->pattern, second->pattern);
+    bool are_both = first->pattern != NULL && second->pattern != NULL; /* memory may be short */
+    return are_both ? strcmp(first->pattern, second->pattern) : 0;
 }
 
 /* Sorted by pattern, so that config_route_of finds them by halving; "*" is the last one. */
@@ -565,8 +577,10 @@ static void set_routes(cfg_t *cfg, struct config *config)
         config_error(cfg->filename, cfg->line, "route: at most %d routes", CONFIG_ROUTES_MAX - 1);
         count = CONFIG_ROUTES_MAX - 1;
     }
-    config->routes = calloc(count + 1u, sizeof(struct config_route));
-    ensure(config->routes != NULL);
+    config->routes = taken(calloc(count + 1u, sizeof(struct config_route)));
+    if (config->routes == NULL) {
+        return;
+    }
     cfg_t *star = NULL;
     for (unsigned i = 0; i < count; i++) {
         cfg_t *section = cfg_getnsec(cfg, "route", i);
@@ -578,7 +592,8 @@ static void set_routes(cfg_t *cfg, struct config *config)
     }
     qsort(config->routes, config->routes_count, sizeof(struct config_route), route_compare);
     for (uint32_t i = 1; i < config->routes_count; i++) {
-        if (route_compare(&config->routes[i - 1], &config->routes[i]) == 0) {
+        if (config->routes[i].pattern != NULL &&
+            route_compare(&config->routes[i - 1], &config->routes[i]) == 0) {
             config_error(NULL, 0, "route %s: stands twice (the case of letters does not count)",
                          config->routes[i].pattern);
         }
@@ -605,12 +620,14 @@ static void set_defaults_of_system(struct config *config)
     if (config->hostname == NULL) {
         char name[256] = "localhost";
         (void)gethostname(name, sizeof(name) - 1);
-        config->hostname = strdup(name);
+        config->hostname = taken(strdup(name));
     }
-    if (config->control_socket == NULL) {
+    if (config->control_socket == NULL && config->spool != NULL) {
         size_t size = strlen(config->spool) + sizeof("/control.sock");
-        config->control_socket = malloc(size);
-        (void)snprintf(config->control_socket, size, "%s/control.sock", config->spool);
+        config->control_socket = taken(malloc(size));
+        if (config->control_socket != NULL) {
+            (void)snprintf(config->control_socket, size, "%s/control.sock", config->spool);
+        }
     }
 }
 

@@ -363,6 +363,7 @@ int control_init(struct control *control, struct engine *engine, bool with_socke
     struct control_core *core = calloc(1, sizeof(*core));
     control->core = core;
     if (core == NULL) {
+        waker_deinit(&control->actor.waker);
         return refuse(ret_errors, "memory", "", ENOMEM);
     }
     core->engine = engine;

@@ -189,6 +189,7 @@ static void look(struct intake_core *core, struct mono_time now)
     }
     core->rescan_at = mono_add_ms(now, INTAKE_RESCAN_MS);
     intake_open_waiting(core);
+    intake_accept_again(core);
     if (!core->is_recovering) {
         intake_claim_new(core);
     }
@@ -341,6 +342,7 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     }
     struct intake_core *core = aligned_alloc(64, (sizeof(*core) + 63) & ~(size_t)63);
     if (core == NULL) {
+        waker_deinit(&intake->actor.waker);
         return refuse(ret_errors, "memory", -ENOMEM);
     }
     memset(core, 0, sizeof(*core));
@@ -351,6 +353,7 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     core->next_number = 1;
     core->fds_max = config->fds_max;
     list_init(&core->opening);
+    list_init(&core->refused);
     list_init(&core->scanning);
     list_init(&core->dealing);
     list_init(&core->active);

@@ -12,7 +12,7 @@
 static const uint16_t ALLOWED[INTAKE_STAGES_COUNT] = {
     [INTAKE_FREE] = 1u << INTAKE_OPENING,
     [INTAKE_OPENING] = 1u << INTAKE_SCANNING | 1u << INTAKE_LEAVING,
-    [INTAKE_SCANNING] = 1u << INTAKE_ACCEPTING | 1u << INTAKE_LEAVING,
+    [INTAKE_SCANNING] = 1u << INTAKE_OPENING | 1u << INTAKE_ACCEPTING | 1u << INTAKE_LEAVING,
     [INTAKE_ACCEPTING] = 1u << INTAKE_DEALING | 1u << INTAKE_LEAVING,
     [INTAKE_DEALING] = 1u << INTAKE_ACTIVE,
     [INTAKE_ACTIVE] = 1u << INTAKE_LEAVING,
@@ -248,6 +248,9 @@ static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
     batch->manifest = manifest_parse(writer_span(&content), name, &errors);
     ib->files_hash = XXH3_64bits(json, writer_size(&content));
     free(json);
+    if (batch->manifest == NULL && writer_size(&errors) == 0) {
+        return fail_open(core, ib, -ENOMEM, "");
+    }
     if (batch->manifest == NULL) {
         *errors.at = '\0';
         intake_fail(core, ib, core->reason_text);
@@ -274,6 +277,9 @@ static bool fail_template(struct intake_core *core, struct intake_batch *ib, con
                           const struct template_problem *problem)
 {
     char words[512];
+    if (problem->is_memory_short) {
+        return fail_open(core, ib, -ENOMEM, "");
+    }
     if (problem->line > 0) {
         (void)snprintf(words, sizeof(words), "%s:%llu: %s", file, (unsigned long long)problem->line,
                        problem->text);
@@ -373,6 +379,18 @@ void intake_open(struct intake_core *core, struct intake_batch *ib)
     intake_enter(core, ib, INTAKE_SCANNING);
 }
 
+void intake_open_again(struct intake_core *core, struct intake_batch *ib)
+{
+    struct batch *batch = ib->batch;
+    odd(batch_open_waits);
+    intake_drop_recipients(core, ib);
+    batch_close(core, ib);
+    batch->recipients_count = 0;
+    batch->rejected_count = 0;
+    ib->is_bsmtp_lf = false;
+    intake_enter(core, ib, INTAKE_OPENING);
+}
+
 void intake_open_waiting(struct intake_core *core)
 {
     struct list *last = core->opening.prev;
@@ -402,7 +420,7 @@ void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *
         return; /* it has failed already: the first reason stays */
     }
     char *copy = strdup(words);
-    ib->reason = copy == NULL ? SPAN_NONE : span_of_text(copy);
+    ib->reason = copy == NULL ? SPAN("its reason is lost: out of memory") : span_of_text(copy);
     ib->has_reason = copy != NULL;
     /* What the journal holds of it must not be lost with it: people look into hold/. */
     ib->leaving_to = ib->known != NULL ? SPOOL_END_HELD : SPOOL_END_FAILED;
@@ -499,8 +517,9 @@ void intake_on_accepted(struct intake_core *core, struct intake_batch *ib)
     ensure(ib->stage == INTAKE_ACCEPTING);
     struct intake_stats *stats = &core->intake->stats;
     if (ib->accept.result != 0) {
-        /* No memory for it: the batch stays as it is, and the next start takes it up again. */
-        stat_set(&core->engine->must_stop, 1);
+        ensure(ib->accept.result == -ENOMEM);
+        odd(batch_accept_waits);
+        list_add_last(&core->refused, &ib->link);
         return;
     }
     stat_add(&stats->batches_accepted, 1);
@@ -510,6 +529,16 @@ void intake_on_accepted(struct intake_core *core, struct intake_batch *ib)
         odd(pickup_release_failed);
     }
     intake_enter(core, ib, INTAKE_DEALING);
+}
+
+void intake_accept_again(struct intake_core *core)
+{
+    struct list *link;
+    while ((link = list_take_first(&core->refused)) != NULL) {
+        struct intake_batch *ib = CONTAINER_OF(link, struct intake_batch, link);
+        ensure(ib->stage == INTAKE_ACCEPTING);
+        inbox_push_xcore(&core->engine->journal->accepts, &ib->accept.node);
+    }
 }
 
 void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_time now)
@@ -726,8 +755,9 @@ void intake_take_orders(struct intake_core *core)
     for (uint32_t i = 0; i < core->orders->count && core->orders_left == 0; i++) {
         const struct spool_order *order = &core->orders->orders[i];
         struct intake_batch *ib = id_find(core, order->id);
-        if (ib == NULL && (core->is_recovering || core->has_more_new)) {
-            continue; /* its batch may not have been claimed yet */
+        bool may_come = core->is_recovering || core->has_more_new || !list_is_empty(&core->opening);
+        if (ib == NULL && may_come) {
+            continue; /* its batch may not have been claimed, or opened, yet */
         }
         if (ib != NULL && ib->fd >= 0 && ib->stage != INTAKE_LEAVING) {
             order_obey(core, order, ib);

@@ -8,6 +8,7 @@
  *
  *   FREE -> OPENING         claimed, or found in active/ at a start
  *   OPENING -> SCANNING     manifest, message and stream are open and legal
+ *   SCANNING -> OPENING     memory is short: it is opened from the beginning a little later
  *   SCANNING -> ACCEPTING   every record was checked; rejects are on stable storage; the accept
  *                           record is with the journal
  *   ACCEPTING -> DEALING    the accept record is durable: the batch is accepted (LAW 1)
@@ -189,6 +190,7 @@ struct intake_core {
     uint32_t *free_slots;
     uint32_t free_count;
     struct list opening;  /* OPENING: no memory or descriptor was free, tried again */
+    struct list refused;  /* ACCEPTING: the journal had no memory, asked again */
     struct list scanning; /* SCANNING, in turn */
     uint32_t fds_max;     /* 0 = any number */
     uint32_t fds_open;    /* by batches */
@@ -243,6 +245,9 @@ void intake_open_recovered(struct intake_core *core, const char *directory);
 /* Whether one more batch can be taken: a slot of the table, descriptors. */
 bool intake_has_slot(const struct intake_core *core);
 void intake_open(struct intake_core *core, struct intake_batch *ib);
+/* A scan cannot go on for want of memory: what it has brought is given back, and the batch is
+ * opened from the beginning a little later. The scan is gone behind this. */
+void intake_open_again(struct intake_core *core, struct intake_batch *ib);
 /* Those for which no memory or descriptor was free. */
 void intake_open_waiting(struct intake_core *core);
 void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib);
@@ -250,6 +255,8 @@ void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib);
 void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *words);
 void intake_enter(struct intake_core *core, struct intake_batch *ib, enum intake_stage stage);
 void intake_on_accepted(struct intake_core *core, struct intake_batch *ib);
+/* Those for which the journal had no memory. */
+void intake_accept_again(struct intake_core *core);
 void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_time now);
 void intake_on_settled(struct intake_core *core, struct intake_batch *ib);
 /* Does what can be done now for a batch that leaves; called again until it is out. */
@@ -295,8 +302,12 @@ struct intake_known *intake_known_of(struct intake_core *core, const struct inta
 /* intake_results.c */
 /* Finds the lines that results.ndjson of the known batches lack, and makes sure that they can be
  * written whatever becomes of the journal's segments and of this engine. Before the journal's first
- * step. Memory and disk: 16 and 32 bytes a line. What fails is counted (odd) and costs lines. */
-void intake_results_recover(struct intake_core *core);
+ * step. Memory and disk: 16 and 32 bytes a line. -ENOMEM: another start must do it. What the disk
+ * fails to do is counted (odd) and costs lines. */
+int intake_results_recover(struct intake_core *core) __attribute__((warn_unused_result));
+/* Of a scan that begins: the memory for its lines. 0 or -ENOMEM. */
+int intake_results_begin(struct intake_core *core, struct intake_batch *ib)
+    __attribute__((warn_unused_result));
 /* Writes the line that results.ndjson lacks for this settled recipient, if it does. Ordinals
  * ascend. */
 void intake_result_complete(struct intake_core *core, struct intake_batch *ib, uint32_t ordinal,

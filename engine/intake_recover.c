@@ -79,7 +79,11 @@ int intake_marker_take(struct intake_core *core)
         core->is_unclean = true;
         return result == -ENOENT ? 0 : result;
     }
-    core->is_unclean = suspects_read(core, stat.size) != 0;
+    result = suspects_read(core, stat.size);
+    if (result == -ENOMEM) {
+        return result;
+    }
+    core->is_unclean = result != 0;
     result = disk_unlink(core->disk, core->spool.root, CLEAN_NAME);
     return result == 0 ? disk_sync(core->disk, core->spool.root) : result;
 }
@@ -188,8 +192,7 @@ int intake_recover(struct intake *intake, struct journal_known *known)
     }
     qsort_r(core->known_by_number, count, sizeof(*core->known_by_number), by_number,
             core->known_rows);
-    intake_results_recover(core);
-    return 0;
+    return intake_results_recover(core);
 }
 
 void intake_known_free(struct intake_core *core)

@@ -47,23 +47,29 @@ static bool bit_is_set(const uint64_t *bitmap, uint32_t ordinal)
     return (bitmap[ordinal / 64] >> (ordinal % 64) & 1) != 0;
 }
 
-/* Which outcomes the batch wants to have in results.ndjson. */
-static unsigned results_wanted(struct intake_core *core, int dir, const char *directory)
+/* Which outcomes the batch wants to have in results.ndjson. 0 or -ENOMEM. */
+static int results_wanted(struct intake_core *core, int dir, const char *directory,
+                          unsigned *ret_wanted)
 {
     struct spool_problem problem;
-    unsigned wanted = 0;
     char *json = malloc(MANIFEST_SIZE_MAX);
-    struct writer content = writer_of(json, json == NULL ? 0 : MANIFEST_SIZE_MAX);
-    if (json != NULL && spool_file_read(&core->spool, dir, "batch.json", MANIFEST_SIZE_MAX,
-                                        &content, &problem) == 0) {
+    if (json == NULL) {
+        return -ENOMEM;
+    }
+    struct writer content = writer_of(json, MANIFEST_SIZE_MAX);
+    bool is_short = false;
+    *ret_wanted = 0;
+    if (spool_file_read(&core->spool, dir, "batch.json", MANIFEST_SIZE_MAX, &content, &problem) ==
+        0) {
         struct writer errors = writer_of(core->reason_text, INTAKE_REASON_MAX - 1);
         struct manifest *manifest =
             manifest_parse(writer_span(&content), span_of_text(directory), &errors);
-        wanted = manifest == NULL ? 0 : manifest->results;
+        *ret_wanted = manifest == NULL ? 0 : manifest->results;
+        is_short = manifest == NULL && writer_size(&errors) == 0;
         manifest_destroy(manifest);
     }
     free(json);
-    return wanted;
+    return is_short ? -ENOMEM : 0;
 }
 
 /* The ordinal of whom the line speaks: "id":"<batch number>-<ordinal>" in front of all that people
@@ -206,35 +212,50 @@ static int batch_open(struct intake_core *core, const char *directory)
     return dir >= 0 ? dir : spool_batch_open(&core->spool, directory);
 }
 
-/* Finds out whose lines are missing; none or no memory: row->missing stays NULL. Returns how many
- * they are. */
-static uint64_t results_look(struct intake_core *core, struct intake_known *row,
-                             const struct journal_known_batch *known)
+/* Finds out whose lines are missing, and how many they are; none: row->missing stays NULL. 0 or
+ * -ENOMEM. */
+static int missing_find(struct intake_core *core, int dir, struct intake_known *row,
+                        const struct journal_known_batch *known, uint64_t *ret_count)
 {
+    uint64_t count = 0;
+    size_t words = (size_t)((known->records_count + 63) / 64);
+    int result = results_wanted(core, dir, known->directory, &row->wanted);
+    if (result != 0 || row->wanted == 0) {
+        return result;
+    }
+    uint64_t *missing = malloc((words + 1) * sizeof(*missing));
+    if (missing == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(missing, known->settled, words * sizeof(*missing));
+    result = results_read(core, dir, known, missing);
+    for (size_t i = 0; i < words && result == 0; i++) {
+        count += (uint64_t)__builtin_popcountll(missing[i]);
+    }
+    if (count > 0) {
+        row->missing = missing;
+        *ret_count = count;
+    } else {
+        free(missing);
+    }
+    if (result != 0 && result != -ENOMEM) {
+        odd(results_not_read);
+        result = 0;
+    }
+    return result;
+}
+
+static int results_look(struct intake_core *core, struct intake_known *row,
+                        const struct journal_known_batch *known, uint64_t *ret_count)
+{
+    *ret_count = 0;
     int dir = batch_open(core, known->directory);
     if (dir < 0) {
         return 0;
     }
-    uint64_t count = 0;
-    size_t words = (size_t)((known->records_count + 63) / 64);
-    row->wanted = results_wanted(core, dir, known->directory);
-    uint64_t *missing = row->wanted == 0 ? NULL : malloc((words + 1) * sizeof(*missing));
-    if (missing != NULL) {
-        memcpy(missing, known->settled, words * sizeof(*missing));
-        if (results_read(core, dir, known, missing) == 0) {
-            for (size_t i = 0; i < words; i++) {
-                count += (uint64_t)__builtin_popcountll(missing[i]);
-            }
-        } else {
-            odd(results_not_read);
-        }
-        row->missing = count == 0 ? NULL : missing;
-        if (row->missing == NULL) {
-            free(missing);
-        }
-    }
+    int result = missing_find(core, dir, row, known, ret_count);
     disk_close(core->disk, dir);
-    return count;
+    return result;
 }
 
 static unsigned result_of(enum journal_kind kind)
@@ -287,6 +308,7 @@ struct search {
     struct intake_core *core;
     uint64_t left; /* missing lines whose record has not been met */
     struct journal_cell *chunk;
+    bool is_memory_short;
 };
 
 static void record_take(struct search *search, const struct journal_record *record)
@@ -307,7 +329,7 @@ static void record_take(struct search *search, const struct journal_record *reco
         uint32_t room = row->finals_room == 0 ? 64 : 2 * row->finals_room;
         struct intake_final *finals = realloc(row->finals, room * sizeof(*finals));
         if (finals == NULL) {
-            odd(results_not_completed);
+            search->is_memory_short = true;
             return;
         }
         row->finals = finals;
@@ -358,9 +380,11 @@ static int file_read(struct search *search, int dir, const char *name, enum jour
 static void segments_read(struct search *search, int dir)
 {
     struct journal_listing listing = {.files = NULL};
-    if (journal_listing_read(&listing, search->core->disk, dir) != 0) {
+    int result = journal_listing_read(&listing, search->core->disk, dir);
+    if (result == -ENOMEM) {
+        search->is_memory_short = true;
+    } else if (result != 0) {
         odd(results_not_completed);
-        return;
     }
     for (uint32_t i = listing.count; i-- > 0 && search->left > 0;) {
         const struct journal_walk_file *file = &listing.files[i];
@@ -460,8 +484,8 @@ static int kept_look(struct intake_core *core, int dir)
     return result == 0 ? header.file == JOURNAL_FILE_RESULTS : result;
 }
 
-/* Counted when it cannot be done: nobody's mail waits for a line. */
-static void finals_keep(struct intake_core *core, int dir, bool is_kept)
+/* Counted when the disk does not do it: nobody's mail waits for a line. 0 or -ENOMEM. */
+static int finals_keep(struct intake_core *core, int dir, bool is_kept)
 {
     uint64_t count = 0;
     for (uint32_t i = 0; i < core->known.batches_count; i++) {
@@ -474,12 +498,16 @@ static void finals_keep(struct intake_core *core, int dir, bool is_kept)
     } else if (is_kept) {
         result = disk_unlink(core->disk, dir, KEPT_NAME);
     }
+    if (result == -ENOMEM) {
+        return result;
+    }
     if (result != 0) {
         odd(results_not_kept);
     }
+    return 0;
 }
 
-void intake_results_recover(struct intake_core *core)
+int intake_results_recover(struct intake_core *core)
 {
     ensure(core->known_rows != NULL);
     int dir = core->spool.places[SPOOL_JOURNAL];
@@ -488,22 +516,24 @@ void intake_results_recover(struct intake_core *core)
         odd(results_not_kept);
     }
     if (!core->is_unclean && kept == 0) {
-        return;
+        return 0;
     }
     struct search search = {.core = core, .chunk = malloc(CHUNK_SIZE)};
-    if (search.chunk == NULL) {
-        odd(results_not_completed);
-        return;
+    int result = search.chunk == NULL ? -ENOMEM : 0;
+    for (uint32_t i = 0; i < core->known.batches_count && result == 0; i++) {
+        uint64_t count;
+        result = results_look(core, &core->known_rows[i], &core->known.batches[i], &count);
+        search.left += count;
     }
-    for (uint32_t i = 0; i < core->known.batches_count; i++) {
-        search.left += results_look(core, &core->known_rows[i], &core->known.batches[i]);
+    if (result == 0) {
+        segments_read(&search, dir);
+        if (kept > 0 && file_read(&search, dir, KEPT_NAME, JOURNAL_FILE_RESULTS, 0) != 0) {
+            odd(results_not_completed);
+        }
+        result = search.is_memory_short ? -ENOMEM : finals_keep(core, dir, kept != 0);
     }
-    segments_read(&search, dir);
-    if (kept > 0 && file_read(&search, dir, KEPT_NAME, JOURNAL_FILE_RESULTS, 0) != 0) {
-        odd(results_not_completed);
-    }
-    finals_keep(core, dir, kept != 0);
     free(search.chunk);
+    return result;
 }
 
 static void final_put(struct intake_core *core, const struct intake_batch *ib,
@@ -561,14 +591,24 @@ static void lines_flush(struct intake_core *core, struct intake_known *row)
 static void lines_open(struct intake_core *core, struct intake_batch *ib, struct intake_known *row)
 {
     struct disk_stat stat;
-    row->lines = malloc(LINES_SIZE);
     row->fd = disk_open(core->disk, ib->fd, RESULTS_NAME, DISK_READWRITE | DISK_CREATE);
-    if (row->lines == NULL || row->fd < 0 || disk_stat_fd(core->disk, row->fd, &stat) != 0) {
+    if (row->fd < 0 || disk_stat_fd(core->disk, row->fd, &stat) != 0) {
         odd(results_not_completed);
         row->finals_next = row->finals_count; /* the batch goes on without these lines */
         return;
     }
     row->offset = stat.size;
+}
+
+int intake_results_begin(struct intake_core *core, struct intake_batch *ib)
+{
+    struct intake_known *row = intake_known_of(core, ib);
+    if (row == NULL || row->finals_next == row->finals_count) {
+        return 0;
+    }
+    ensure(row->lines == NULL);
+    row->lines = malloc(LINES_SIZE);
+    return row->lines == NULL ? -ENOMEM : 0;
 }
 
 void intake_result_complete(struct intake_core *core, struct intake_batch *ib, uint32_t ordinal,
@@ -586,7 +626,7 @@ void intake_result_complete(struct intake_core *core, struct intake_batch *ib, u
     if (row->finals_next == row->finals_count || row->finals[row->finals_next].ordinal != ordinal) {
         return;
     }
-    if (row->lines == NULL) {
+    if (row->fd < 0) {
         lines_open(core, ib, row);
         if (row->finals_next == row->finals_count) {
             return;

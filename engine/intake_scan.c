@@ -24,7 +24,7 @@ int intake_scan_begin(struct intake_core *core, struct intake_batch *ib)
     scan->window = malloc(scan->window_size);
     scan->hash = XXH3_createState();
     ib->scan = scan;
-    if (scan->window == NULL || scan->hash == NULL) {
+    if (scan->window == NULL || scan->hash == NULL || intake_results_begin(core, ib) != 0) {
         intake_scan_end(core, ib);
         return -ENOMEM;
     }
@@ -66,7 +66,7 @@ void intake_scan_restart(struct intake_core *core, struct intake_batch *ib)
     batch->rejected_count = 0;
     ib->is_bsmtp_lf = false;
     if (intake_scan_begin(core, ib) != 0) {
-        intake_fail(core, ib, "out of memory");
+        intake_open_again(core, ib);
     }
 }
 
@@ -229,7 +229,9 @@ static enum taken take_merge(struct intake_core *core, struct intake_batch *ib,
     if (batch->manifest->format == SCAN_CSV && !scan->has_header) {
         batch->columns = scan_columns_create(where->record, &problem);
         scan->has_header = true;
-        if (batch->columns == NULL) {
+        if (batch->columns == NULL && problem.is_memory_short) {
+            intake_open_again(core, ib);
+        } else if (batch->columns == NULL) {
             fail_at(core, ib, where->line + problem.line_offset, problem.text);
         }
         return TAKEN;
@@ -239,6 +241,10 @@ static enum taken take_merge(struct intake_core *core, struct intake_batch *ib,
     }
     if (scan_record_recipient(core->parser, batch->manifest->format, batch->columns, where->record,
                               core->record, &problem) != 0) {
+        if (problem.is_memory_short) {
+            intake_open_again(core, ib);
+            return TAKEN;
+        }
         scan->ordinal++;
         reject(core, ib, where->line + problem.line_offset, problem.text, "", where->record);
         return TAKEN;
@@ -252,15 +258,20 @@ static enum taken take_merge(struct intake_core *core, struct intake_batch *ib,
         return TAKEN;
     }
     struct record_reject unusable;
-    if (record_check_values(batch->sender, batch->template, batch->manifest, core->record, ordinal,
-                            core->hints, &unusable) != 0) {
-        reject(core, ib, where->line, unusable.reason, unusable.remedy, where->record);
+    int result = record_check_values(batch->sender, batch->template, batch->manifest, core->record,
+                                     ordinal, core->hints, &unusable);
+    if (result != 0) {
         domain_drop(core->engine->domains, domain);
+        if (result == -ENOMEM) {
+            intake_open_again(core, ib);
+        } else {
+            reject(core, ib, where->line, unusable.reason, unusable.remedy, where->record);
+        }
         return TAKEN;
     }
-    const struct intake_result result = {
+    const struct intake_result line = {
         .address = span_trim(core->record->to), .id = core->record->id, .domain = domain};
-    accept(core, ib, where, ordinal, &result, 0, 0);
+    accept(core, ib, where, ordinal, &line, 0, 0);
     return TAKEN;
 }
 
@@ -405,7 +416,9 @@ static bool scan_one(struct intake_core *core, struct intake_batch *ib)
     case SCAN_SPLIT_MORE:
         scan->taken += skip;
         result = window_fill(core, ib);
-        if (result != 0) {
+        if (result == -ENOMEM) {
+            intake_open_again(core, ib);
+        } else if (result != 0) {
             char words[256];
             (void)snprintf(words, sizeof(words), "%s: %s", ib->stream->files[scan->file_index].name,
                            result == -ESTALE

@@ -114,8 +114,10 @@ int record_check_values(const struct template *sender, const struct template *te
         }
         values_fill(templates[i], manifest, record, hints, values);
         struct render_input input = values_input(manifest, values, ordinal);
-        if (template_check(templates[i], &input, &problem) != 0) {
-            return refuse(ret_reject, problem.text, REMEDY);
+        int result = template_check(templates[i], &input, &problem);
+        if (result != 0) {
+            (void)refuse(ret_reject, problem.text, result == -ENOMEM ? "try again" : REMEDY);
+            return result;
         }
         if (i == 0 && check_rendered_sender(sender, &input, ret_reject) != 0) {
             return -EINVAL;

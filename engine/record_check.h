@@ -31,7 +31,7 @@ struct record_domain {
 int record_check_address(struct span text, struct record_domain *ret_domain,
                          struct record_reject *ret_reject) __attribute__((warn_unused_result));
 /* The values of a merge record: both templates can be filled, and the sender is an address then.
- * hints: TEMPLATE_VARS_MAX (engine/values.h). */
+ * -ENOMEM: nothing is known of the record. hints: TEMPLATE_VARS_MAX (engine/values.h). */
 int record_check_values(const struct template *sender, const struct template *template,
                         const struct manifest *manifest, const struct scan_recipient *record,
                         uint32_t ordinal, uint8_t *hints, struct record_reject *ret_reject)

@@ -61,6 +61,9 @@ static int log_end_line(struct journal_core *core)
 {
     struct journal_log *log = &core->log;
     uint64_t size = log->offset < LOG_TAIL_SIZE ? log->offset : LOG_TAIL_SIZE;
+    if (size == 0) {
+        return 0;
+    }
     char *tail = malloc(LOG_TAIL_SIZE);
     if (tail == NULL) {
         return -ENOMEM;

@@ -17,6 +17,7 @@ struct reading {
     struct writer *errors;
     uint32_t errors_count;
     bool has_v, has_from;
+    bool is_memory_short;
     const char *merge_key; /* a key that only kind merge may have, or NULL */
     size_t path_size;
     char path[SCAN_NAME_MAX + 1];
@@ -39,9 +40,7 @@ static void keep_copy(struct reading *reading, const char *text, char **ret_copy
 {
     free(*ret_copy);
     *ret_copy = strdup(text);
-    if (*ret_copy == NULL) {
-        complain(reading, "out of memory");
-    }
+    reading->is_memory_short |= *ret_copy == NULL;
 }
 
 static bool byte_is_name(char byte)
@@ -354,6 +353,9 @@ static void read_results(struct reading *reading, const char *key, json_t *value
 static void add_var(struct reading *reading, const char *value)
 {
     struct manifest *manifest = reading->manifest;
+    if (reading->is_memory_short) {
+        return; /* the last one may lack its name */
+    }
     for (uint32_t i = 0; i < manifest->vars_count; i++) {
         if (strcmp(manifest->vars[i].name, reading->path) == 0) {
             complain(reading, "\"vars\": \"%s\" is given twice",
@@ -470,7 +472,7 @@ static void read_vars(struct reading *reading, const char *key, json_t *value)
     struct manifest *manifest = reading->manifest;
     manifest->vars = calloc(SCAN_VARS_MAX, sizeof(manifest->vars[0]));
     if (manifest->vars == NULL) {
-        complain(reading, "out of memory");
+        reading->is_memory_short = true;
         return;
     }
     struct var_level levels[SCAN_DEPTH_MAX];
@@ -618,7 +620,9 @@ static json_t *load(struct reading *reading, struct span json)
         json = span_of(json.at + 3, json.size - 3);
     }
     json_t *root = json_loadb(json.at, json.size, JSON_REJECT_DUPLICATES, &error);
-    if (root == NULL) {
+    if (root == NULL && json_error_code(&error) == json_error_out_of_memory) {
+        reading->is_memory_short = true;
+    } else if (root == NULL) {
         char text[2 * JSON_ERROR_TEXT_LENGTH];
         struct writer writer = writer_of(text, sizeof(text) - 1);
         text_put_escaped(&writer, span_of_text(error.text));
@@ -635,8 +639,8 @@ static json_t *load(struct reading *reading, struct span json)
 struct manifest *manifest_parse(struct span json, struct span name, struct writer *ret_errors)
 {
     struct reading reading = {.manifest = manifest_create(), .errors = ret_errors};
+    const struct writer before = *ret_errors;
     if (reading.manifest == NULL) {
-        complain(&reading, "out of memory");
         return NULL;
     }
     json_t *root = load(&reading, json);
@@ -650,7 +654,10 @@ struct manifest *manifest_parse(struct span json, struct span name, struct write
         judge(&reading, name);
         json_decref(root);
     }
-    if (reading.errors_count > 0) {
+    if (reading.is_memory_short) {
+        *ret_errors = before;
+    }
+    if (reading.is_memory_short || reading.errors_count > 0) {
         manifest_destroy(reading.manifest);
         return NULL;
     }

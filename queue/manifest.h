@@ -62,8 +62,8 @@ struct manifest {
     uint32_t vars_count;
 };
 
-/* NULL with the errors in `ret_errors` (lines of text for people). `name`: the directory's name
- * without .batch. */
+/* NULL with the errors in `ret_errors` (lines of text for people); none: out of memory, nothing
+ * speaks against the batch. `name`: the directory's name without .batch. */
 struct manifest *manifest_parse(struct span json, struct span name, struct writer *ret_errors);
 void manifest_destroy(struct manifest *manifest); /* NULL-safe */
 /* True when so many rejected of so many records are within max_reject. */

@@ -162,6 +162,7 @@ int scan_record_recipient(struct scan_parser *parser, enum scan_format format,
 void scan_problem_set(struct scan_problem *problem, const char *format, ...)
 {
     problem->is_fatal = false;
+    problem->is_memory_short = false;
     problem->line_offset = 0;
     va_list arguments;
     va_start(arguments, format);

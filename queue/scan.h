@@ -49,6 +49,7 @@ enum scan_format { SCAN_NDJSON, SCAN_CSV, SCAN_BSMTP };
  * be found). */
 struct scan_problem {
     bool is_fatal;
+    bool is_memory_short; /* nothing is wrong with the record: it may be read another time */
     uint64_t line_offset; /* lines below the record's first line; 0 for NDJSON */
     char text[192];
 };

@@ -364,12 +364,14 @@ struct scan_columns *scan_columns_create(struct span header_record,
     bool is_good = false;
     if (parser == NULL || columns == NULL) {
         scan_problem_set(ret_problem, "out of memory");
+        ret_problem->is_memory_short = true;
     } else if (csv_take_fields(parser, header_record, columns->names, SCAN_COLUMNS_MAX,
                                &columns->count, ret_problem) == 0 &&
                columns_fill(columns, ret_problem)) {
         is_good = columns_keep(columns);
         if (!is_good) {
             scan_problem_set(ret_problem, "out of memory");
+            ret_problem->is_memory_short = true;
         }
     }
     scan_parser_destroy(parser);

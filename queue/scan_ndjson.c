@@ -450,6 +450,7 @@ int scan_json_record(struct scan_json *json, struct span record, struct scan_pro
     }
     if (json->handle == NULL && !json_open(json)) {
         scan_problem_set(ret_problem, "out of memory");
+        ret_problem->is_memory_short = true;
         return -EINVAL;
     }
     bool is_fed = json_feed(json, record);

@@ -28,12 +28,13 @@ struct spool_ids {
     struct spool *spool;
     uint64_t secret;
     struct slot *slots;
-    uint32_t slots_count; /* a power of two, more than 4/3 of used_count */
+    uint32_t slots_count; /* a power of two, more than 4/3 of used_count unless memory is short */
     uint32_t used_count;
     char day[DAY_SIZE]; /* of the file that is open, "" none */
     int fd;
     uint64_t offset;
     bool is_dirty;
+    bool is_memory_short; /* an id was not kept for want of memory */
 };
 
 static void put_day(char *ret_day, int64_t at_s)
@@ -68,8 +69,9 @@ static struct slot *slot_of(const struct spool_ids *ids, uint64_t hash)
     return &ids->slots[at];
 }
 
-/* Into a table twice as large, or as large when the old ones have left enough room. */
-static bool grow(struct spool_ids *ids, uint32_t now_s)
+/* Into a table twice as large, or as large when the old ones have left enough room. 0, -ENOSPC or
+ * -ENOMEM. */
+static int grow(struct spool_ids *ids, uint32_t now_s)
 {
     struct slot *slots = ids->slots;
     uint32_t count = ids->slots_count;
@@ -78,9 +80,12 @@ static bool grow(struct spool_ids *ids, uint32_t now_s)
         live += slots[i].hash != 0 && !is_old(slots[i].at_s, now_s);
     }
     uint32_t wanted = count == 0 ? SLOTS_MIN : live > count / 2 ? 2 * count : count;
-    struct slot *more = live < SPOOL_IDS_MAX ? calloc(wanted, sizeof(*more)) : NULL;
+    if (live >= SPOOL_IDS_MAX) {
+        return -ENOSPC;
+    }
+    struct slot *more = calloc(wanted, sizeof(*more));
     if (more == NULL) {
-        return false;
+        return -ENOMEM;
     }
     ids->slots = more;
     ids->slots_count = wanted;
@@ -91,20 +96,22 @@ static bool grow(struct spool_ids *ids, uint32_t now_s)
         }
     }
     free(slots);
-    return true;
+    return 0;
 }
 
-static bool keep(struct spool_ids *ids, uint64_t hash, uint32_t at_s, uint32_t now_s)
+/* While memory is short the table is filled beyond what is good for its speed, but for one slot: a
+ * search ends there. */
+static void keep(struct spool_ids *ids, uint64_t hash, uint32_t at_s, uint32_t now_s)
 {
-    bool is_full = ids->used_count >= ids->slots_count / 4 * 3;
-    if (is_full && !grow(ids, now_s)) {
+    int result = ids->used_count >= ids->slots_count / 4 * 3 ? grow(ids, now_s) : 0;
+    if (result == -ENOSPC || ids->used_count + 1 >= ids->slots_count) {
         odd(batch_id_not_kept);
-        return false;
+        ids->is_memory_short |= result == -ENOMEM;
+        return;
     }
     struct slot *slot = slot_of(ids, hash);
     ids->used_count += slot->hash == 0;
     *slot = (struct slot){.hash = hash, .at_s = at_s};
-    return true;
 }
 
 /* "ID SECONDS"; a line that a crash has cut is none, or one of 1970. */
@@ -122,7 +129,7 @@ static void take_line(struct spool_ids *ids, struct span line, uint32_t now_s)
     if (id_size == 0 || at_s > UINT32_MAX || is_old((uint32_t)at_s, now_s)) {
         return;
     }
-    (void)keep(ids, hash_of(ids, span_of(line.at, id_size)), (uint32_t)at_s, now_s);
+    keep(ids, hash_of(ids, span_of(line.at, id_size)), (uint32_t)at_s, now_s);
 }
 
 static void read_file(struct spool_ids *ids, const char *name, uint32_t now_s)
@@ -147,6 +154,7 @@ static void read_file(struct spool_ids *ids, const char *name, uint32_t now_s)
         memmove(bytes, bytes + whole, held - whole);
         held = held - whole < READ_SIZE / 2 ? held - whole : 0; /* no line of ours is so long */
     }
+    ids->is_memory_short |= bytes == NULL;
     if (got < 0) {
         odd(batch_ids_not_read);
     }
@@ -200,11 +208,14 @@ struct spool_ids *spool_ids_create(struct spool *spool, uint64_t secret, struct 
     ids->spool = spool;
     ids->secret = secret;
     ids->fd = -1;
-    if (!grow(ids, wall_seconds(now))) {
-        free(ids);
+    ids->is_memory_short = grow(ids, wall_seconds(now)) != 0;
+    if (!ids->is_memory_short) {
+        look(ids, wall_seconds(now), true);
+    }
+    if (ids->is_memory_short) {
+        spool_ids_destroy(ids);
         return NULL;
     }
-    look(ids, wall_seconds(now), true);
     return ids;
 }
 
@@ -278,7 +289,7 @@ void spool_ids_add(struct spool_ids *ids, const char *id, struct wall_time now)
         return;
     }
     uint32_t now_s = wall_seconds(now);
-    (void)keep(ids, hash_of(ids, span_of_text(id)), now_s, now_s);
+    keep(ids, hash_of(ids, span_of_text(id)), now_s, now_s);
     char line[LINE_MAX_SIZE];
     struct writer writer = writer_of(line, sizeof(line));
     writer_put_format(&writer, "%s %u\n", id, (unsigned)now_s);

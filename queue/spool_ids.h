@@ -9,8 +9,9 @@
  * before the journal forgets the batch: until then the batch itself is found at a start, and its id
  * added again.
  *
- * Bound: SPOOL_IDS_MAX; ids beyond it, and those that no file or memory can be had for, are not
- * kept: counted (odd), and such a batch may be sent again. Nothing else depends on them.
+ * Bound: SPOOL_IDS_MAX; ids beyond it, and those that no file can be had for, are not kept: counted
+ * (odd), and such a batch may be sent again; so are those for whom no memory can be had, once the
+ * table is full to the last slots. Nothing else depends on them.
  */
 #pragma once
 
@@ -23,8 +24,8 @@ enum { SPOOL_IDS_MAX = 1 << 20, SPOOL_IDS_AGE_S = 30 * 86400 };
 
 struct spool_ids;
 
-/* Reads what there is; NULL only when there is no memory. `spool` stays the caller's; `secret` is
- * mixed into the hashes. */
+/* Reads what there is; NULL only when there is no memory for all of it. `spool` stays the caller's;
+ * `secret` is mixed into the hashes. */
 struct spool_ids *spool_ids_create(struct spool *spool, uint64_t secret, struct wall_time now);
 void spool_ids_destroy(struct spool_ids *ids); /* NULL-safe */
 /* Whether the id was added in the last 30 days, and when. */

@@ -173,6 +173,9 @@ static struct manifest *making_manifest(struct making *making, struct span id,
     } else {
         struct writer errors = writer_of(ret_problem->text, sizeof(ret_problem->text) - 1);
         manifest = manifest_parse(span_of(bytes, (size_t)size), id, &errors);
+        if (manifest == NULL && writer_size(&errors) == 0) {
+            writer_put(&errors, SPAN("out of memory"));
+        }
         *errors.at = '\0';
     }
     free(bytes);

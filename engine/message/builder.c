@@ -21,6 +21,12 @@ int builder_fail(struct builder *builder, uint64_t line, const char *format, ...
     return -EINVAL;
 }
 
+int builder_no_memory(struct builder *builder)
+{
+    builder->problem->is_memory_short = true;
+    return builder_fail(builder, 0, "out of memory");
+}
+
 uint64_t builder_line(const struct builder *builder, const char *at)
 {
     ensure(at >= builder->text.at);
@@ -36,7 +42,7 @@ char *builder_keep(struct builder *builder, size_t size)
 {
     struct template_block *block = malloc(sizeof(*block) + size + 1);
     if (block == NULL) {
-        (void)builder_fail(builder, 0, "out of memory");
+        (void)builder_no_memory(builder);
         return NULL;
     }
     block->next = builder->template->blocks;
@@ -65,7 +71,7 @@ static int append(struct builder *builder, const struct segment *segment)
         uint32_t max = builder->segments_max ? 2 * builder->segments_max : SEGMENTS_FIRST;
         struct segment *segments = realloc(template->segments, max * sizeof(*segments));
         if (segments == NULL) {
-            return builder_fail(builder, 0, "out of memory");
+            return builder_no_memory(builder);
         }
         template->segments = segments;
         builder->segments_max = max;

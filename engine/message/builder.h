@@ -30,6 +30,8 @@ struct builder_style {
 
 __attribute__((format(printf, 3, 4))) int builder_fail(struct builder *builder, uint64_t line,
                                                        const char *format, ...);
+/* Nothing speaks against the message. */
+int builder_no_memory(struct builder *builder);
 /* The number of the line of the wire form that holds `at`. */
 uint64_t builder_line(const struct builder *builder, const char *at);
 /* Memory that lives as long as the template; NULL with the problem filled in. */

@@ -211,7 +211,7 @@ static int put_text(struct builder *builder, const struct field *field)
     }
     char *decoded = mime_decode_header(text);
     if (decoded == NULL) {
-        return builder_fail(builder, 0, "out of memory");
+        return builder_no_memory(builder);
     }
     int error = builder_copy(builder, span_of_text(decoded), &text);
     free(decoded);

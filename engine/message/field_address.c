@@ -137,7 +137,7 @@ static int phrase_decode(struct builder *builder, struct writer *writer, struct 
     }
     char *decoded = mime_decode_phrase(text);
     if (decoded == NULL) {
-        return builder_fail(builder, 0, "out of memory");
+        return builder_no_memory(builder);
     }
     writer_put(writer, span_of_text(decoded));
     free(decoded);

@@ -305,7 +305,7 @@ static int borrow_longest(struct builder *builder)
     struct template *template = builder->template;
     uint32_t *sizes = malloc((template->segments_count + 1) * sizeof(*sizes));
     if (sizes == NULL) {
-        return builder_fail(builder, 0, "out of memory");
+        return builder_no_memory(builder);
     }
     uint32_t count = borrow(template, sizes, BORROWED_SIZE_MIN, SIZE_MAX, 0);
     size_t size_min = BORROWED_SIZE_MIN;
@@ -339,7 +339,7 @@ static int collect_uses(struct builder *builder)
     struct template *template = builder->template;
     template->uses = calloc(template->segments_count + 1, sizeof(*template->uses));
     if (template->uses == NULL) {
-        return builder_fail(builder, 0, "out of memory");
+        return builder_no_memory(builder);
     }
     for (uint32_t i = 0; i < template->segments_count; i++) {
         const struct segment *segment = &template->segments[i];

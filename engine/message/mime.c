@@ -234,7 +234,7 @@ struct mime *mime_parse(struct span text, const char **ret_reason)
     if (mime == NULL || leaves == NULL) {
         free(mime);
         free(leaves);
-        *ret_reason = "out of memory";
+        *ret_reason = NULL;
         return NULL;
     }
     mime->text = text;
@@ -375,15 +375,16 @@ uint64_t mime_decoded_line(enum mime_encoding encoding, struct span body, size_t
     return lines;
 }
 
-char *mime_to_utf8(const char *charset, struct span text, size_t *ret_size)
+int mime_to_utf8(const char *charset, struct span text, char **ret_utf8, size_t *ret_size)
 {
     library_init_once();
     iconv_t converter = g_mime_iconv_open("utf-8", charset);
     if (converter == (iconv_t)-1) {
-        return NULL;
+        return -EINVAL;
     }
     size_t size_max = 4 * text.size + 16;
     char *utf8 = malloc(size_max + 1);
+    int error = utf8 == NULL ? -ENOMEM : 0;
     if (utf8 != NULL) {
         char *in = (char *)text.at;
         char *out = utf8;
@@ -392,13 +393,14 @@ char *mime_to_utf8(const char *charset, struct span text, size_t *ret_size)
         if (iconv(converter, &in, &in_left, &out, &out_left) == (size_t)-1 ||
             iconv(converter, NULL, NULL, &out, &out_left) == (size_t)-1 || in_left > 0) {
             free(utf8);
-            utf8 = NULL;
+            error = -EINVAL;
         } else {
+            *ret_utf8 = utf8;
             *ret_size = size_max - out_left;
         }
     }
     g_mime_iconv_close(converter);
-    return utf8;
+    return error;
 }
 
 static char *decode(struct span text, char *(*decoder)(GMimeParserOptions *, const char *))

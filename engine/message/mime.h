@@ -62,8 +62,8 @@ struct mime_part {
 
 struct mime;
 
-/* NULL with the reason in `ret_reason`. `text`: CRLF line ends, with a blank line behind the
- * header; must outlive the result. */
+/* NULL with the reason in `ret_reason`; a NULL there: out of memory. `text`: CRLF line ends, with a
+ * blank line behind the header; must outlive the result. */
 struct mime *mime_parse(struct span text, const char **ret_reason);
 void mime_destroy(struct mime *mime); /* NULL-safe */
 uint32_t mime_parts_count(const struct mime *mime);
@@ -75,8 +75,9 @@ char *mime_type_field_utf8(const struct mime *mime, uint32_t index, size_t *ret_
 char *mime_decode_body(enum mime_encoding encoding, struct span body, size_t *ret_size);
 /* How many line ends of the body come before the byte that decodes to number `offset`. */
 uint64_t mime_decoded_line(enum mime_encoding encoding, struct span body, size_t offset);
-/* Text of a charset as UTF-8; NULL: charset unknown, or text broken. */
-char *mime_to_utf8(const char *charset, struct span text, size_t *ret_size);
+/* Text of a charset as UTF-8; -EINVAL: charset unknown, or text broken; -ENOMEM. */
+int mime_to_utf8(const char *charset, struct span text, char **ret_utf8, size_t *ret_size)
+    __attribute__((warn_unused_result));
 /* Header text with its encoded words decoded, UTF-8; unstructured text, or a phrase without quotes.
  */
 char *mime_decode_header(struct span text);

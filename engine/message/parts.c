@@ -47,7 +47,7 @@ static bool charset_is_ascii(const struct mime_part *part)
 static int keep(struct builder *builder, char *text, size_t size, struct span *ret_text)
 {
     if (text == NULL) {
-        return builder_fail(builder, 0, "out of memory");
+        return builder_no_memory(builder);
     }
     int error = builder_copy(builder, span_of(text, size), ret_text);
     free(text);
@@ -68,8 +68,12 @@ static int plan_text(struct builder *builder, const struct mime_part *part, stru
     if (charset_is_unicode(part) || charset_is_ascii(part)) {
         return 0;
     }
-    char *utf8 = mime_to_utf8(part->charset, plan->text, &size);
-    if (utf8 == NULL) {
+    char *utf8;
+    int error = mime_to_utf8(part->charset, plan->text, &utf8, &size);
+    if (error == -ENOMEM) {
+        return builder_no_memory(builder);
+    }
+    if (error != 0) {
         /* Fails the message only if there is a placeholder to be seen. */
         return placeholder_is_in(plan->text)
                    ? builder_fail(builder, line_of(builder, part),
@@ -249,7 +253,7 @@ int parts_init(struct parts *parts, struct builder *builder, size_t body_at)
     const char *reason = NULL;
     parts->mime = mime_parse(builder->text, &reason);
     if (parts->mime == NULL) {
-        return builder_fail(builder, 0, "%s", reason);
+        return reason == NULL ? builder_no_memory(builder) : builder_fail(builder, 0, "%s", reason);
     }
     struct span body = span_of(builder->text.at + body_at, builder->text.size - body_at);
     for (uint32_t i = 0; i < mime_parts_count(parts->mime); i++) {

@@ -117,7 +117,7 @@ static int compile(struct builder *builder, struct span eml)
     }
     struct parts *parts = malloc(sizeof(*parts));
     if (parts == NULL) {
-        return builder_fail(builder, 0, "out of memory");
+        return builder_no_memory(builder);
     }
     int error = parts_init(parts, builder, header_size);
     if (error == 0) {
@@ -140,6 +140,7 @@ static struct template *create(struct template_problem *problem)
     problem->line = 0;
     problem->text[0] = '\0';
     struct template *template = calloc(1, sizeof(*template));
+    problem->is_memory_short = template == NULL;
     if (template == NULL) {
         struct writer writer = writer_of(problem->text, sizeof(problem->text));
         writer_put(&writer, SPAN("out of memory\0"));

@@ -46,7 +46,8 @@
 enum { TEMPLATE_VARS_MAX = 128, TEMPLATE_SEGMENTS_MAX = 4096, TEMPLATE_PIECES_MAX = 48 };
 
 struct template_problem {
-    uint64_t line; /* of message.eml, 0 = unknown */
+    uint64_t line;        /* of message.eml, 0 = unknown */
+    bool is_memory_short; /* nothing is wrong with the text: it may be compiled another time */
     char text[256];
 };
 
@@ -110,6 +111,6 @@ int template_render_line(const struct template *template, const struct render_in
                          struct writer *writer, struct template_problem *ret_problem)
     __attribute__((warn_unused_result));
 /* Scan time: 0, or -EINVAL naming the first missing or unusable variable; the same answer as
- * template_render would give. */
+ * template_render would give. -ENOMEM: nothing is known of this recipient. */
 int template_check(const struct template *template, const struct render_input *input,
                    struct template_problem *ret_problem) __attribute__((warn_unused_result));

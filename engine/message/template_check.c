@@ -40,7 +40,7 @@ __attribute__((noinline)) static int check_by_render(const struct template *temp
         free(memory);
         free(output);
         if (error != -ENOSPC) {
-            return error == 0 ? 0 : -EINVAL;
+            return error == -ENOMEM || error == 0 ? error : -EINVAL;
         }
     }
 }

@@ -23,8 +23,7 @@ static int fd_open(struct sim_view *view, struct sim_node *node, unsigned flags)
     if (fd == view->fds_room) {
         view->fds_room = view->fds_room == 0 ? 32 : view->fds_room * 2;
         ensure(view->fds_room <= SIM_DISK_FDS_MAX);
-        view->fds = realloc(view->fds, (size_t)view->fds_room * sizeof(*view->fds));
-        ensure(view->fds != NULL);
+        view->fds = sim_world_realloc(view->fds, (size_t)view->fds_room * sizeof(*view->fds));
         memset(view->fds + fd, 0, (size_t)(view->fds_room - fd) * sizeof(*view->fds));
     }
     view->fds[fd] = (struct sim_fd){.node = node, .flags = flags};
@@ -569,8 +568,7 @@ static const struct disk_ops OPS = {
 
 struct disk *sim_disk_view(struct sim_disk *world, struct waker *waker)
 {
-    struct sim_view *view = calloc(1, sizeof(*view));
-    ensure(view != NULL);
+    struct sim_view *view = sim_world_alloc(sizeof(*view));
     view->disk.ops = &OPS;
     view->world = world;
     view->waker = waker;
@@ -583,8 +581,7 @@ struct disk *sim_disk_view(struct sim_disk *world, struct waker *waker)
 
 struct sim_disk *sim_disk_create(const struct clock *clock, uint64_t seed, int64_t delay_max_ns)
 {
-    struct sim_disk *world = calloc(1, sizeof(*world));
-    ensure(world != NULL);
+    struct sim_disk *world = sim_world_alloc(sizeof(*world));
     world->clock = clock;
     world->delay_max_ns = delay_max_ns;
     world->used_max = UINT64_C(1) << 40;

@@ -13,8 +13,7 @@ static void bytes_resize(struct sim_bytes *bytes, size_t size)
         while (room < size) {
             room *= 2;
         }
-        bytes->at = realloc(bytes->at, room);
-        ensure(bytes->at != NULL);
+        bytes->at = sim_world_realloc(bytes->at, room);
         bytes->room = room;
     }
     if (size > bytes->size) {
@@ -36,8 +35,7 @@ static void bytes_put(struct sim_bytes *bytes, const char *at, size_t size, uint
 static void log_add(struct sim_disk *world, struct sim_node *node, const void *at, size_t size,
                     uint64_t offset, bool is_size)
 {
-    struct sim_write *write = malloc(sizeof(*write) + size);
-    ensure(write != NULL);
+    struct sim_write *write = sim_world_realloc(NULL, sizeof(*write) + size);
     *write = (struct sim_write){
         .number = ++world->number, .offset = offset, .size = size, .is_size = is_size};
     if (size > 0) {

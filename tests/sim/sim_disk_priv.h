@@ -14,6 +14,7 @@
 
 #include "engine/base/list.h"
 #include "tests/sim/sim_disk.h"
+#include "tests/sim/sim_memory.h"
 
 enum { SIM_SECTOR_SIZE = 512, SIM_WATCHES_MAX = 8, SIM_NAME_MAX = 255 };
 

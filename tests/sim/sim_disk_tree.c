@@ -17,8 +17,7 @@ bool sim_chance_of(struct sim_disk *world, uint32_t of_256)
 struct sim_node *sim_node_create(struct sim_disk *world, enum disk_kind kind)
 {
     ensure(world->nodes_count < SIM_DISK_NODES_MAX);
-    struct sim_node *node = calloc(1, sizeof(*node));
-    ensure(node != NULL);
+    struct sim_node *node = sim_world_alloc(sizeof(*node));
     world->nodes_count++;
     node->kind = kind;
     node->inode = ++world->inode_next;
@@ -99,11 +98,9 @@ static void names_add(struct sim_names *names, const char *text, struct sim_node
 {
     if (names->count == names->room) {
         names->room = names->room == 0 ? 8 : names->room * 2;
-        names->rows = realloc(names->rows, names->room * sizeof(*names->rows));
-        ensure(names->rows != NULL);
+        names->rows = sim_world_realloc(names->rows, names->room * sizeof(*names->rows));
     }
-    char *copy = strdup(text);
-    ensure(copy != NULL);
+    char *copy = sim_world_strdup(text);
     names->rows[names->count++] =
         (struct sim_name){.hash = hash_of(text), .node = node, .text = copy};
     sim_node_hold(node);
@@ -200,20 +197,19 @@ static void change_commit(struct sim_disk *world, struct sim_change *last)
 void sim_tree_move(struct sim_disk *world, struct sim_node *node, struct sim_node *from,
                    const char *from_text, struct sim_node *to, const char *to_text)
 {
-    struct sim_change *change = calloc(1, sizeof(*change));
-    ensure(change != NULL);
+    struct sim_change *change = sim_world_alloc(sizeof(*change));
     change->number = ++world->number;
     change->node = node;
     sim_node_hold(node);
     if (from != NULL) {
         change->from = from;
-        change->from_text = strdup(from_text);
+        change->from_text = sim_world_strdup(from_text);
         sim_node_hold(from);
         bind_seen(world, from, from_text, NULL);
     }
     if (to != NULL) {
         change->to = to;
-        change->to_text = strdup(to_text);
+        change->to_text = sim_world_strdup(to_text);
         sim_node_hold(to);
         bind_seen(world, to, to_text, node);
     }

@@ -5,13 +5,14 @@
 #include <stdlib.h>
 
 #include "engine/base/ensure.h"
+#include "tests/sim/sim_memory.h"
 
 enum { CHANCE_WHOLE = 65536 };
 
 /* What becomes of a question is drawn when it is asked, and kept in question->source_data: the time
  * of its end, with the fate in the lowest bits. */
-enum fate { FATE_ANSWER, FATE_FAIL, FATE_TIMEOUT };
-enum { FATE_BITS = 2 };
+enum { FATE_BITS = 3 };
+_Static_assert(SIM_DNS_FATES_COUNT <= 1 << FATE_BITS, "a fate fits");
 
 struct sim_source {
     struct dns_source source; /* first */
@@ -37,18 +38,31 @@ static int64_t due_ns(const struct dns_question *question)
     return (int64_t)(question->source_data >> FATE_BITS);
 }
 
+static bool is_to_fail(struct sim_dns *dns)
+{
+    if (dns->fail_left == 0 || --dns->fail_left > 0) {
+        return false;
+    }
+    dns->fail_left = dns->is_fail_sticky ? 1 : 0;
+    dns->failures_count++;
+    return true;
+}
+
 static void source_ask(struct dns_source *source, struct dns_question *question)
 {
     struct sim_source *sim = (struct sim_source *)source;
     struct sim_dns *dns = sim->dns;
-    enum fate fate = FATE_ANSWER;
+    enum sim_dns_fate fate = SIM_DNS_ANSWER;
     if (chance(dns, dns->config.fail_chance)) {
-        fate = FATE_FAIL;
+        fate = SIM_DNS_FAIL;
     } else if (chance(dns, dns->config.timeout_chance) ||
                fake_zone_is_silent(dns->rows, span_of_text(question->name), question->type)) {
-        fate = FATE_TIMEOUT;
+        fate = SIM_DNS_TIMEOUT;
     }
-    int64_t wait_ns = fate == FATE_TIMEOUT ? dns->config.timeout_ns : delay_ns(dns);
+    if (is_to_fail(dns)) {
+        fate = dns->fail_fate;
+    }
+    int64_t wait_ns = fate == SIM_DNS_TIMEOUT ? dns->config.timeout_ns : delay_ns(dns);
     uint64_t due = (uint64_t)(clock_mono(dns->clock).ns + wait_ns);
     question->source = source;
     question->source_data = due << FATE_BITS | fate;
@@ -59,12 +73,16 @@ static void source_ask(struct dns_source *source, struct dns_question *question)
 
 static void answer(struct sim_dns *dns, struct dns_question *question)
 {
-    enum fate fate = (enum fate)(question->source_data & ((1u << FATE_BITS) - 1));
+    enum sim_dns_fate fate = (enum sim_dns_fate)(question->source_data & ((1u << FATE_BITS) - 1));
     struct span message = SPAN_NONE;
-    enum dns_status status = fate == FATE_FAIL ? DNS_FAILED : DNS_TIMED_OUT;
-    if (fate == FATE_ANSWER) {
-        status = fake_zone_answer(dns->rows, span_of_text(question->name), question->type,
-                                  dns->message, &message);
+    enum dns_status status = fate == SIM_DNS_FAIL ? DNS_FAILED : DNS_TIMED_OUT;
+    if (fate != SIM_DNS_FAIL && fate != SIM_DNS_TIMEOUT) {
+        const char *name = fate == SIM_DNS_OTHER ? "nowhere.example" : question->name;
+        status =
+            fake_zone_answer(dns->rows, span_of_text(name), question->type, dns->message, &message);
+    }
+    if (fate == SIM_DNS_CUT) {
+        message.size /= 2;
     }
     question->on_answer(question, status, message);
 }
@@ -94,8 +112,7 @@ static void source_destroy(struct dns_source *source)
 
 struct dns_source *sim_dns_source(struct sim_dns *dns)
 {
-    struct sim_source *sim = calloc(1, sizeof(*sim));
-    ensure(sim != NULL);
+    struct sim_source *sim = sim_world_alloc(sizeof(*sim));
     sim->source =
         (struct dns_source){.ask = source_ask, .step = source_step, .destroy = source_destroy};
     sim->dns = dns;
@@ -110,7 +127,16 @@ void sim_dns_init(struct sim_dns *dns, const struct clock *clock, uint64_t seed,
     dns->rows_count = 0;
     dns->rows[0] = (struct fake_row){.name = NULL};
     dns->questions_count = 0;
+    dns->failures_count = 0;
+    sim_dns_fail_at(dns, 0, SIM_DNS_ANSWER, false);
     random_init_seed(&dns->random, seed);
+}
+
+void sim_dns_fail_at(struct sim_dns *dns, uint64_t n, enum sim_dns_fate fate, bool is_sticky)
+{
+    dns->fail_left = n;
+    dns->fail_fate = fate;
+    dns->is_fail_sticky = is_sticky;
 }
 
 void sim_dns_add(struct sim_dns *dns, const char *name, int type, uint32_t ttl_s, const char *data)

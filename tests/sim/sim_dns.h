@@ -9,6 +9,9 @@
  * given up after `timeout_ns`, or, without a fault, is answered late. The chance may be changed at
  * any time too.
  *
+ * A countdown (sim_dns_fail_at) lets the n-th question come to nothing in one of the ways there
+ * are.
+ *
  * Bounds: SIM_DNS_ROWS_MAX rows (a bug of the test beyond). One thread.
  */
 #pragma once
@@ -19,6 +22,16 @@
 #include "tests/unit/dns/fake_zone.h"
 
 enum { SIM_DNS_ROWS_MAX = 512, SIM_DNS_TEXT_MAX = 80 };
+
+/* What becomes of a question. */
+enum sim_dns_fate {
+    SIM_DNS_ANSWER,
+    SIM_DNS_FAIL, /* SERVFAIL */
+    SIM_DNS_TIMEOUT,
+    SIM_DNS_CUT,   /* half of the answer's bytes */
+    SIM_DNS_OTHER, /* what another name, which does not exist, would be answered */
+};
+enum { SIM_DNS_FATES_COUNT = SIM_DNS_OTHER + 1 };
 
 struct sim_dns_config {
     int64_t delay_min_ns;
@@ -39,11 +52,17 @@ struct sim_dns {
         char data[SIM_DNS_TEXT_MAX];
     } texts[SIM_DNS_ROWS_MAX];
     uint64_t questions_count;
+    uint64_t fail_left;
+    enum sim_dns_fate fail_fate;
+    bool is_fail_sticky;
+    uint64_t failures_count; /* by sim_dns_fail_at */
     char message[DNS_BUILD_MESSAGE_MAX];
 };
 
 void sim_dns_init(struct sim_dns *dns, const struct clock *clock, uint64_t seed,
                   const struct sim_dns_config *config);
+/* The n-th question from now (n >= 1), when `is_sticky` all behind it too; n 0: none any more. */
+void sim_dns_fail_at(struct sim_dns *dns, uint64_t n, enum sim_dns_fate fate, bool is_sticky);
 /* `data` may be NULL, as in fake_zone.h. */
 void sim_dns_add(struct sim_dns *dns, const char *name, int type, uint32_t ttl_s, const char *data);
 /* Takes all rows of the name out. */

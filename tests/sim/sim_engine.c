@@ -168,18 +168,17 @@ static int make_tables(struct sim_engine *sim)
     engine->secret = random_u64(&sim->random);
     engine->batches = calloc(config->batches_max, sizeof(struct batch));
     engine->source_limits = calloc(config->sources_count, sizeof(struct limit));
-    ensure(engine->batches != NULL);
-    ensure(engine->source_limits != NULL);
+    if (engine->batches == NULL || engine->source_limits == NULL) {
+        return -ENOMEM;
+    }
     for (uint32_t i = 0; i < config->sources_count; i++) {
         limit_init(&engine->source_limits[i], config->sources[i].connections_max);
     }
     engine->domains = domain_table_create(config->domains_max, engine->secret, &error);
-    engine->sites = site_table_create(config->sites_max, &error);
-    engine->retry = retry_wheel_create(wall_seconds(clock_wall(engine->clock)));
-    ensure(engine->domains != NULL);
-    ensure(engine->sites != NULL);
-    ensure(engine->retry != NULL);
-    return 0;
+    engine->sites = engine->domains == NULL ? NULL : site_table_create(config->sites_max, &error);
+    engine->retry =
+        engine->sites == NULL ? NULL : retry_wheel_create(wall_seconds(clock_wall(engine->clock)));
+    return engine->retry != NULL ? 0 : -ENOMEM;
 }
 
 static int make_intake(struct sim_engine *sim)
@@ -254,8 +253,7 @@ static int make_workers(struct sim_engine *sim)
     sim->engine.workers = sim->workers_by_index;
     sim->engine.workers_count = count;
     sim->workers = aligned_alloc(64, (count * sizeof(struct worker) + 63) & ~(size_t)63);
-    ensure(sim->workers != NULL);
-    int result = 0;
+    int result = sim->workers == NULL ? -ENOMEM : 0;
     for (uint32_t i = 0; i < count && result == 0; i++) {
         sim->workers_by_index[i] = &sim->workers[i];
         const struct worker_config worker = {
@@ -295,6 +293,7 @@ static void actors_gather(struct sim_engine *sim)
 /* Unmaking, in the order of engine/boot.c; half-built safe. */
 static void take_down(struct sim_engine *sim)
 {
+    (void)sim_memory_enter(true);
     sim->checkpoints += stat_read_xcore(&sim->journal.stats.checkpoints);
     control_deinit(&sim->control);
     journal_deinit(&sim->journal);
@@ -319,6 +318,7 @@ static void take_down(struct sim_engine *sim)
     memset(&sim->engine, 0, sizeof(sim->engine));
     sim->actors_count = 0;
     sim->is_up = false;
+    (void)sim_memory_enter(false);
 }
 
 static void note_death(struct sim_engine *sim)
@@ -340,6 +340,26 @@ static void crash(struct sim_engine *sim, bool is_power_loss)
     take_down(sim);
 }
 
+static int make_all(struct sim_engine *sim)
+{
+    int result = make_tables(sim);
+    result = result == 0 ? make_intake(sim) : result;
+    result = result == 0 ? make_journal(sim) : result;
+    if (result == 0) {
+        result = intake_recover(&sim->intake, &sim->known);
+        if (result != 0) {
+            journal_abandon(&sim->journal);
+        }
+    }
+    result = result == 0 ? make_resolver(sim) : result;
+    result = result == 0 ? make_workers(sim) : result;
+    if (result == 0) {
+        struct writer errors = writer_of(sim->errors, sizeof(sim->errors) - 1);
+        result = control_init(&sim->control, &sim->engine, false, &errors);
+    }
+    return result;
+}
+
 int sim_engine_boot(struct sim_engine *sim)
 {
     ensure(!sim->is_up);
@@ -351,18 +371,9 @@ int sim_engine_boot(struct sim_engine *sim)
     ensure(sim->boots < SIM_BOOTS_MAX);
     sim->boots_ns[sim->boots++] = sim->clock.mono.ns;
     sim->errors[0] = '\0';
-    int result = make_tables(sim);
-    result = result == 0 ? make_intake(sim) : result;
-    result = result == 0 ? make_journal(sim) : result;
-    if (result == 0) {
-        result = intake_recover(&sim->intake, &sim->known);
-    }
-    result = result == 0 ? make_resolver(sim) : result;
-    result = result == 0 ? make_workers(sim) : result;
-    if (result == 0) {
-        struct writer errors = writer_of(sim->errors, sizeof(sim->errors) - 1);
-        result = control_init(&sim->control, &sim->engine, false, &errors);
-    }
+    (void)sim_memory_enter(true);
+    int result = make_all(sim);
+    (void)sim_memory_enter(false);
     sim_trace(sim, "boot %llu: %d %s", (unsigned long long)sim->boots, result, sim->errors);
     if (sim_disk_is_stopped(sim->disk)) {
         crash(sim, sim->is_power_loss_due);
@@ -411,14 +422,16 @@ void sim_engine_ended(struct sim_engine *sim)
         note_death(sim);
     }
     sim_trace(sim, "stopped with status %d", sim->exit_status);
+    (void)sim_memory_enter(true);
     for (uint32_t i = 0; i < sim->workers_made; i++) {
         worker_end(&sim->workers[i]);
     }
     journal_deinit(&sim->journal);
     bool has_failed = stat_read_xcore(&sim->journal.stats.has_failed) != 0;
-    if (sim->control.is_drained && !has_failed && intake_mark_clean(&sim->intake) != 0) {
-        sim_trace(sim, "no mark of an orderly stop");
-    }
+    bool may_mark = sim->control.is_drained && !has_failed;
+    bool is_marked = may_mark && intake_mark_clean(&sim->intake) == 0;
+    (void)sim_memory_enter(false);
+    sim_trace(sim, "mark of an orderly stop: %s", is_marked ? "yes" : "no");
     take_down(sim);
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "tests/sim/sim_engine.h"
+#include "tests/sim/sim_memory.h"
 
 /* Control has come to its end: the engine is taken down in order. */
 void sim_engine_ended(struct sim_engine *sim);

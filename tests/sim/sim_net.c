@@ -34,6 +34,29 @@ bool sim_chance(struct sim_net *net, uint32_t chance)
     return chance > 0 && random_below(&net->random, CHANCE_WHOLE) < chance;
 }
 
+bool sim_op_fails(const struct sim_loop *loop)
+{
+    struct sim_net *net = loop->net;
+    if (loop->config.waker == NULL || net->fail_left == 0 || --net->fail_left > 0) {
+        return false;
+    }
+    net->fail_left = net->is_fail_sticky ? 1 : 0;
+    net->failures_count++;
+    return true;
+}
+
+void sim_net_fail_at(struct sim_net *net, uint64_t n, enum net_error error, bool is_sticky)
+{
+    net->fail_left = n;
+    net->fail_error = error;
+    net->is_fail_sticky = is_sticky;
+}
+
+uint64_t sim_net_failures_count(const struct sim_net *net)
+{
+    return net->failures_count;
+}
+
 struct sim_end *sim_end_at(const struct sim_net *net, struct sim_ref ref)
 {
     const struct sim_loop *loop = net->loops[ref.loop];
@@ -49,8 +72,7 @@ static void events_room(struct sim_loop *loop)
 {
     if (loop->events_count == loop->events_room) {
         loop->events_room = loop->events_room == 0 ? 64 : loop->events_room * 2;
-        loop->events = realloc(loop->events, loop->events_room * sizeof(*loop->events));
-        ensure(loop->events != NULL);
+        loop->events = sim_world_realloc(loop->events, loop->events_room * sizeof(*loop->events));
     }
 }
 
@@ -270,14 +292,15 @@ static const struct net_ops OPS = {
 struct net_loop *sim_net_loop_create(struct sim_net *net, const struct net_config *config)
 {
     ensure(net->loops_count < SIM_LOOPS_MAX);
-    struct sim_loop *loop = calloc(1, sizeof(*loop));
-    ensure(loop != NULL);
+    struct sim_loop *loop = sim_world_alloc(sizeof(*loop));
     loop->loop.ops = &OPS;
     loop->net = net;
     loop->index = net->loops_count++;
     loop->config = *config;
+    bool was_engine = sim_memory_enter(false);
     ensure(slab_init(&loop->ends, "simulated ends", sizeof(struct sim_end), config->conns_max) ==
            0);
+    (void)sim_memory_enter(was_engine);
     net->loops[loop->index] = loop;
     return &loop->loop;
 }
@@ -301,8 +324,7 @@ void sim_net_config_set(struct sim_net *net, const struct sim_net_config *config
 
 struct sim_net *sim_net_create(const struct sim_net_config *config, const struct clock *clock)
 {
-    struct sim_net *net = calloc(1, sizeof(*net));
-    ensure(net != NULL);
+    struct sim_net *net = sim_world_alloc(sizeof(*net));
     net->clock = clock;
     net->port_next = PORT_FIRST;
     random_init_seed(&net->random, config->seed);

@@ -19,6 +19,10 @@
  * stalled for a while, vanished (nothing arrives any more either way; who has sent gets NET_TIMEOUT
  * after `give_up_ms`). Addresses follow rules set by sim_net_rule_set.
  *
+ * A countdown (sim_net_fail_at) lets the n-th operation of loops with a waker, the engine's, fail:
+ * a connect; a send (nothing of it goes out); a piece that arrives (nothing of it is told); a
+ * graceful close. The connection ends with the error, its peer is reset.
+ *
  * Bounds: SIM_LOOPS_MAX loops, SIM_RULES_MAX rules (a bug beyond), the loops' conns_max; memory is
  * the heap's, this is test code.
  */
@@ -74,6 +78,11 @@ void sim_net_destroy(struct sim_net *net);
 struct net_loop *sim_net_loop_create(struct sim_net *net, const struct net_config *config);
 /* Everything but the seed may change while it runs; what is already under way keeps its fate. */
 void sim_net_config_set(struct sim_net *net, const struct sim_net_config *config);
+/* The n-th operation from now (n >= 1) fails, when `is_sticky` all behind it too; n 0: none does
+ * any more. */
+void sim_net_fail_at(struct sim_net *net, uint64_t n, enum net_error error, bool is_sticky);
+/* Operations that have failed so. */
+uint64_t sim_net_failures_count(const struct sim_net *net);
 /* Port 0 means every port. */
 void sim_net_rule_set(struct sim_net *net, const struct net_addr *addr, enum sim_net_rule rule);
 /* The earliest event of all loops, of one; MONO_NEVER when there is none. Not earlier than the

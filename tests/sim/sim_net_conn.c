@@ -71,6 +71,13 @@ void sim_end_reset_peer(struct sim_net *net, struct sim_end *end, enum net_error
                       .kind = SIM_RST, .due_ns = end->out_due_ns, .error = error, .to = end->peer});
 }
 
+void sim_end_break(struct sim_net *net, struct sim_end *end)
+{
+    sim_end_reset_peer(net, end, NET_RESET);
+    end->is_silent = true;
+    sim_end_close(net, end, net->fail_error);
+}
+
 static void connect_fail(struct sim_net *net, const struct sim_end *end, enum net_error error,
                          int64_t delay_ns)
 {
@@ -124,8 +131,8 @@ int sim_connect(struct net_loop *loop, const struct net_addr *source,
     ret_conn->value = handle_to_u64(end->self.handle);
     bool is_foreign = source->family != NET_NONE && (source->family != destination->family ||
                                                      sim_rule_of(net, source) == SIM_FOREIGN);
-    if (is_foreign) {
-        connect_fail(net, end, NET_NO_SOURCE, 0);
+    if (is_foreign || sim_op_fails(sim)) {
+        connect_fail(net, end, is_foreign ? NET_NO_SOURCE : net->fail_error, 0);
         return 0;
     }
     connect_start(net, end, destination);
@@ -247,7 +254,9 @@ int sim_close(struct net_loop *loop, struct net_conn_id id, bool is_abort)
     if (end->state == SIM_CLOSING) {
         return 0;
     }
-    if (is_abort || end->state == SIM_CONNECTING) {
+    if (!is_abort && end->state == SIM_OPEN && sim_op_fails(sim)) {
+        sim_end_break(net, end);
+    } else if (is_abort || end->state == SIM_CONNECTING) {
         sim_end_reset_peer(net, end, NET_RESET);
         sim_end_close(net, end, is_abort ? NET_ABORTED : NET_OK);
     } else if (end->state == SIM_OPEN) {

@@ -114,8 +114,7 @@ static uint64_t fate_next(const struct sim_end *end)
 static struct sim_piece *piece_make(const struct sim_queued *queued, const char *at, uint32_t size,
                                     int64_t asked_ns)
 {
-    struct sim_piece *piece = malloc(sizeof(*piece) + size);
-    ensure(piece != NULL);
+    struct sim_piece *piece = sim_world_realloc(NULL, sizeof(*piece) + size);
     piece->next = NULL;
     piece->size = size;
     piece->asked_ns = asked_ns;
@@ -212,6 +211,10 @@ int sim_send(struct net_loop *loop, struct net_conn_id id, const struct net_segm
     }
     ensure(segments_count <= NET_SEND_SEGMENTS_MAX);
     ensure(!end->is_fin_wanted);
+    if (sim_op_fails(sim)) {
+        sim_end_break(sim->net, end);
+        return 0;
+    }
     if (end->queued_count + segments_count > NET_SEND_SEGMENTS_MAX) {
         return -EAGAIN;
     }
@@ -271,8 +274,7 @@ static void post_done(struct sim_net *net, const struct sim_end *end, const stru
         give_up_later(net, peer);
         return;
     }
-    struct sim_piece *note = malloc(sizeof(*note));
-    ensure(note != NULL);
+    struct sim_piece *note = sim_world_realloc(NULL, sizeof(*note));
     *note = (struct sim_piece){.lent = piece->lent, .sum = piece->sum, .size = piece->size};
     int64_t due_ns = sim_now_ns(net) + sim_delay_ns(net);
     peer->done_due_ns = due_ns > peer->done_due_ns ? due_ns : peer->done_due_ns;
@@ -291,6 +293,11 @@ void sim_flow_on_piece(struct sim_loop *loop, struct sim_end *end, struct sim_pi
     struct sim_net *net = loop->net;
     if (end->state == SIM_CLOSING) {
         sim_end_reset_peer(net, end, NET_RESET);
+        free(piece);
+        return;
+    }
+    if (end->state == SIM_OPEN && sim_op_fails(loop)) {
+        sim_end_break(net, end);
         free(piece);
         return;
     }

@@ -21,6 +21,7 @@
 
 #include "engine/base/random.h"
 #include "engine/base/slab.h"
+#include "tests/sim/sim_memory.h"
 #include "tests/sim/sim_net.h"
 
 enum sim_state { SIM_CONNECTING, SIM_OPEN, SIM_FLUSHING, SIM_CLOSING };
@@ -146,6 +147,10 @@ struct sim_net {
     struct sim_rule rules[SIM_RULES_MAX];
     uint32_t loops_count;
     struct sim_loop *loops[SIM_LOOPS_MAX]; /* NULL: destroyed */
+    uint64_t fail_left;
+    enum net_error fail_error;
+    bool is_fail_sticky;
+    uint64_t failures_count;
     struct sim_net_counts counts;
 };
 
@@ -153,6 +158,8 @@ struct sim_net {
 int64_t sim_now_ns(const struct sim_net *net);
 int64_t sim_delay_ns(struct sim_net *net);
 bool sim_chance(struct sim_net *net, uint32_t chance);
+/* Whether this operation has to fail (sim_net_fail_at). */
+bool sim_op_fails(const struct sim_loop *loop);
 /* Takes the event's piece; a loop that is gone drops it. */
 void sim_post(struct sim_net *net, struct sim_event event);
 struct sim_end *sim_end_at(const struct sim_net *net, struct sim_ref ref);
@@ -175,6 +182,8 @@ int sim_close(struct net_loop *loop, struct net_conn_id conn, bool is_abort);
 void sim_end_close(struct sim_net *net, struct sim_end *end, enum net_error error);
 /* RST to the peer, behind what is on its way; `error` is what it is told. */
 void sim_end_reset_peer(struct sim_net *net, struct sim_end *end, enum net_error error);
+/* The connection fails under an operation, with the error of sim_net_fail_at. */
+void sim_end_break(struct sim_net *net, struct sim_end *end);
 /* Gives the slot back without a word. */
 void sim_end_drop(struct sim_net *net, struct sim_end *end);
 void sim_conn_on_syn(struct sim_loop *loop, const struct sim_event *event);

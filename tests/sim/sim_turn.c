@@ -94,7 +94,9 @@ static void step(struct sim_engine *sim, struct sim_actor *actor)
     sim->steps++;
     waker_awake(&actor->actor->waker);
     struct mono_time now = sim->clock.mono;
+    (void)sim_memory_enter(true);
     actor->deadline = actor->actor->step(actor->actor, now);
+    (void)sim_memory_enter(false);
     urcu_qsbr_quiescent_state();
     if (sim_disk_is_stopped(sim->disk)) {
         sim_engine_crash_now(sim);

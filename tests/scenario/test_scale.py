@@ -195,7 +195,7 @@ def case_restart_amid():
 
 
 def case_small_behind_huge():
-    """300,000 for a site that takes 20 a second: batches to others end while it has hardly begun."""
+    """300,000 for a site that takes 20 a second: others end while it has hardly begun."""
     with Place("scale") as place:
         sink = Sink(place)
         engine = Engine(place, routes=route("*", sink.port) +

@@ -52,6 +52,20 @@ bool scan_line_is_blank(struct span line);
 bool scan_command_take(struct cursor *cursor, struct span verb, struct span word);
 bool scan_command_take_path(struct cursor *cursor, struct span *ret_path);
 
+/* What a line of BSMTP is, where a command may stand. */
+enum bsmtp_verb {
+    VERB_MAIL,
+    VERB_RCPT,
+    VERB_DATA,
+    VERB_NOOP,
+    VERB_RESET, /* RSET, HELO, EHLO, QUIT: an open transaction is given up */
+    VERB_DOT,
+    VERB_BLANK,
+    VERB_UNKNOWN,
+};
+/* `line` without its line end. */
+enum bsmtp_verb scan_bsmtp_verb(struct span line);
+
 /* Puts *start behind a byte order mark; false when more bytes are needed to know. */
 bool scan_split_begin(struct scan_splitter *splitter, struct span bytes, bool is_last,
                       size_t *start);

@@ -1,12 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * spool_pickup_priv: one pickup file as a BSMTP message. Sans-I/O; visible inside queue/ only.
+ * spool_pickup_priv: what the files of spool_pickup share: spool_pickup.c (batches made of files),
+ * spool_pickup_watch.c (which files are ready), spool_pickup_sources.c (what a batch was made of),
+ * spool_pickup_message.c (one file as a BSMTP message; sans-I/O). Visible inside queue/ only.
  */
 #pragma once
 
 #include "queue/spool.h"
 
-enum { PICKUP_RCPTS_MAX = SCAN_RCPTS_MAX, PICKUP_HEADER_MAX = 256 * 1024 };
+enum {
+    PICKUP_RCPTS_MAX = SCAN_RCPTS_MAX,
+    PICKUP_HEADER_MAX = 256 * 1024,
+    PICKUP_TAKEN_MAX = 65536,
+    PICKUP_TAKEN_SLOTS = 2 * PICKUP_TAKEN_MAX,
+    PICKUP_STRANGERS_MAX = 16,
+    PICKUP_SOURCES_SIZE_MAX = SPOOL_PICKUP_FILES_MAX * (SPOOL_NAME_MAX + 80),
+};
+
+#define PICKUP_SOURCES_FILE "sources.list"
+#define PICKUP_MAKING_END ".making"
+
+struct watch_table; /* spool_pickup_watch.c */
+
+/* A file as it was seen. */
+struct pickup_source {
+    char name[SPOOL_NAME_MAX + 1];
+    struct disk_stat stat;
+};
+
+struct spool_pickup {
+    uint32_t serial; /* of batches made in this life */
+    uint32_t taken_count;
+    uint64_t taken[PICKUP_TAKEN_SLOTS]; /* 0: free */
+    /* Of one listing: */
+    struct watch_table *before; /* what the last one saw */
+    struct watch_table *seen;
+    struct wall_time now;
+    uint64_t waiting_count;
+    uint32_t files_max;
+    uint32_t ready_count;
+    bool has_more;
+    struct pickup_source ready[SPOOL_PICKUP_FILES_MAX];
+    uint32_t strangers_count;
+    struct {
+        char name[SPOOL_NAME_MAX + 1];
+        const char *reason;
+    } strangers[PICKUP_STRANGERS_MAX];
+};
+
+/* What stands in pickup/ now: who is ready, who waits, who has no business there. */
+int spool_pickup_look(struct spool *spool, struct wall_time now, uint32_t files_max)
+    __attribute__((warn_unused_result));
+/* The same file, untouched: inode, size and time. */
+bool spool_pickup_is_same(const struct disk_stat *a, const struct disk_stat *b);
+/* Keeps the file from being ready again; there must be room (PICKUP_TAKEN_MAX). */
+void spool_pickup_add_taken(struct spool_pickup *pickup, const struct pickup_source *source);
+void spool_pickup_remove_taken(struct spool_pickup *pickup, const struct pickup_source *source);
+/* A line of sources.list. */
+void spool_pickup_put_source(struct writer *list, const struct pickup_source *source);
+/* in/tmp/NAME with the files in it. What cannot be removed is left to spool_sweep_tmp. */
+void spool_pickup_remove_making(struct spool *spool, const char *name);
 
 /* Room that spool_pickup_convert needs at most for a file of that size. */
 #define PICKUP_RECORD_MAX(size) (4 * (size_t)(size) + 64 * 1024)

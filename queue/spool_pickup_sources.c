@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sources.list: of which files of pickup/ a batch was made, a line each: inode, size, time of the
+ * last change in ns, name. It keeps them from being taken again until they are gone.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "queue/spool_pickup_priv.h"
+#include "queue/spool_priv.h"
+
+void spool_pickup_put_source(struct writer *list, const struct pickup_source *source)
+{
+    writer_put_format(list, "%llu %llu %llu %s\n", (unsigned long long)source->stat.inode,
+                      (unsigned long long)source->stat.size,
+                      (unsigned long long)source->stat.mtime_ns, source->name);
+}
+
+/* The sources of a batch, one call each. -ENOENT: it has none. */
+static int each_source(struct spool *spool, int batch_fd,
+                       int (*on_source)(struct spool *spool, const struct pickup_source *source,
+                                        void *context),
+                       void *context)
+{
+    int fd = disk_open(spool->disk, batch_fd, PICKUP_SOURCES_FILE, DISK_READONLY);
+    if (fd < 0) {
+        return fd;
+    }
+    struct disk_stat stat;
+    char *bytes = NULL;
+    int result = disk_stat_fd(spool->disk, fd, &stat);
+    if (result == 0) {
+        result = stat.size > PICKUP_SOURCES_SIZE_MAX
+                     ? -EFBIG
+                     : spool_read_whole(spool, fd, stat.size, &bytes);
+    }
+    disk_close(spool->disk, fd);
+    struct cursor cursor = cursor_of(span_of(bytes, result == 0 ? stat.size : 0));
+    while (result == 0 && cursor_left(&cursor) > 0) {
+        struct pickup_source source = {.name = ""};
+        uint64_t mtime_ns;
+        struct span name;
+        bool is_good = cursor_take_uint(&cursor, UINT64_MAX, &source.stat.inode) &&
+                       cursor_take_byte(&cursor, ' ') &&
+                       cursor_take_uint(&cursor, UINT64_MAX, &source.stat.size) &&
+                       cursor_take_byte(&cursor, ' ') &&
+                       cursor_take_uint(&cursor, UINT64_MAX, &mtime_ns) &&
+                       cursor_take_byte(&cursor, ' ') && cursor_take_line(&cursor, &name) &&
+                       name.size <= SPOOL_NAME_MAX;
+        if (!is_good) {
+            result = -EBADMSG;
+            break;
+        }
+        source.stat.mtime_ns = (int64_t)mtime_ns;
+        memcpy(source.name, name.at, name.size);
+        result = on_source(spool, &source, context);
+    }
+    free(bytes);
+    return result;
+}
+
+static int adopt_source(struct spool *spool, const struct pickup_source *source, void *context)
+{
+    (void)context;
+    if (spool->pickup->taken_count == PICKUP_TAKEN_MAX) {
+        return -ENOSPC;
+    }
+    spool_pickup_add_taken(spool->pickup, source);
+    return 0;
+}
+
+static int adopt_batch(struct spool *spool, const char *directory)
+{
+    int batch_fd = spool_batch_open(spool, directory);
+    if (batch_fd < 0) {
+        return batch_fd;
+    }
+    int result = each_source(spool, batch_fd, adopt_source, NULL);
+    disk_close(spool->disk, batch_fd);
+    return result == -ENOENT ? 0 : result;
+}
+
+static void on_making_name(void *context, const char *name, enum disk_kind kind)
+{
+    struct spool_names *names = context;
+    bool is_making = kind == DISK_KIND_DIRECTORY && strncmp(name, "pickup-", 7) == 0 &&
+                     spool_name_ends(name, PICKUP_MAKING_END);
+    if (is_making && names->count < SPOOL_NAMES_MAX) {
+        (void)snprintf(names->names[names->count++], SPOOL_NAME_MAX + 1, "%s", name);
+    }
+}
+
+int spool_pickup_recover(struct spool *spool)
+{
+    struct spool_names *names = malloc(sizeof(*names));
+    if (names == NULL) {
+        return -ENOMEM;
+    }
+    names->count = 0;
+    int result = disk_list(spool->disk, spool->places[SPOOL_IN_TMP], on_making_name, names);
+    for (uint32_t i = 0; i < names->count && result == 0; i++) {
+        spool_pickup_remove_making(spool, names->names[i]);
+    }
+    char after[SPOOL_NAME_MAX + 1] = "";
+    bool has_more = result == 0;
+    while (has_more && result == 0) {
+        result = spool_list_active(spool, after, names);
+        has_more = result == -E2BIG;
+        result = has_more ? 0 : result;
+        for (uint32_t i = 0; i < names->count && result == 0; i++) {
+            result = adopt_batch(spool, names->names[i]);
+            (void)snprintf(after, sizeof(after), "%s", names->names[i]);
+        }
+    }
+    free(names);
+    return result;
+}
+
+/* What becomes of one original: removed when it is as it was taken; put aside when its writer went
+ * on; left when it is another file by now. With a reason: put aside in any case. */
+static int release_source(struct spool *spool, const struct pickup_source *source, void *context)
+{
+    const char *reason = context;
+    int dir = spool->places[SPOOL_PICKUP];
+    struct disk_stat stat;
+    int result = disk_stat_at(spool->disk, dir, source->name, &stat);
+    if (result != 0 || stat.inode != source->stat.inode) {
+        return result == -ENOENT ? 0 : result;
+    }
+    if (reason == NULL && spool_pickup_is_same(&stat, &source->stat)) {
+        return disk_unlink(spool->disk, dir, source->name);
+    }
+    reason = reason != NULL ? reason
+                            : "was written to after it had stood still and was taken: what stood "
+                              "in it then is on its way";
+    return spool_refuse(spool, SPOOL_PICKUP, source->name, reason, spool->pickup->now);
+}
+
+static int forget_source(struct spool *spool, const struct pickup_source *source, void *context)
+{
+    (void)context;
+    spool_pickup_remove_taken(spool->pickup, source);
+    return 0;
+}
+
+/* The originals' end is durable before the list goes that keeps them from being taken again. */
+static int release_batch(struct spool *spool, int batch_fd, char *reason)
+{
+    int result = each_source(spool, batch_fd, release_source, reason);
+    if (result != 0) {
+        return result == -ENOENT ? 0 : result;
+    }
+    result = disk_sync(spool->disk, spool->places[SPOOL_PICKUP]);
+    if (result == 0) {
+        result = each_source(spool, batch_fd, forget_source, NULL);
+    }
+    return result == 0 ? disk_unlink(spool->disk, batch_fd, PICKUP_SOURCES_FILE) : result;
+}
+
+int spool_pickup_release(struct spool *spool, const char *directory)
+{
+    int batch_fd = spool_batch_open(spool, directory);
+    if (batch_fd < 0) {
+        return batch_fd;
+    }
+    int result = release_batch(spool, batch_fd, NULL);
+    disk_close(spool->disk, batch_fd);
+    return result;
+}
+
+int spool_pickup_fail(struct spool *spool, int batch_fd, const char *reason, struct wall_time now)
+{
+    char words[512];
+    spool->pickup->now = now;
+    (void)snprintf(words, sizeof(words), "%s", reason);
+    return release_batch(spool, batch_fd, words);
+}

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <urcu/urcu-qsbr.h>
@@ -12,6 +13,7 @@
 #include "dns/resolver.h"
 #include "engine/base/disk.h"
 #include "engine/control.h"
+#include "engine/damage.h"
 #include "engine/engine.h"
 #include "engine/intake.h"
 #include "engine/worker.h"
@@ -322,6 +324,19 @@ static void raise_limits(const struct config *config)
     }
 }
 
+/* At once: people may be watching the start. Without memory the event log and the status still say
+ * it. */
+static void tell_damage(struct boot *boot)
+{
+    char *text = malloc(DAMAGE_TEXT_SIZE);
+    struct writer words = writer_of(text, text == NULL ? 0 : DAMAGE_TEXT_SIZE);
+    damage_tell(&boot->engine, &boot->known, &words);
+    if (text != NULL) {
+        (void)fwrite(text, 1, writer_size(&words), stderr);
+    }
+    free(text);
+}
+
 static int make_all(struct boot *boot)
 {
     int result = make_paths(boot);
@@ -329,6 +344,7 @@ static int make_all(struct boot *boot)
     result = result == 0 ? make_intake(boot) : result;
     result = result == 0 ? make_journal(boot) : result;
     if (result == 0) {
+        tell_damage(boot);
         result = intake_recover(&boot->intake, &boot->known);
         if (result != 0) {
             journal_abandon(

@@ -224,6 +224,19 @@ static void fail_used_id(struct intake_core *core, struct intake_batch *ib, stru
     intake_fail(core, ib, words);
 }
 
+static const char FORGOTTEN_WORDS[] =
+    "it was accepted before, or another one with its id was, and the journal does not know of it: "
+    "journal/ was damaged, or emptied. Nothing is sent, since nobody can say any more who has his "
+    "mail already. results.ndjson and the event log name those who have it: take them out of the "
+    "recipients, and submit the rest with another id";
+
+/* Lines are written of what was settled, and that only behind a durable accept record. */
+static bool has_results(struct intake_core *core, const struct intake_batch *ib)
+{
+    struct disk_stat stat;
+    return disk_stat_at(core->disk, ib->fd, JOURNAL_RESULTS_NAME, &stat) == 0 && stat.size > 0;
+}
+
 static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
 {
     struct batch *batch = ib->batch;
@@ -257,11 +270,15 @@ static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
         return false;
     }
     struct wall_time at;
-    /* Not of one that was found in active/: it may have been accepted itself, and the journal have
-     * lost that. */
-    if (ib->is_new &&
-        spool_ids_find(core->ids, batch->manifest->id, clock_wall(core->engine->clock), &at)) {
+    bool is_used =
+        spool_ids_find(core->ids, batch->manifest->id, clock_wall(core->engine->clock), &at);
+    if (ib->is_new && is_used) {
         fail_used_id(core, ib, at);
+        return false;
+    }
+    if (!ib->is_new && ib->known == NULL && (is_used || has_results(core, ib))) {
+        ib->is_forgotten = true;
+        intake_fail(core, ib, FORGOTTEN_WORDS);
         return false;
     }
     if (id_find(core, batch->manifest->id) != NULL) {
@@ -414,16 +431,27 @@ void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib)
     }
 }
 
+static char *reason_of_known(const char *words)
+{
+    char *reason = NULL;
+    int size = asprintf(&reason,
+                        "it was accepted before, and cannot go on: %s. Who has no line in "
+                        "results.ndjson is still to be sent to: submit those anew, with another id",
+                        words);
+    return size < 0 ? NULL : reason;
+}
+
 void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *words)
 {
     if (ib->stage == INTAKE_LEAVING) {
         return; /* it has failed already: the first reason stays */
     }
-    char *copy = strdup(words);
+    char *copy = ib->known != NULL ? reason_of_known(words) : strdup(words);
     ib->reason = copy == NULL ? SPAN("its reason is lost: out of memory") : span_of_text(copy);
     ib->has_reason = copy != NULL;
     /* What the journal holds of it must not be lost with it: people look into hold/. */
-    ib->leaving_to = ib->known != NULL ? SPOOL_END_HELD : SPOOL_END_FAILED;
+    bool is_held = ib->known != NULL || ib->is_forgotten;
+    ib->leaving_to = is_held ? SPOOL_END_HELD : SPOOL_END_FAILED;
     if (ib->known != NULL) {
         intake_known_held(core, ib);
     }

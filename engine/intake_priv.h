@@ -106,6 +106,7 @@ struct intake_batch {
     uint64_t files_hash;       /* of batch.json and the message: the seed of the content's hash */
     bool is_accepted;          /* its accept record is durable: the journal knows it */
     bool is_new;               /* it was claimed by this engine, not found in active/ */
+    bool is_forgotten;         /* it had been accepted, and the journal has lost that */
 };
 
 /* One load being read. */

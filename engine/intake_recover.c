@@ -126,7 +126,11 @@ bool intake_may_be_repeated(struct intake_core *core, const struct intake_batch 
                             const struct recipient *recipient)
 {
     const struct intake_known *row = intake_known_of(core, ib);
-    if (row == NULL || !row->is_suspect) {
+    if (row == NULL) {
+        /* Found in active/ beside a journal that has lost something: its accept record, perhaps. */
+        return !ib->is_new && core->known.damages.count > 0;
+    }
+    if (!row->is_suspect) {
         return false;
     }
     if (ib->known->is_damaged) {

@@ -350,7 +350,7 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
                               ib->known->recipients_count != batch->recipients_count ||
                               ib->known->records_count != batch->records_count)) {
         writer_put_format(&writer, "its files are not those that were accepted: some were "
-                                   "changed in active/; submit the rest anew");
+                                   "changed in active/");
     }
     bool is_good = writer_size(&writer) == 0 &&
                    (ib->known != NULL ||

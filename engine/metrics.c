@@ -190,6 +190,8 @@ static json_t *health_json(const struct engine *engine)
     json_t *health = json_object();
     (void)json_object_set_new(health, "journal_failed",
                               json_boolean(stat_read_xcore(&engine->journal->stats.has_failed)));
+    set_uint(health, "journal_corrupt_records",
+             stat_read_xcore(&engine->journal->stats.corrupt_records));
     (void)json_object_set_new(
         health, "short_of_space",
         json_boolean(stat_read_xcore(&engine->intake->stats.is_short_of_space)));
@@ -280,6 +282,8 @@ static void put_engine_metrics(struct writer *writer, const struct engine *engin
         {"journal_records_total", "counter", "Journal records.",
          stat_read_xcore(&journal->records)},
         {"journal_syncs_total", "counter", "Journal syncs.", stat_read_xcore(&journal->syncs)},
+        {"journal_corrupt_records", "gauge", "Journal records found corrupt, ever.",
+         stat_read_xcore(&journal->corrupt_records)},
         {"journal_failed", "gauge", "1 when the journal cannot be written.",
          stat_read_xcore(&journal->has_failed)},
         {"results_waiting", "gauge", "Batches whose results.ndjson cannot be written now.",

@@ -191,6 +191,9 @@ int journal_init(struct journal *journal, const struct journal_config *config, b
     core->segments.fd = core->segments.spare_fd = -1;
     core->checkpoint.fd = core->checkpoint.remove_fd = -1;
     journal->core = core;
+    if (config->known != NULL) {
+        stat_set(&journal->stats.corrupt_records, config->known->corrupt_records);
+    }
     error = core_open(core, config);
     if (error != 0) {
         journal_deinit(journal);

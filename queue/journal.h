@@ -146,6 +146,7 @@ struct journal_stats {
     struct stat_counter results_error;   /* errno of the last time */
     struct stat_counter segments;        /* live */
     struct stat_counter checkpoints, checkpoint_failures;
+    struct stat_counter corrupt_records;                        /* found in the life of the spool */
     struct stat_counter has_failed;                             /* and why, set before: */
     struct stat_counter failure, failure_error, failure_number; /* errno; 0: of no one op */
 };
@@ -171,6 +172,9 @@ struct journal {
  * Single-threaded start. */
 int journal_init(struct journal *journal, const struct journal_config *config, bool with_event_fd)
     __attribute__((warn_unused_result));
+/* A line of the event log that is no outcome, with its LF. Before the first step; one that cannot
+ * be written is counted. */
+void journal_log_line(struct journal *journal, struct span line);
 /* As a crash would: what is pending is neither written nor given back, no object of others is
  * touched any more. Only journal_deinit may follow. */
 void journal_abandon(struct journal *journal);

@@ -415,6 +415,7 @@ static void forward_end(struct journal_core *core)
         return;
     }
     journal_tally_prove(&check->walk.tally);
+    stat_set(&core->journal->stats.corrupt_records, check->walk.tally.corrupt_records);
     check_enter(check, JOURNAL_CHECK_BATCHES);
 }
 

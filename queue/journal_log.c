@@ -111,6 +111,21 @@ int journal_log_init(struct journal_core *core, const struct journal_config *con
     return core->log.dir < 0 ? core->log.dir : log_open(core);
 }
 
+void journal_log_line(struct journal *journal, struct span line)
+{
+    struct journal_log *log = &journal->core->log;
+    ensure(!log->io.is_busy);
+    if (log->fd < 0) {
+        return;
+    }
+    if (disk_write(journal->core->disk, log->fd, line.at, line.size, log->offset) < 0) {
+        stat_add(&journal->stats.log_failures, 1);
+        return;
+    }
+    stat_add(&journal->stats.log_lines, 1);
+    log->offset += line.size;
+}
+
 void journal_log_deinit(struct journal_core *core)
 {
     log_close(core);

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * damage: what replay found broken in the journal, for people: which file, where, which batch, who
+ * of it, and what became of them (docs/JOURNAL.md 7).
+ *
+ * At a start, once: lines for standard error, and a line `Damage` each for the event log
+ * (docs/formats/LOG.md). Nothing fails: a line that cannot be written is counted by the journal.
+ */
+#pragma once
+
+#include "engine/engine.h"
+#include "queue/journal_replay.h"
+
+enum { DAMAGE_TEXT_SIZE = 64 * 1024, DAMAGE_BATCHES_MAX = 64 };
+
+/* `words`: room for DAMAGE_TEXT_SIZE; nothing was damaged: nothing is put. Behind journal_init, in
+ * front of the journal's first step. */
+void damage_tell(const struct engine *engine, const struct journal_known *known,
+                 struct writer *words);

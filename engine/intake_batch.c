@@ -171,7 +171,9 @@ static void content_free(struct intake_core *core, struct intake_batch *ib)
         ib->has_reason = false;
     }
     template_destroy((struct template *)(uintptr_t)batch->template);
-    template_destroy((struct template *)(uintptr_t)batch->sender);
+    if (!PLANTED(SENDER_LEAKS)) {
+        template_destroy((struct template *)(uintptr_t)batch->sender);
+    }
     scan_columns_destroy((struct scan_columns *)(uintptr_t)batch->columns);
     manifest_destroy(batch->manifest);
     batch->template = NULL;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "engine/base/planted.h"
 #include "engine/intake_priv.h"
 
 enum { INTAKE_END_WAIT_NS = 100 * 1000 * 1000 };
@@ -226,6 +227,9 @@ void intake_load_blocks(struct intake_core *core)
         ensure(ib->blocks_count > 0);
         core->block_bytes -= block->size;
         ib->blocks_count--;
+        if (PLANTED(BLOCKS_KEPT)) {
+            continue;
+        }
         list_remove(&block->link);
         free(block);
     }

@@ -28,6 +28,8 @@
     PLANT(LIMIT_NOT_GIVEN, "a connection's place in its site's limit is not given back")           \
     PLANT(DATE_MOVES, "a message's date is that of its batch's opening")                           \
     PLANT(RATE_BY_GROUP, "the rate counts a transaction of many recipients as one message")        \
+    PLANT(SENDER_LEAKS, "a batch that has ended leaves its compiled sender behind")                \
+    PLANT(BLOCKS_KEPT, "bytes that were read ahead are kept until the engine ends")                \
     PLANT(BURST_ONE_MORE, "a message more than the burst goes at once")
 
 #define PLANT_NAME(name, words) PLANT_##name,

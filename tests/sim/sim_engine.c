@@ -290,6 +290,59 @@ static void actors_gather(struct sim_engine *sim)
     actor_add(sim, (struct sim_actor){.actor = &sim->control.actor, .is_lazy = true});
 }
 
+/* Bounded memory. */
+
+enum {
+    ANSWER_SIZE_MAX = sizeof(struct mx_answer) + 1024, /* of our domains: few hosts, short names */
+    TEMPLATE_GROWTH = 16,   /* a message's wire form, parts, segments, while it is compiled */
+    BATCH_SIZE = 4 << 20,   /* manifest, variables, columns, stream, scan, results */
+    JOURNAL_SIZE = 4 << 20, /* a checkpoint under way */
+    RECORD_COPIES = 4,      /* a record with LF, made longer, and its CRLF form */
+};
+
+/* What the engine may have besides what it was made of: a bound from the configuration. */
+static uint64_t heap_size_max(const struct sim_engine *sim)
+{
+    const struct config *config = &sim->config;
+    uint64_t message = config->message_size_max;
+    return config->readahead_bytes_max + RECORD_COPIES * message +
+           config->batches_max * (BATCH_SIZE + TEMPLATE_GROWTH * message) +
+           (uint64_t)config->dns_answers_max * ANSWER_SIZE_MAX + JOURNAL_SIZE;
+}
+
+void sim_engine_check_idle(const struct sim_engine *sim)
+{
+    if (!sim_memory.is_summed) {
+        return;
+    }
+    /* The resolver's answers, and the journal's places for batches. */
+    uint64_t kept_max = mx_cache_count_xcore(sim->resolver.cache) * ANSWER_SIZE_MAX +
+                        2 * sim->config.batches_max * sizeof(void *);
+    if (sim_memory.heap_size > sim->memory.made + kept_max) {
+        sim_violation(sim, "the engine is idle and holds %llu bytes more than when it was made",
+                      (unsigned long long)(sim_memory.heap_size - sim->memory.made));
+    }
+}
+
+static void check_gone(const struct sim_engine *sim)
+{
+    if (!sim_memory.is_summed) {
+        return;
+    }
+    if (sim_memory.heap_size != sim->memory.before ||
+        sim_memory.mapped_size != sim->memory.mapped_before) {
+        sim_violation(sim, "the engine is gone and has left %lld bytes, and %lld of maps",
+                      (long long)(sim_memory.heap_size - sim->memory.before),
+                      (long long)(sim_memory.mapped_size - sim->memory.mapped_before));
+    }
+    if (sim_memory.heap_peak > sim->memory.made + heap_size_max(sim)) {
+        sim_violation(sim,
+                      "the engine has had %llu bytes more than when it was made, may have %llu",
+                      (unsigned long long)(sim_memory.heap_peak - sim->memory.made),
+                      (unsigned long long)heap_size_max(sim));
+    }
+}
+
 /* Unmaking, in the order of engine/boot.c; half-built safe. */
 static void take_down(struct sim_engine *sim)
 {
@@ -319,6 +372,7 @@ static void take_down(struct sim_engine *sim)
     sim->actors_count = 0;
     sim->is_up = false;
     (void)sim_memory_enter(false);
+    check_gone(sim);
 }
 
 static void note_death(struct sim_engine *sim)
@@ -371,9 +425,12 @@ int sim_engine_boot(struct sim_engine *sim)
     ensure(sim->boots < SIM_BOOTS_MAX);
     sim->boots_ns[sim->boots++] = sim->clock.mono.ns;
     sim->errors[0] = '\0';
+    sim->memory.before = sim_memory.heap_size;
+    sim->memory.mapped_before = sim_memory.mapped_size;
     (void)sim_memory_enter(true);
     int result = make_all(sim);
     (void)sim_memory_enter(false);
+    sim->memory.made = sim_memory.heap_peak = sim_memory.heap_size;
     sim_trace(sim, "boot %llu: %d %s", (unsigned long long)sim->boots, result, sim->errors);
     if (sim_disk_is_stopped(sim->disk)) {
         crash(sim, sim->is_power_loss_due);

@@ -11,8 +11,9 @@
  * be done they are called up to `lazy_max_ns` late, so that days of waiting cost little.
  *
  * Checked on the way: worker_check after every step, LAW 3 in sum when nobody is ready, the limits
- * of sources and sites, that no actor keeps itself busy for ever. A breach is told on standard
- * error and aborts (sim_violation).
+ * of sources and sites, that no actor keeps itself busy for ever; and where allocations are summed
+ * (sim_memory.h) that an engine holds no more than it may, idle or not, and leaves nothing behind.
+ * A breach is told on standard error and aborts (sim_violation).
  *
  * How to use it: create; change `config`, `routes`, add peers and zones; boot; write batches
  * (sim_book.h); run; destroy.
@@ -88,6 +89,11 @@ struct sim_engine {
     struct sim_actor actors[SIM_ACTORS_MAX];
     uint32_t actors_count;
     char errors[1024]; /* of the boot */
+    struct {
+        uint64_t before; /* the boot: heap ... */
+        uint64_t mapped_before;
+        uint64_t made; /* behind it: heap */
+    } memory;
 
     uint64_t steps;
     uint64_t boots;

@@ -9,6 +9,10 @@
  * with the linker's --wrap (meson.build) have each allocation of our own objects come by here: in
  * all others nothing is counted and nothing fails. What libraries take inside is theirs.
  *
+ * With sim_pages.c the sum of what the engine has out is known as well (is_summed): what its slabs
+ * and tables map, and what it has from malloc and its like. Libraries' own, strdup's for them and
+ * aligned_alloc's are not in it.
+ *
  * State of the process; one thread.
  */
 #pragma once
@@ -23,6 +27,10 @@ struct sim_memory {
     uint64_t failures_count;
     uint64_t fail_left;
     bool is_sticky;
+    bool is_summed;
+    uint64_t heap_size; /* of the engine */
+    uint64_t heap_peak; /* the most since somebody set it */
+    uint64_t mapped_size;
 };
 
 extern struct sim_memory sim_memory;
@@ -32,6 +40,14 @@ extern struct sim_memory sim_memory;
 void sim_memory_fail_at(uint64_t n, bool is_sticky);
 /* Of the wraps, before each allocation: counts the engine's; whether this one has to fail. */
 bool sim_memory_is_denied(void);
+
+static inline void sim_memory_took(uint64_t size)
+{
+    sim_memory.heap_size += size;
+    if (sim_memory.heap_size > sim_memory.heap_peak) {
+        sim_memory.heap_peak = sim_memory.heap_size;
+    }
+}
 
 /* From here on it is the engine's, or not; returns whose it was. */
 static inline bool sim_memory_enter(bool is_engine)

@@ -274,7 +274,9 @@ static void sim_loop_destroy(struct net_loop *loop)
         free(sim->events[i].piece);
     }
     free(sim->events);
+    bool was_engine = sim_memory_enter(false);
     slab_deinit(&sim->ends);
+    (void)sim_memory_enter(was_engine);
     free(sim);
 }
 

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "engine/base/ensure.h"
+#include "tests/sim/sim_memory.h"
 
 void *__real_mmap64(void *at, size_t size, int access, int flags, int fd, long offset);
 int __real_munmap(void *at, size_t size);
@@ -20,13 +21,28 @@ void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *at, size_t size);
 void __wrap_free(void *at);
+char *__wrap_strdup(const char *text);
 
 enum { PAGE = 4096, HEAD = 64 };
+enum { SMALL_FIRST = 32, SMALL_CLASSES = 12, SMALL_HEAD = 16 };
+
+#define SMALL_RANGE (UINT64_C(1) << 32)
 
 /* In front of what malloc and calloc have given. */
 struct head {
     size_t size;
+    bool is_engine;
 };
+_Static_assert(sizeof(struct head) <= SMALL_HEAD, "in front of small pieces, too");
+
+/* Small pieces of the engine: powers of two, each kind with a list of those that came back. */
+static struct {
+    char *range;
+    size_t used;
+    void *free[SMALL_CLASSES];
+} small;
+_Static_assert((size_t)SMALL_FIRST << (SMALL_CLASSES - 1) >= SIM_PAGES_SIZE,
+               "up to the large ones");
 
 static struct {
     char *range; /* NULL: not asked for yet */
@@ -75,16 +91,69 @@ static void give(void)
     }
 }
 
+static bool is_small(const void *at)
+{
+    uintptr_t address = (uintptr_t)at;
+    uintptr_t range = (uintptr_t)small.range;
+    return small.range != NULL && address >= range && address - range < SMALL_RANGE;
+}
+
+static unsigned class_of(size_t size)
+{
+    unsigned class = 0;
+    while ((size_t)SMALL_FIRST << class < size + SMALL_HEAD) {
+        class ++;
+    }
+    ensure(class < SMALL_CLASSES);
+    return class;
+}
+
+static void *small_take(size_t size)
+{
+    unsigned class = class_of(size);
+    char *at = small.free[class];
+    if (small.range == NULL) {
+        void *range = __real_mmap64(NULL, SMALL_RANGE, PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        ensure(range != MAP_FAILED);
+        small.range = range;
+        sim_memory.is_summed = true;
+    }
+    if (at != NULL) {
+        memcpy(&small.free[class], at, sizeof(void *));
+    } else {
+        at = small.range + small.used;
+        small.used += (size_t)SMALL_FIRST << class;
+        ensure(small.used <= SMALL_RANGE);
+    }
+    ((struct head *)(void *)at)->size = size;
+    sim_memory_took(size);
+    return at + SMALL_HEAD;
+}
+
+static void small_give(void *piece)
+{
+    char *at = (char *)piece - SMALL_HEAD;
+    size_t size = ((const struct head *)(const void *)at)->size;
+    unsigned class = class_of(size);
+    ensure(sim_memory.heap_size >= size);
+    sim_memory.heap_size -= size;
+    memcpy(at, &small.free[class], sizeof(void *));
+    small.free[class] = at;
+}
+
 void *__wrap_mmap64(void *at, size_t size, int access, int flags, int fd, long offset)
 {
     bool is_plain = at == NULL && fd < 0 && (flags & MAP_ANONYMOUS) != 0 &&
                     (flags & MAP_SHARED) == 0 && access == (PROT_READ | PROT_WRITE);
     char *taken = is_plain ? take(size) : NULL;
+    sim_memory.mapped_size += sim_memory.is_engine ? size : 0;
     return taken != NULL ? taken : __real_mmap64(at, size, access, flags, fd, offset);
 }
 
 int __wrap_munmap(void *at, size_t size)
 {
+    sim_memory.mapped_size -= sim_memory.is_engine ? size : 0;
     if (!is_ours(at)) {
         return __real_munmap(at, size);
     }
@@ -92,47 +161,79 @@ int __wrap_munmap(void *at, size_t size)
     return 0;
 }
 
-/* NULL: small, or there is no room. */
-static void *allocate(size_t size)
+static void *allocate_large(size_t size)
 {
-    char *taken = size < SIM_PAGES_SIZE ? NULL : take(size + HEAD);
+    char *taken = take(size + HEAD);
     if (taken == NULL) {
         return NULL;
     }
-    ((struct head *)(void *)taken)->size = size;
+    bool is_engine = sim_memory.is_engine;
+    *(struct head *)(void *)taken = (struct head){.size = size, .is_engine = is_engine};
+    sim_memory_took(is_engine ? size : 0);
     return taken + HEAD;
+}
+
+/* NULL: a small piece of the world's, or there is no room. */
+static void *allocate(size_t size, bool is_zero)
+{
+    if (size >= SIM_PAGES_SIZE) {
+        return allocate_large(size);
+    }
+    void *at = sim_memory.is_engine ? small_take(size) : NULL;
+    if (at != NULL && is_zero) {
+        memset(at, 0, size);
+    }
+    return at;
 }
 
 void *__wrap_malloc(size_t size)
 {
-    void *at = allocate(size);
+    void *at = allocate(size, false);
     return at != NULL ? at : __real_malloc(size);
 }
 
 void *__wrap_calloc(size_t count, size_t size)
 {
     size_t bytes;
-    void *at = __builtin_mul_overflow(count, size, &bytes) ? NULL : allocate(bytes);
+    void *at = __builtin_mul_overflow(count, size, &bytes) ? NULL : allocate(bytes, true);
     return at != NULL ? at : __real_calloc(count, size);
 }
 
 void *__wrap_realloc(void *at, size_t size)
 {
-    if (at == NULL || !is_ours(at)) {
+    if (at == NULL) {
+        return __wrap_malloc(size);
+    }
+    if (!is_ours(at) && !is_small(at)) {
         return __real_realloc(at, size);
     }
-    const struct head *head = (const struct head *)(const void *)((char *)at - HEAD);
+    const char *head = (const char *)at - (is_small(at) ? SMALL_HEAD : HEAD);
+    size_t before = ((const struct head *)(const void *)head)->size;
     void *moved = __wrap_malloc(size);
     if (moved != NULL) {
-        memcpy(moved, at, head->size < size ? head->size : size);
-        give();
+        memcpy(moved, at, before < size ? before : size);
+        __wrap_free(at);
     }
     return moved;
 }
 
+char *__wrap_strdup(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = __wrap_malloc(size);
+    return copy == NULL ? NULL : memcpy(copy, text, size);
+}
+
 void __wrap_free(void *at)
 {
-    if (at != NULL && is_ours(at)) {
+    if (at == NULL) {
+        return;
+    }
+    if (is_small(at)) {
+        small_give(at);
+    } else if (is_ours(at)) {
+        const struct head *head = (const struct head *)(const void *)((const char *)at - HEAD);
+        sim_memory.heap_size -= head->is_engine ? head->size : 0;
         give();
     } else {
         __real_free(at);

@@ -10,6 +10,9 @@
  * is given to the kernel at once. Memory is zero when it is handed out, as theirs is. Not for
  * sanitizers, which have to see each allocation.
  *
+ * What the engine takes (sim_memory.h), small pieces too, comes from places of its own, and its sum
+ * is kept in sim_memory: so the checkers know what it holds.
+ *
  * Bounds: SIM_PAGES_RANGE bytes of addresses; beyond that, or when these cannot be had, the
  * functions do what they always do. One thread.
  */

@@ -255,8 +255,11 @@ bool sim_engine_is_idle(struct sim_engine *sim)
             return false;
         }
     }
-    return retry_count_xcore(sim->engine.retry) == 0 &&
-           domain_table_count(sim->engine.domains) == 0;
+    if (retry_count_xcore(sim->engine.retry) > 0 || domain_table_count(sim->engine.domains) > 0) {
+        return false;
+    }
+    sim_engine_check_idle(sim);
+    return true;
 }
 
 uint32_t sim_engine_sessions(const struct sim_engine *sim, const char *site)

@@ -6,37 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/check_batch_priv.h"
 #include "engine/config.h"
 #include "engine/record_check.h"
-#include "engine/values.h"
 #include "queue/recipient.h"
-#include "queue/spool.h"
 
-enum {
-    BLOCK_SIZE = 1 << 20,
-    SCRATCH_FIRST = 64 * 1024,
-    SCRATCH_MAX = 1 << 30,
-};
-
-/* One check under way. */
-struct checking {
-    struct check_batch *check;
-    const struct config *config;
-    struct spool spool; /* never opened: spool_file_open needs its disk and its limits only */
-    int dir;
-    struct manifest *manifest;
-    struct template *sender;
-    struct template *template;
-    struct scan_columns *columns;
-    struct scan_parser *parser;
-    struct scan_recipient *record;
-    struct scan_message *message;
-    uint8_t check_hints[TEMPLATE_VARS_MAX];
-    uint8_t count_hints[TEMPLATE_VARS_MAX];
-    uint32_t ordinal;
-    uint64_t sample;
-    const struct spool_stream_file *file;
-};
+enum { BLOCK_SIZE = 1 << 20 };
 
 static int fail(struct checking *checking, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -157,126 +132,6 @@ static int take_content(struct checking *checking)
     return checking->template != NULL ? 0 : fail_template(checking, manifest->message, &problem);
 }
 
-/* Names. */
-
-static bool is_wanted(const struct template *template, struct span name)
-{
-    for (uint32_t i = 0; i < template_vars_count(template); i++) {
-        if (span_equal(template_var_name(template, i), name)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static struct check_batch_name *name_find(struct check_batch_name *names, uint32_t *count,
-                                          struct span name)
-{
-    for (uint32_t i = 0; i < *count; i++) {
-        if (span_equal(span_of_text(names[i].name), name)) {
-            return &names[i];
-        }
-    }
-    if (*count == CHECK_BATCH_NAMES_MAX || name.size > SCAN_NAME_MAX) {
-        return NULL;
-    }
-    struct check_batch_name *entry = &names[(*count)++];
-    memcpy(entry->name, name.at, name.size);
-    entry->name[name.size] = '\0';
-    return entry;
-}
-
-static void count_given(struct checking *checking, struct span name)
-{
-    struct check_batch *check = checking->check;
-    struct check_batch_name *entry = name_find(check->given, &check->given_count, name);
-    if (entry != NULL) {
-        entry->is_used =
-            entry->is_used || (entry->count == 0 && (is_wanted(checking->template, name) ||
-                                                     is_wanted(checking->sender, name)));
-        entry->count++;
-    }
-}
-
-static void count_missing(struct checking *checking, const struct template *template)
-{
-    struct check_batch *check = checking->check;
-    struct span values[TEMPLATE_VARS_MAX];
-    values_fill(template, checking->manifest, checking->record, checking->count_hints, values);
-    for (uint32_t i = 0; i < template_vars_count(template); i++) {
-        if (values[i].at != NULL || template_var_has_default(template, i)) {
-            continue;
-        }
-        struct check_batch_name *entry =
-            name_find(check->wanted, &check->wanted_count, template_var_name(template, i));
-        if (entry != NULL) {
-            entry->count++;
-        }
-    }
-}
-
-static void count_names(struct checking *checking)
-{
-    const struct scan_recipient *record = checking->record;
-    for (uint32_t i = 0; i < record->vars_count; i++) {
-        count_given(checking, record->vars[i].name);
-    }
-    count_missing(checking, checking->sender);
-    count_missing(checking, checking->template);
-}
-
-/* The sample. */
-
-static void sample_keep(struct checking *checking, const struct span *pieces, uint32_t count)
-{
-    size_t size = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        size += pieces[i].size;
-    }
-    char *sample = malloc(size + 1);
-    if (sample == NULL) {
-        return;
-    }
-    struct writer writer = writer_of(sample, size);
-    for (uint32_t i = 0; i < count; i++) {
-        writer_put(&writer, pieces[i]);
-    }
-    checking->check->sample = sample;
-    checking->check->sample_size = size;
-}
-
-static void sample_render(struct checking *checking, struct span to, uint32_t ordinal)
-{
-    struct span values[TEMPLATE_VARS_MAX];
-    char envelope[MANIFEST_FROM_MAX + 512];
-    struct writer head = writer_of(envelope, sizeof(envelope));
-    struct render_input input = values_input(checking->manifest, values, ordinal);
-    struct template_problem problem;
-    values_fill(checking->sender, checking->manifest, checking->record, checking->count_hints,
-                values);
-    writer_put(&head, SPAN("MAIL FROM:<"));
-    int result = template_render_line(checking->sender, &input, &head, &problem);
-    ensure(result == 0); /* the record was accepted */
-    writer_put(&head, SPAN(">\r\nRCPT TO:<"));
-    writer_put(&head, to);
-    writer_put(&head, SPAN(">\r\nDATA\r\n"));
-    values_fill(checking->template, checking->manifest, checking->record, checking->count_hints,
-                values);
-    result = -ENOSPC;
-    for (size_t room = SCRATCH_FIRST; result == -ENOSPC && room <= SCRATCH_MAX; room *= 4) {
-        char *scratch = malloc(room);
-        struct render_output output = {.scratch = writer_of(scratch, scratch == NULL ? 0 : room)};
-        result = template_render(checking->template, &input, &output, &problem);
-        if (result == 0) {
-            struct span pieces[TEMPLATE_PIECES_MAX + 1];
-            pieces[0] = writer_span(&head);
-            memcpy(&pieces[1], output.pieces, output.pieces_count * sizeof(pieces[0]));
-            sample_keep(checking, pieces, output.pieces_count + 1);
-        }
-        free(scratch);
-    }
-}
-
 /* Records. */
 
 static void reject(struct checking *checking, uint64_t line, const char *reason, const char *remedy)
@@ -318,14 +173,14 @@ static int take_merge(struct checking *checking, uint64_t line, struct span reco
         reject(checking, line + problem.line_offset, problem.text, "");
         return 0;
     }
-    count_names(checking);
+    check_batch_count_names(checking);
     struct span to = span_trim(checking->record->to);
     if (record_check_address(to, &domain, &refused) != 0 ||
         record_check_values(checking->sender, checking->template, manifest, checking->record,
                             ordinal, checking->check_hints, &refused) != 0) {
         reject(checking, line, refused.reason, refused.remedy);
     } else if (accept(checking)) {
-        sample_render(checking, to, ordinal);
+        check_batch_render_sample(checking, to, ordinal);
     }
     return 0;
 }
@@ -352,7 +207,7 @@ static void take_bsmtp(struct checking *checking, uint64_t line, struct span rec
         if (record_check_address(message->rcpts[i], &domain, &refused) != 0) {
             reject(checking, line, refused.reason, refused.remedy);
         } else if (accept(checking)) {
-            sample_keep(checking, &record, 1);
+            check_batch_keep_sample(checking, &record, 1);
         }
     }
 }
@@ -476,7 +331,7 @@ static int take_all(struct checking *checking, const char *path)
     if (result == 0 && check->kind == MANIFEST_MERGE) {
         result = take_content(checking);
         for (uint32_t i = 0; i < checking->manifest->vars_count && result == 0; i++) {
-            count_given(checking, span_of_text(checking->manifest->vars[i].name));
+            check_batch_count_given(checking, span_of_text(checking->manifest->vars[i].name));
         }
     }
     result = result == 0 ? take_stream(checking) : result;

@@ -68,9 +68,9 @@ def cost(bench, engine, recipients, times, name, idle_per_s):
 
 
 def costs(bench, sizes, rounds, last):
-    """CPU time a message at each size, in one warm engine, without what it uses when idle. The sizes
-    take turns, since a machine that others share is never twice the same; medians. `last`: a size
-    that is measured once, between the rounds."""
+    """CPU time a message at each size, in one warm engine, without what it uses when idle. The
+    sizes take turns, since a machine that others share is never twice the same; medians. `last`: a
+    size that is measured once, between the rounds."""
     results = {recipients: [] for recipients, _ in sizes}
     with Sink(bench.build, threads=machine.cores()) as sink, \
             Engine(bench.build, bench.work, sink.address, connections=16, name="costs",

@@ -262,7 +262,9 @@ static uint32_t relieved(struct lane *lane, uint32_t wanted, struct mono_time no
 
 void dispatch_connect_more(struct lane *lane, struct mono_time now)
 {
-    if (lane_rest_until(lane, now).ns != 0 || !list_is_empty(&lane->idle)) {
+    /* Behind 521 from all hosts what is still loading bounces when it comes. */
+    if (lane_rest_until(lane, now).ns != 0 || lane_is_no_mail(lane, now) ||
+        !list_is_empty(&lane->idle)) {
         return;
     }
     uint32_t wanted = sessions_wanted(lane);

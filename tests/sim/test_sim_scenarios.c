@@ -193,6 +193,20 @@ static void test_a_site_that_refuses_is_left_alone_and_comes_back(void)
     world_end(&world, HOUR_S);
 }
 
+/* N2; nothing spins while what is to bounce is still being loaded. */
+static void test_what_no_host_ever_takes_bounces(void)
+{
+    struct world world;
+    world_make(&world);
+    sim_peers_share(world.sim->peers, 0, "connect=521:100%");
+    world_boot(&world);
+    (void)sim_book_submit_simple(&world.book, "never", 300, NULL, "one.example", SIM_BOUNCED);
+    run_s(&world, 300);
+    CU_ASSERT_EQUAL(sim_engine_live(world.sim), 0);
+    CU_ASSERT(world.host->connects_count <= 100);
+    world_end(&world, 600);
+}
+
 static void test_the_rate_of_two_workers_is_that_of_the_site(void)
 {
     enum { COUNT = 200, BURST = 5 };
@@ -365,7 +379,7 @@ static void test_a_full_disk_loses_nothing_and_goes_on_with_room(void)
 SUITE(sim_scenarios, test_a_deferred_one_is_tried_again_when_it_is_due,
       test_who_cannot_be_reached_expires_to_the_second, test_a_pause_holds_until_a_resume,
       test_a_cancel_ends_all_that_wait, test_a_site_that_refuses_is_left_alone_and_comes_back,
-      test_the_rate_of_two_workers_is_that_of_the_site,
+      test_what_no_host_ever_takes_bounces, test_the_rate_of_two_workers_is_that_of_the_site,
       test_a_throttled_batch_does_not_starve_a_small_one,
       test_a_lost_250_is_repeated_with_the_same_bytes_and_told,
       test_a_stop_waits_for_the_answer_behind_the_end_of_data,

@@ -5,12 +5,14 @@
 
 enum { SLOW_MAX_MS = 3600 * 1000, TIMES_MAX = 1000, PPM_ALL = 1000000 };
 
-static const char *const VERB_NAMES[] = {"connect", "ehlo", "mail", "rcpt", "data", "dot"};
+static const char *const VERB_NAMES[] = {"connect", "ehlo", "mail", "rcpt",
+                                         "data",    "dot",  "rset", "quit"};
 static_assert(COUNT_OF(VERB_NAMES) == SINK_VERBS_COUNT, "one name a verb");
 
-static bool take_verb(struct cursor *cursor, enum sink_verb first, enum sink_verb *ret_verb)
+static bool take_verb(struct cursor *cursor, enum sink_verb first, enum sink_verb last,
+                      enum sink_verb *ret_verb)
 {
-    for (unsigned verb = first; verb < SINK_VERBS_COUNT; verb++) {
+    for (unsigned verb = first; verb <= last; verb++) {
         if (cursor_take_text(cursor, span_of_text(VERB_NAMES[verb]))) {
             *ret_verb = (enum sink_verb)verb;
             return true;
@@ -23,7 +25,7 @@ static bool take_verb(struct cursor *cursor, enum sink_verb first, enum sink_ver
 static bool take_code(struct cursor *cursor, struct sink_script *script)
 {
     uint64_t code, class, subject = 0, detail = 0;
-    if (!cursor_take_uint(cursor, 599, &code) || code < 200) {
+    if (!cursor_take_uint(cursor, 999, &code) || code < 100) {
         return false;
     }
     if (cursor_take_byte(cursor, '_')) {
@@ -53,16 +55,17 @@ static bool take_slow(struct cursor *cursor, struct sink_script *script)
     return true;
 }
 
-/* drop, reset, mute: what to do instead of a reply. */
-static bool take_silence(struct cursor *cursor, struct sink_script *script)
+/* What to do instead of a reply, or how to give it. */
+static bool take_manner(struct cursor *cursor, struct sink_script *script)
 {
     static const struct {
         struct span word;
         enum sink_act act;
     } WORDS[] = {
-        {SPAN("drop"), SINK_ACT_DROP},
-        {SPAN("reset"), SINK_ACT_RESET},
-        {SPAN("mute"), SINK_ACT_MUTE},
+        {SPAN("drop"), SINK_ACT_DROP},   {SPAN("reset"), SINK_ACT_RESET},
+        {SPAN("mute"), SINK_ACT_MUTE},   {SPAN("shut"), SINK_ACT_SHUT},
+        {SPAN("twice"), SINK_ACT_TWICE}, {SPAN("skip"), SINK_ACT_SKIP},
+        {SPAN("junk"), SINK_ACT_JUNK},   {SPAN("endless"), SINK_ACT_ENDLESS},
     };
     for (size_t i = 0; i < COUNT_OF(WORDS); i++) {
         if (cursor_take_text(cursor, WORDS[i].word)) {
@@ -73,10 +76,27 @@ static bool take_silence(struct cursor *cursor, struct sink_script *script)
     return false;
 }
 
+/* tookCODE, earlyCODE: `script` gets the verb that they speak of. */
+static bool take_lie(struct cursor *cursor, struct sink_script *script)
+{
+    struct sink_script said = {.act = SINK_ACT_NONE};
+    bool is_early = cursor_take_text(cursor, SPAN("early"));
+    if ((!is_early && !cursor_take_text(cursor, SPAN("took"))) || !take_code(cursor, &said)) {
+        return false;
+    }
+    *script = said;
+    script->act = is_early ? SINK_ACT_EARLY : SINK_ACT_TOOK;
+    script->verb = is_early ? SINK_VERB_DATA : SINK_VERB_DOT;
+    return true;
+}
+
 static bool take_verb_and_code(struct cursor *cursor, struct sink_script *script)
 {
     uint64_t times = 0;
-    if (!take_verb(cursor, SINK_VERB_MAIL, &script->verb) || !take_code(cursor, script)) {
+    bool is_script = take_lie(cursor, script) ||
+                     (take_verb(cursor, SINK_VERB_MAIL, SINK_VERB_DOT, &script->verb) &&
+                      take_code(cursor, script));
+    if (!is_script) {
         return false;
     }
     if (cursor_take_byte(cursor, 'x') && !cursor_take_uint(cursor, TIMES_MAX, &times)) {
@@ -93,8 +113,9 @@ static bool take_word(struct cursor *cursor, struct sink_script *script)
         return true;
     }
     *cursor = start;
-    if (take_silence(cursor, script)) {
-        return cursor_take_byte(cursor, '-') && take_verb(cursor, SINK_VERB_MAIL, &script->verb);
+    if (take_manner(cursor, script)) {
+        return cursor_take_byte(cursor, '-') &&
+               take_verb(cursor, SINK_VERB_MAIL, SINK_VERB_DOT, &script->verb);
     }
     if (cursor_take_text(cursor, SPAN("lost250"))) {
         script->act = SINK_ACT_LOST;
@@ -151,14 +172,18 @@ static bool take_share_action(struct cursor *cursor, struct sink_script *script)
         script->act = SINK_ACT_LOST;
         return script->verb == SINK_VERB_DOT;
     }
-    return take_silence(cursor, script) || take_slow(cursor, script) || take_code(cursor, script);
+    enum sink_verb verb = script->verb;
+    if (take_lie(cursor, script)) {
+        return script->verb == verb;
+    }
+    return take_manner(cursor, script) || take_slow(cursor, script) || take_code(cursor, script);
 }
 
 bool sink_share_parse(struct span text, struct sink_share *ret_share)
 {
     struct cursor cursor = cursor_of(text);
     struct sink_share share = {.share_ppm = 0};
-    bool is_share = take_verb(&cursor, SINK_VERB_CONNECT, &share.script.verb) &&
+    bool is_share = take_verb(&cursor, SINK_VERB_CONNECT, SINK_VERB_QUIT, &share.script.verb) &&
                     cursor_take_byte(&cursor, '=') && take_share_action(&cursor, &share.script) &&
                     cursor_take_byte(&cursor, ':') && take_ppm(&cursor, &share.share_ppm) &&
                     cursor_left(&cursor) == 0;
@@ -170,7 +195,7 @@ bool sink_share_parse(struct span text, struct sink_share *ret_share)
 
 void sink_script_put_reply(struct writer *writer, const struct sink_script *script)
 {
-    ensure(script->act == SINK_ACT_REPLY);
+    ensure(script->code > 0);
     writer_put_format(writer, "%u %u.%u.%u Scripted\r\n", script->code, script->code / 100u,
                       script->subject, script->detail);
 }

@@ -12,15 +12,24 @@
  *   reset-VERB                   close with RST
  *   mute-VERB                    say nothing more and wait
  *   lost250                      take the message (count and record it), then close without the 250
+ *   tookCODE                     take the message, then answer its end with CODE all the same
+ *   earlyCODE                    answer the end of data at once behind the 354; from CODE 400 on it
+ *                                closes then, and does not read what comes
  *   slowMS                       delay the group of replies that this command is in: slow200-x
+ *   MANNER-VERB                  answer VERB as usual, but in this manner (enum sink_act):
+ *     shut-VERB                  ... and close then
+ *     twice-VERB                 ... twice
+ *     skip-VERB                  ... in mind: the reply is left out
+ *     junk-VERB                  ... with a line that is no reply
+ *     endless-VERB               ... with a line that never ends
  *
- * VERB is mail (only in senders), rcpt, data or dot (the end of data). Codes are 200..599; 421
+ * VERB is mail (only in senders), rcpt, data or dot (the end of data). Codes are 100..999; 421
  * closes after the reply. For data and dot the first recipient of a transaction that says something
  * wins.
  *
- * By share: "VERB=ACTION:SHARE%" where VERB may also be connect or ehlo, ACTION is CODE
- * [_ENHANCED], drop, reset, mute, lost or slowMS, and SHARE has up to four decimals: rcpt=451:2%
- * dot=lost:0.01%
+ * By share: "VERB=ACTION:SHARE%" where VERB may also be connect, ehlo, rset or quit, ACTION is CODE
+ * [_ENHANCED], drop, reset, mute, lost, tookCODE, earlyCODE, a manner or slowMS, and SHARE has up
+ * to four decimals: rcpt=451:2% dot=lost:0.01% dot=twice:5%
  *
  * Pure functions; anything that is not a script is not an error but no script.
  */
@@ -35,8 +44,10 @@ enum sink_verb {
     SINK_VERB_RCPT,
     SINK_VERB_DATA,
     SINK_VERB_DOT,
+    SINK_VERB_RSET,
+    SINK_VERB_QUIT,
 };
-enum { SINK_VERBS_COUNT = SINK_VERB_DOT + 1 };
+enum { SINK_VERBS_COUNT = SINK_VERB_QUIT + 1 };
 
 enum sink_act {
     SINK_ACT_NONE,
@@ -45,7 +56,14 @@ enum sink_act {
     SINK_ACT_RESET,
     SINK_ACT_MUTE,
     SINK_ACT_LOST,
+    SINK_ACT_TOOK,
+    SINK_ACT_EARLY,
     SINK_ACT_SLOW,
+    SINK_ACT_SHUT,
+    SINK_ACT_TWICE,
+    SINK_ACT_SKIP,
+    SINK_ACT_JUNK,
+    SINK_ACT_ENDLESS,
 };
 
 struct sink_script {

@@ -42,6 +42,7 @@ static void transaction_clear(struct sink_smtp *session)
 {
     session->rcpts_count = 0;
     session->body_size = 0;
+    session->is_early = false;
     session->at_data = (struct sink_script){.act = SINK_ACT_NONE};
     session->at_dot = (struct sink_script){.act = SINK_ACT_NONE};
     sink_smtp_enter(session, SINK_SMTP_READY);
@@ -64,6 +65,10 @@ void sink_smtp_init(struct sink_smtp *session, const struct sink_policy *policy,
     session->delay_ms = 0;
     session->rcpts_count = 0;
     session->body_size = 0;
+    session->manner = SINK_ACT_NONE;
+    session->said = 0;
+    session->is_early = false;
+    session->is_endless = false;
     session->at_data = (struct sink_script){.act = SINK_ACT_NONE};
     session->at_dot = (struct sink_script){.act = SINK_ACT_NONE};
     session->is_skipping = false;
@@ -103,8 +108,8 @@ static struct sink_script script_choose(struct sink_smtp *session, enum sink_ver
     return is_own ? *own : share_draw(session, verb);
 }
 
-/* Does what the script says. True when it took the place of the ordinary answer; SLOW and NONE do
- * not. A 2yz or 3yz code is an answer of its own, but the command counts as done. */
+/* Does what the script says. True when it took the place of the ordinary answer; SLOW, NONE and
+ * manners do not. A code below 400 is an answer of its own, but the command counts as done. */
 static bool script_play(struct sink_smtp *session, const struct sink_script *script,
                         struct writer *out, bool *ret_is_done)
 {
@@ -112,6 +117,15 @@ static bool script_play(struct sink_smtp *session, const struct sink_script *scr
     switch (script->act) {
     case SINK_ACT_NONE:
     case SINK_ACT_LOST:
+    case SINK_ACT_TOOK:
+    case SINK_ACT_EARLY:
+        return false;
+    case SINK_ACT_SHUT:
+    case SINK_ACT_TWICE:
+    case SINK_ACT_SKIP:
+    case SINK_ACT_JUNK:
+    case SINK_ACT_ENDLESS:
+        session->manner = script->act;
         return false;
     case SINK_ACT_SLOW:
         session->delay_ms =
@@ -139,7 +153,30 @@ static bool script_play(struct sink_smtp *session, const struct sink_script *scr
     return false;
 }
 
-void sink_smtp_open(struct sink_smtp *session, struct writer *out)
+/* The ordinary reply stands from `start` on: it is said in its manner. */
+static void reply_finish(struct sink_smtp *session, char *start, struct writer *out)
+{
+    enum sink_act manner = session->manner;
+    session->manner = SINK_ACT_NONE;
+    if (manner == SINK_ACT_TWICE) {
+        writer_put(out, span_of(start, (size_t)(out->at - start)));
+    } else if (manner == SINK_ACT_SKIP || manner == SINK_ACT_JUNK || manner == SINK_ACT_ENDLESS) {
+        out->at = start;
+    }
+    if (manner == SINK_ACT_JUNK) {
+        SAY("All is well that ends well.");
+    }
+    bool is_over = session->state == SINK_SMTP_OVER;
+    if (manner == SINK_ACT_SHUT && !is_over) {
+        session_over(session, SINK_END_CLOSE);
+    } else if (manner == SINK_ACT_ENDLESS && !is_over) {
+        writer_put(out, SPAN("250-And so on and so on"));
+        session->is_endless = true;
+        sink_smtp_enter(session, SINK_SMTP_MUTE);
+    }
+}
+
+static void greet(struct sink_smtp *session, struct writer *out)
 {
     ensure(session->state == SINK_SMTP_START);
     struct sink_script script = share_draw(session, SINK_VERB_CONNECT);
@@ -153,6 +190,13 @@ void sink_smtp_open(struct sink_smtp *session, struct writer *out)
     writer_put(out, SPAN("220 "));
     writer_put(out, session->policy->name);
     SAY(" ESMTP ready");
+}
+
+void sink_smtp_open(struct sink_smtp *session, struct writer *out)
+{
+    char *start = out->at;
+    greet(session, out);
+    reply_finish(session, start, out);
 }
 
 static void on_hello(struct sink_smtp *session, bool is_extended, struct writer *out)
@@ -330,6 +374,14 @@ static void on_data(struct sink_smtp *session, struct writer *out)
     }
     dot_finder_init(&session->dot);
     sink_smtp_enter(session, SINK_SMTP_BODY);
+    if (script.act == SINK_ACT_EARLY) {
+        sink_script_put_reply(out, &script);
+        session->is_early = true;
+        session->said = script.code;
+        if (script.code >= 400) {
+            session_over(session, SINK_END_CLOSE);
+        }
+    }
 }
 
 static void message_accept(struct sink_smtp *session)
@@ -342,24 +394,52 @@ static void message_accept(struct sink_smtp *session)
     }
 }
 
+/* The code of an ordinary 250, as it comes out. */
+static uint16_t code_in_manner(enum sink_act manner)
+{
+    bool is_said = manner != SINK_ACT_SKIP && manner != SINK_ACT_JUNK && manner != SINK_ACT_ENDLESS;
+    return is_said ? 250 : 0;
+}
+
 static void on_dot(struct sink_smtp *session, struct writer *out)
 {
     struct sink_script script = script_choose(session, SINK_VERB_DOT, &session->at_dot);
+    if (session->is_early) {
+        message_accept(session);
+        transaction_clear(session);
+        return;
+    }
     if (script.act == SINK_ACT_LOST) {
+        session->said = 0;
         message_accept(session);
         session_over(session, SINK_END_CLOSE);
         return;
     }
     bool is_done;
     bool is_answered = script_play(session, &script, out, &is_done);
+    bool is_took = script.act == SINK_ACT_TOOK;
+    session->said = is_answered || is_took ? script.code : code_in_manner(session->manner);
     if (!is_answered || is_done) {
         message_accept(session);
     }
-    if (!is_answered) {
+    if (is_took) {
+        sink_script_put_reply(out, &script);
+    } else if (!is_answered) {
         SAY("250 2.0.0 Ok");
     }
     if (session->state == SINK_SMTP_BODY) {
         transaction_clear(session);
+    }
+}
+
+/* RSET and QUIT do what they do, whatever is said. */
+static void on_plain(struct sink_smtp *session, enum sink_verb verb, struct span words,
+                     struct writer *out)
+{
+    struct sink_script script = share_draw(session, verb);
+    bool is_done;
+    if (!script_play(session, &script, out, &is_done)) {
+        writer_put(out, words);
     }
 }
 
@@ -373,10 +453,12 @@ static void on_other(struct sink_smtp *session, struct span line, struct writer 
         if (session->state != SINK_SMTP_START) {
             transaction_clear(session);
         }
-        SAY("250 2.0.0 Ok");
+        on_plain(session, SINK_VERB_RSET, SPAN("250 2.0.0 Ok\r\n"), out);
     } else if (span_equal_nocase(line, SPAN("QUIT"))) {
-        SAY("221 2.0.0 Bye");
-        session_over(session, SINK_END_CLOSE);
+        on_plain(session, SINK_VERB_QUIT, SPAN("221 2.0.0 Bye\r\n"), out);
+        if (session->state < SINK_SMTP_MUTE) {
+            session_over(session, SINK_END_CLOSE);
+        }
     } else if (span_starts_nocase(line, SPAN("EHLO "))) {
         on_hello(session, true, out);
     } else if (span_starts_nocase(line, SPAN("HELO "))) {
@@ -436,7 +518,9 @@ static void command_take(struct sink_smtp *session, struct cursor *cursor, struc
         SAY("500 5.5.2 Line too long");
         return;
     }
+    char *start = out->at;
     on_line(session, part, out);
+    reply_finish(session, start, out);
 }
 
 static void body_take(struct sink_smtp *session, struct cursor *cursor, struct writer *out)
@@ -452,7 +536,9 @@ static void body_take(struct sink_smtp *session, struct cursor *cursor, struct w
     } while (step == DOT_PIECE);
     session->body_size += (uint64_t)(cursor->at - start);
     if (step == DOT_END) {
+        char *reply = out->at;
         on_dot(session, out);
+        reply_finish(session, reply, out);
     }
 }
 

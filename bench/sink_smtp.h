@@ -31,7 +31,7 @@
 
 enum {
     SINK_SMTP_LINE_MAX = 1024,
-    SINK_SMTP_REPLY_MAX = 384, /* no single reply is longer */
+    SINK_SMTP_REPLY_MAX = 800, /* no single reply is longer */
     SINK_SHARES_MAX = 16,
 };
 
@@ -93,6 +93,10 @@ struct sink_smtp {
     uint32_t delay_ms;
     uint32_t rcpts_count;
     uint64_t body_size;
+    enum sink_act manner; /* of the reply under way */
+    uint16_t said;   /* for on_message: the code that the end of data is answered with; 0: none */
+    bool is_early;   /* ... has been answered with already, before the message came */
+    bool is_endless; /* the last reply has begun and will not end: the owner may go on with it */
     struct sink_script at_data; /* what a recipient said about DATA and the end of data */
     struct sink_script at_dot;
     bool is_skipping; /* the rest of a line that was too long */

@@ -84,6 +84,18 @@ static bool is_excused(const struct sim_engine *sim, int64_t before_ns, int64_t 
     return false;
 }
 
+/* By its first digit, as clients are to read it (RFC 5321 4.2). */
+static bool is_refusal(uint16_t said)
+{
+    return said >= 400 && said < 600;
+}
+
+/* 220 and 221 mean one thing only, and not this. */
+static bool is_acceptance(uint16_t said)
+{
+    return said >= 200 && said < 300 && said != 220 && said != 221;
+}
+
 static void join_mail(struct sim_book *book, const struct sim_mail *mail)
 {
     const struct sim_engine *sim = book->sim;
@@ -95,6 +107,10 @@ static void join_mail(struct sim_book *book, const struct sim_mail *mail)
     if (entry->is_bad) {
         sim_violation(sim, "a server has mail for %s, which is rejected", mail->recipient);
     }
+    if (mail->is_promise) {
+        entry->promised++;
+        return;
+    }
     if (mail->token != entry->token) {
         sim_violation(sim, "%s got the message of %llu", mail->recipient,
                       (unsigned long long)mail->token);
@@ -102,15 +118,20 @@ static void join_mail(struct sim_book *book, const struct sim_mail *mail)
     if (entry->hash != 0 && entry->hash != mail->hash) {
         sim_violation(sim, "%s got other bytes than were submitted", mail->recipient);
     }
-    if (entry->deliveries > 0 && entry->delivered_hash != mail->hash) {
+    if (entry->deliveries + entry->denied > 0 && entry->delivered_hash != mail->hash) {
         sim_violation(sim, "LAW 6: %s got other bytes the second time", mail->recipient);
     }
+    entry->delivered_hash = mail->hash;
+    if (is_refusal(mail->said)) {
+        entry->denied++;
+        return;
+    }
+    entry->confirmed += is_acceptance(mail->said) ? 1 : 0;
     if (entry->deliveries++ == 0) {
         entry->first_ns = mail->at_ns;
     } else {
         entry->excused += is_excused(sim, entry->last_ns, mail->at_ns) ? 1 : 0;
     }
-    entry->delivered_hash = mail->hash;
     entry->last_ns = mail->at_ns;
 }
 
@@ -338,8 +359,11 @@ static void judge_entry(struct sim_book *book, const struct sim_entry *entry)
         sim_violation(sim, "%s may not end so: %u, only %u", entry->address, entry->end,
                       entry->ends);
     }
-    if (entry->end == SIM_DELIVERED && entry->deliveries == 0) {
-        sim_violation(sim, "LAW 5: %s is told delivered, and no server has it", entry->address);
+    /* What was promised early may be lost on its way, and nobody can know. */
+    bool may_be_promised = entry->promised > 0 && (!book->has_safe_ways || sim->deaths_count > 0);
+    if (entry->end == SIM_DELIVERED && entry->confirmed == 0 && !may_be_promised) {
+        sim_violation(sim, "LAW 5: %s is told delivered, and no server %s", entry->address,
+                      entry->deliveries + entry->denied > 0 ? "said so" : "has it");
     }
     if (entry->ends == SIM_DELIVERED && entry->deliveries == 0) {
         sim_violation(sim, "%s was to be delivered, and no server has it", entry->address);
@@ -393,7 +417,8 @@ static void judge_summary(struct sim_book *book, const struct sim_submitted *bat
     }
     uint64_t reached = 0;
     for (uint32_t i = 0; i < batch->count; i++) {
-        reached += book->entries[batch->first + i].deliveries > 0 ? 1 : 0;
+        const struct sim_entry *entry = &book->entries[batch->first + i];
+        reached += entry->confirmed + entry->promised > 0 ? 1 : 0;
     }
     if (told.delivered > reached) {
         sim_violation(sim, "LAW 5: summary of %s says %llu delivered, servers have %llu", batch->id,

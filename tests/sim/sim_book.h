@@ -11,10 +11,13 @@
  * the event log and summary.json. A breach is a sim_violation:
  *   - a batch is in neither done/ nor failed/, or in both
  *   - a recipient without an end, or with two; an end that it may not have
- *   - told delivered, and no server has it (LAW 5); delivered by what was never submitted
+ *   - told delivered, and no server has it and has said 2xx to it (LAW 5); one that says so before
+ *     the message has come counts only where the way between can fail; delivered by what was never
+ *     submitted
  *   - other bytes than were submitted, or not the same bytes each time (LAW 6)
  *   - more deliveries than ambiguous ends account for, and deaths of the engine soon behind one
- *     (LAW 6)
+ *     (LAW 6); one that a server has taken and said no to may be repeated, and nobody can know
+ *   - a line of the log that is not one object of printable text
  *   - a repeat that the log does not call possible_duplicate
  *   - an expiry before its time, or long behind it
  *   - attempts that an orderly restart has forgotten
@@ -72,7 +75,10 @@ struct sim_entry {
     uint64_t token; /* in the message; SIM_PEER_NONE: none */
     char address[96];
     /* What happened. */
-    uint32_t deliveries;
+    uint32_t deliveries; /* taken and not denied: 2xx was said, or nothing that is an answer */
+    uint32_t confirmed;  /* of them, with 2xx */
+    uint32_t denied;     /* taken, and 4xx or 5xx was said */
+    uint32_t promised;   /* 2xx was said before the message had come */
     uint64_t delivered_hash;
     int64_t first_ns;
     int64_t last_ns;
@@ -115,6 +121,7 @@ struct sim_book {
     uint32_t batches_room;
     bool had_power_loss;
     bool had_disk_faults;
+    bool has_safe_ways;   /* connections do not fail by chance */
     uint32_t expire_s;    /* at this age recipients expire, not before; 0: not checked */
     bool is_expiry_exact; /* ... and not much later, in a life without an end */
     struct sim_totals totals;

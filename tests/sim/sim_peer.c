@@ -11,14 +11,17 @@
 #include "engine/smtp/smtp_session.h"
 
 enum {
-    OUT_SIZE = 8 * 1024,
+    SCRATCH_SIZE = 2 * SINK_SMTP_REPLY_MAX,
+    ENDLESS_PIECE = 4096,
+    FIN_GROUPS_MAX = 8,
     RCPTS_MAX = SMTP_RCPTS_MAX,
     HEAD_SIZE = 1024, /* of a message: where its token stands */
     ADDRESS_SIZE = 96,
     PORT = 25,
 };
 
-/* One connection. Replies gather in `out` and are sent when their delay is over. */
+/* One connection. Replies gather in `out` and are sent when their delay is over. `put_size` and
+ * `sent_size` count the bytes of all of them. */
 struct session {
     struct list link; /* in peers->sessions */
     struct sim_peers *peers;
@@ -30,8 +33,17 @@ struct session {
     bool is_closing;
     bool has_greeted;
     struct mono_time hold_until;
+    struct sim_text out;
     size_t out_sent;
-    size_t out_size;
+    uint64_t put_size;
+    uint64_t sent_size;
+    uint64_t go_at;         /* end of the last reply to DATA */
+    uint64_t endless_size;  /* said so far of a reply without an end */
+    uint32_t fin_in;        /* groups of replies until it stops speaking; 0: it does not */
+    bool is_dumb;           /* it has */
+    bool has_promised;      /* in this transaction */
+    struct sink_policy own; /* of a moody host */
+    int64_t opened_ns;
     /* The message that is coming in. */
     XXH3_state_t *hash;
     uint64_t content_size;
@@ -40,7 +52,6 @@ struct session {
     int64_t asked_ns;
     size_t transaction; /* its row */
     /* Not cleared at the start. */
-    char out[OUT_SIZE];
     char head[HEAD_SIZE];
     char sender[ADDRESS_SIZE];
     char rcpts[RCPTS_MAX][ADDRESS_SIZE];
@@ -94,6 +105,7 @@ static void on_mail(void *context, struct span sender)
     struct session *session = context;
     copy_address(session->sender, sender);
     session->rcpts_count = 0;
+    session->has_promised = false;
     session->asked_ns = sim_net_asked_ns(session->peers->loop);
     session->content_size = 0;
     session->head_size = 0;
@@ -111,7 +123,9 @@ static size_t transaction_add(struct session *session, struct span recipient)
         ensure(peers->transactions != NULL);
     }
     struct sim_transaction *row = &peers->transactions[peers->transactions_count];
-    *row = (struct sim_transaction){.asked_ns = session->asked_ns, .host = session->host_index};
+    *row = (struct sim_transaction){.opened_ns = session->opened_ns,
+                                    .asked_ns = session->asked_ns,
+                                    .host = session->host_index};
     const char *at = memrchr(recipient.at, '@', recipient.size);
     if (at != NULL) {
         size_t size = (size_t)(recipient.at + recipient.size - at - 1);
@@ -182,26 +196,34 @@ static struct sim_mail *log_add(struct sim_peers *peers)
     return &peers->log[peers->log_count++];
 }
 
-static void on_message(void *context, uint64_t size)
+/* A row a recipient. */
+static void log_transaction(struct session *session, bool is_promise)
 {
-    struct session *session = context;
     struct sim_peers *peers = session->peers;
-    (void)size;
-    session->host->mails_count++;
     for (uint32_t i = 0; i < session->rcpts_count; i++) {
         struct sim_mail *mail = log_add(peers);
         *mail = (struct sim_mail){
             .number = number_of_address(session->rcpts[i]),
-            .token = token_of(session),
-            .hash = XXH3_64bits_digest(session->hash),
+            .token = is_promise ? SIM_PEER_NONE : token_of(session),
+            .hash = is_promise ? 0 : XXH3_64bits_digest(session->hash),
             .size = session->content_size,
             .session = session->number,
             .at_ns = clock_mono(peers->clock).ns,
             .host = session->host_index,
+            .said = session->is_dumb ? 0 : session->smtp.said,
+            .is_promise = is_promise,
         };
         memcpy(mail->sender, session->sender, ADDRESS_SIZE);
         memcpy(mail->recipient, session->rcpts[i], ADDRESS_SIZE);
     }
+}
+
+static void on_message(void *context, uint64_t size)
+{
+    struct session *session = context;
+    (void)size;
+    session->host->mails_count++;
+    log_transaction(session, false);
 }
 
 static void attempts_grow(struct sim_peers *peers)
@@ -249,25 +271,81 @@ static const struct sink_hooks HOOKS = {
 
 /* Sending. */
 
-static void flush(struct session *session, struct mono_time now)
+static void put_reply(struct session *session, struct span reply)
 {
-    if (mono_before(now, session->hold_until)) {
+    if (session->is_dumb || reply.size == 0) {
         return;
     }
-    while (session->out_sent < session->out_size) {
-        size_t left = session->out_size - session->out_sent;
-        struct net_segment segment = {
-            .at = session->out + session->out_sent,
-            .size = (uint32_t)(left < NET_COPY_MAX ? left : NET_COPY_MAX),
-            .is_copied = true,
-        };
-        if (net_send(session->peers->loop, session->conn, &segment, 1, 0) != 0) {
+    size_t before = session->out.size;
+    sim_speech_put(&session->out, session->host->speech, &session->peers->random, reply);
+    session->put_size += session->out.size - before;
+}
+
+/* What a reply without an end goes on with. */
+static bool put_endless(struct session *session)
+{
+    static const char LINE[] = " and so on\r\n250-And so on and so on and so on and so on";
+    bool is_wanted = session->smtp.is_endless && !session->is_dumb &&
+                     session->endless_size < session->host->endless_size;
+    for (size_t size = 0; is_wanted && size < ENDLESS_PIECE; size += sizeof(LINE) - 1) {
+        sim_text_put(&session->out, span_of(LINE, sizeof(LINE) - 1));
+        session->put_size += sizeof(LINE) - 1;
+        session->endless_size += sizeof(LINE) - 1;
+    }
+    return is_wanted;
+}
+
+static bool send_some(struct session *session, bool *ret_is_drip)
+{
+    struct sim_peer *host = session->host;
+    size_t left = session->out.size - session->out_sent;
+    *ret_is_drip = host->drip_ms > 0 && host->drips_left > 0;
+    if (*ret_is_drip) {
+        host->drips_left--;
+        left = 1;
+    }
+    struct net_segment segment = {
+        .at = session->out.at + session->out_sent,
+        .size = (uint32_t)(left < NET_COPY_MAX ? left : NET_COPY_MAX),
+        .is_copied = true,
+    };
+    if (net_send(session->peers->loop, session->conn, &segment, 1, 0) != 0) {
+        return false;
+    }
+    session->out_sent += segment.size;
+    session->sent_size += segment.size;
+    return true;
+}
+
+/* A group of replies is out: it may have been the last. */
+static void group_end(struct session *session)
+{
+    session->has_greeted |= session->out.size > 0;
+    if (session->out.size > 0 && session->fin_in > 0 && --session->fin_in == 0 &&
+        !session->is_closing) {
+        session->is_dumb = net_send(session->peers->loop, session->conn, NULL, 0, NET_FIN) == 0;
+    }
+    session->out_sent = session->out.size = 0;
+}
+
+static void flush(struct session *session, struct mono_time now)
+{
+    do {
+        if (mono_before(now, session->hold_until)) {
             return;
         }
-        session->out_sent += segment.size;
-    }
-    session->has_greeted |= session->out_size > 0;
-    session->out_sent = session->out_size = 0;
+        while (session->out_sent < session->out.size) {
+            bool is_drip;
+            if (!send_some(session, &is_drip)) {
+                return;
+            }
+            if (is_drip && session->out_sent < session->out.size) {
+                session->hold_until = mono_add_ms(now, session->host->drip_ms);
+                return;
+            }
+        }
+        group_end(session);
+    } while (put_endless(session));
     enum sink_end end = sink_smtp_end(&session->smtp);
     if (end != SINK_END_OPEN && !session->is_closing) {
         session->is_closing = true;
@@ -277,10 +355,13 @@ static void flush(struct session *session, struct mono_time now)
 
 static void hold(struct session *session, struct mono_time now)
 {
+    const struct sim_peer *host = session->host;
     uint32_t delay_ms = session->smtp.delay_ms;
     session->smtp.delay_ms = 0;
-    if (session->host->delay_max_ms > 0) {
-        delay_ms += random_below(&session->peers->random, session->host->delay_max_ms + 1);
+    if (host->delay_max_ms > 0) {
+        ensure(host->delay_min_ms <= host->delay_max_ms);
+        uint32_t spread_ms = host->delay_max_ms - host->delay_min_ms;
+        delay_ms += host->delay_min_ms + random_below(&session->peers->random, spread_ms + 1);
     }
     if (delay_ms > 0) {
         struct mono_time until = mono_add_ms(now, delay_ms);
@@ -300,41 +381,75 @@ static struct span next_part(const struct session *session, struct span in)
 static void check_turn(struct session *session, enum sink_smtp_state before, size_t left)
 {
     enum sink_smtp_state state = session->smtp.state;
-    if (left == 0 || state >= SINK_SMTP_MUTE) {
+    if (left == 0 || state >= SINK_SMTP_MUTE || session->host->may_shift) {
         return;
     }
     if (before == SINK_SMTP_START) {
         wrong(session->peers, "commands behind EHLO before its reply");
     } else if (before != SINK_SMTP_BODY && state == SINK_SMTP_BODY) {
         wrong(session->peers, "content behind DATA before its reply");
-    } else if (before != SINK_SMTP_BODY && session->host->policy.is_stepwise) {
+    } else if (before != SINK_SMTP_BODY && session->smtp.policy->is_stepwise) {
         wrong(session->peers, "commands at once without PIPELINING");
     }
+}
+
+/* Feeds the core with one part; its reply is put into words. */
+static size_t take_part(struct session *session, struct span part)
+{
+    char scratch[SCRATCH_SIZE];
+    struct writer out = writer_of(scratch, sizeof(scratch));
+    enum sink_smtp_state before = session->smtp.state;
+    size_t taken = sink_smtp_take(&session->smtp, part, &out);
+    struct span reply = writer_span(&out);
+    if (before != SINK_SMTP_BODY && session->smtp.state == SINK_SMTP_BODY) {
+        size_t go_size = span_find(reply, '\n');
+        go_size += go_size < reply.size ? 1 : 0; /* else it is left out, or has no end */
+        put_reply(session, span_of(reply.at, go_size));
+        session->go_at = session->put_size;
+        reply = span_of(reply.at + go_size, reply.size - go_size);
+        if (session->smtp.is_early && session->smtp.said < 300 && !session->has_promised) {
+            session->has_promised = true;
+            log_transaction(session, true);
+        }
+    }
+    put_reply(session, reply);
+    return taken;
 }
 
 static void on_rx(struct session *session, struct span in, struct mono_time now)
 {
     if (!session->has_greeted) {
         wrong(session->peers, "bytes before the greeting");
-    } else if (session->smtp.state == SINK_SMTP_BODY && session->out_size > 0) {
+    } else if (session->smtp.state == SINK_SMTP_BODY && session->sent_size < session->go_at &&
+               !session->host->may_shift) {
         wrong(session->peers, "content before the reply to DATA");
     }
     while (in.size > 0 && sink_smtp_end(&session->smtp) == SINK_END_OPEN) {
         struct span part = next_part(session, in);
-        struct writer out =
-            writer_of(session->out + session->out_size, OUT_SIZE - session->out_size);
         enum sink_smtp_state before = session->smtp.state;
-        size_t taken = sink_smtp_take(&session->smtp, part, &out);
-        session->out_size += writer_size(&out);
+        size_t taken = take_part(session, part);
         in = span_of(in.at + taken, in.size - taken);
         check_turn(session, before, in.size);
-        if (taken < part.size) {
-            flush(session, MONO_NEVER);
-            ensure(session->out_size == 0); /* else the client lets replies pile up */
-        }
     }
     hold(session, now);
     flush(session, now);
+}
+
+/* What this session is offered. */
+static const struct sink_policy *policy_draw(struct session *session)
+{
+    const struct sim_peer *host = session->host;
+    struct random *random = &session->peers->random;
+    if (!host->is_moody) {
+        return &host->policy;
+    }
+    session->own = host->policy;
+    session->own.is_stepwise = random_below(random, 2) == 0;
+    session->own.is_old = random_below(random, 4) == 0;
+    if (host->size_low > 0 && random_below(random, 2) == 0) {
+        session->own.size_max = host->size_low;
+    }
+    return &session->own;
 }
 
 static void on_accepted(struct sim_peers *peers, const struct net_event *event,
@@ -342,12 +457,13 @@ static void on_accepted(struct sim_peers *peers, const struct net_event *event,
 {
     struct session *session = malloc(sizeof(*session));
     ensure(session != NULL);
-    memset(session, 0, offsetof(struct session, out));
+    memset(session, 0, offsetof(struct session, head));
     session->peers = peers;
     session->host = event->user;
     session->host_index = (uint32_t)(session->host - peers->hosts);
     session->conn = event->conn;
     session->number = peers->sessions_next++;
+    session->opened_ns = now.ns;
     session->hash = XXH3_createState();
     list_init(&session->link);
     list_add_last(&peers->sessions, &session->link);
@@ -358,10 +474,15 @@ static void on_accepted(struct sim_peers *peers, const struct net_event *event,
     if (host->sessions_count > host->sessions_peak) {
         host->sessions_peak = host->sessions_count;
     }
-    sink_smtp_init(&session->smtp, &host->policy, &HOOKS, session, &peers->random, &peers->counts);
-    struct writer out = writer_of(session->out, OUT_SIZE);
+    if (host->fins_of_256 > 0 && random_below(&peers->random, 256) < host->fins_of_256) {
+        session->fin_in = 1 + random_below(&peers->random, FIN_GROUPS_MAX);
+    }
+    sink_smtp_init(&session->smtp, policy_draw(session), &HOOKS, session, &peers->random,
+                   &peers->counts);
+    char scratch[SCRATCH_SIZE];
+    struct writer out = writer_of(scratch, sizeof(scratch));
     sink_smtp_open(&session->smtp, &out);
-    session->out_size = writer_size(&out);
+    put_reply(session, writer_span(&out));
     hold(session, now);
     flush(session, now);
 }
@@ -371,6 +492,7 @@ static void on_closed(struct session *session)
     session->host->sessions_count--;
     list_remove(&session->link);
     (void)XXH3_freeState(session->hash);
+    free(session->out.at);
     free(session);
 }
 

@@ -109,11 +109,9 @@ static struct mono_time core_deadline(const struct journal_core *core)
     if (core->pipe == JOURNAL_PIPE_FAILED) {
         return MONO_NEVER;
     }
-    if (core->checkpoint.state == JOURNAL_CHECK_REMOVING) {
-        return core->now; /* a piece a step, and nothing else need be going on */
-    }
     struct mono_time deadline =
         mono_earlier(journal_results_deadline(core), journal_launch_deadline(core));
+    deadline = mono_earlier(deadline, journal_checkpoint_deadline(core));
     if (core->segments.spare == JOURNAL_SPARE_NONE && core->segments.error != 0) {
         deadline = mono_earlier(deadline, core->segments.retry_at);
     }

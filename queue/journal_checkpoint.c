@@ -17,8 +17,8 @@
  *     checkpoint_begin                         tally made            all batches written
  *   NONE -------------> FORWARD (reads) ------------> BATCHES (writes) ------------> BACK (reads,
  *     ^                    |                                                          writes)
- *     |                    | any failure: the file is dropped, tried again              |
- *     +<-------------------+ when one more segment is full                              v
+ *     |                    | any failure: the file is dropped, tried again when one      |
+ *     +<-------------------+ more segment is full; for want of memory, a second later   v
  *     |                                                                               TAIL
  *     +--- REMOVING <--- NAMING (directory synced) <--- WAITING <--- SYNCING <--- HEADING
  *
@@ -47,6 +47,7 @@ enum {
     SETTLED_PAYLOAD_SIZE = JOURNAL_MORE_CELLS_MAX * JOURNAL_MORE_SIZE,
     SETTLED_WORDS = SETTLED_PAYLOAD_SIZE / 8,
     SETTLED_CELLS = 1 + JOURNAL_MORE_CELLS_MAX,
+    MEMORY_RETRY_MS = 1000,
     HEAD_CELLS = JOURNAL_ACCEPTED_CELLS_MAX + 1 + BATCH_COUNTS_COUNT * 8 / JOURNAL_MORE_SIZE,
     /* What a chunk that is read may make to be written, beside as much that waits. */
     OUT_CELLS = 2 * JOURNAL_CHUNK_CELLS,
@@ -93,9 +94,11 @@ void journal_checkpoint_deinit(struct journal_core *core)
     free(core->checkpoint.out);
 }
 
-static void check_failed(struct journal_core *core)
+static void check_failed(struct journal_core *core, int error)
 {
     struct journal_checkpoint *check = &core->checkpoint;
+    check->is_memory_short = error == -ENOMEM;
+    check->retry_at = mono_add_ms(core->now, MEMORY_RETRY_MS);
     check_drop(core);
     (void)disk_unlink(core->disk, core->dir, SPARE_NAME);
     check->failed_at_count = core->segments.live_count;
@@ -198,9 +201,11 @@ static void check_begin(struct journal_core *core)
     (void)disk_unlink(core->disk, core->dir, SPARE_NAME);
     check->fd =
         disk_open(core->disk, core->dir, SPARE_NAME, DISK_READWRITE | DISK_CREATE | DISK_EXCLUSIVE);
-    if (check->fd < 0 ||
-        journal_walk_init(&check->walk, core->disk, core->dir, check->number) != 0) {
-        check_failed(core);
+    int error = check->fd < 0
+                    ? check->fd
+                    : journal_walk_init(&check->walk, core->disk, core->dir, check->number);
+    if (error != 0) {
+        check_failed(core, error);
         return;
     }
     check->walk.on_deferral = on_deferral;
@@ -319,8 +324,9 @@ static void check_name(struct journal_core *core)
     ensure(journal_results_is_past_mark(core));
     char name[JOURNAL_NAME_SIZE];
     journal_name_put(name, JOURNAL_FILE_CHECKPOINT, check->number);
-    if (disk_rename(core->disk, core->dir, SPARE_NAME, core->dir, name) != 0) {
-        check_failed(core);
+    int error = disk_rename(core->disk, core->dir, SPARE_NAME, core->dir, name);
+    if (error != 0) {
+        check_failed(core, error);
         return;
     }
     check_enter(check, JOURNAL_CHECK_NAMING);
@@ -339,6 +345,7 @@ static void check_durable(struct journal_core *core)
     stat_add(&core->journal->stats.checkpoints, 1);
     check->last_size = (uint64_t)check->out_first * JOURNAL_CELL_SIZE;
     check->failed_at_count = 0;
+    check->is_memory_short = false;
 }
 
 /* Kept for a later segment, now or from an earlier checkpoint on. */
@@ -403,7 +410,21 @@ static void check_remove(struct journal_core *core)
 static bool check_is_due(const struct journal_core *core)
 {
     uint32_t live = core->segments.live_count;
-    return live > journal_checkpoint_due(core) && live != core->checkpoint.failed_at_count;
+    const struct journal_checkpoint *check = &core->checkpoint;
+    bool has_failed = live == check->failed_at_count;
+    bool is_time = check->is_memory_short && !mono_before(core->now, check->retry_at);
+    return live > journal_checkpoint_due(core) && (!has_failed || is_time);
+}
+
+struct mono_time journal_checkpoint_deadline(const struct journal_core *core)
+{
+    const struct journal_checkpoint *check = &core->checkpoint;
+    if (check->state == JOURNAL_CHECK_REMOVING) {
+        return core->now; /* a piece a step, and nothing else need be going on */
+    }
+    bool is_wanted = core->segments.live_count > journal_checkpoint_due(core);
+    bool is_waiting = check->state == JOURNAL_CHECK_NONE && check->is_memory_short && is_wanted;
+    return is_waiting ? check->retry_at : MONO_NEVER;
 }
 
 /* FORWARD is over: what was read is proved before anything is built on it. */
@@ -411,7 +432,7 @@ static void forward_end(struct journal_core *core)
 {
     struct journal_checkpoint *check = &core->checkpoint;
     if (check->walk.error != 0) {
-        check_failed(core);
+        check_failed(core, check->walk.error);
         return;
     }
     journal_tally_prove(&check->walk.tally);
@@ -443,7 +464,7 @@ static void back_step(struct journal_core *core)
         return;
     }
     if (check->walk.error != 0) {
-        check_failed(core);
+        check_failed(core, check->walk.error);
         return;
     }
     check_enter(check, JOURNAL_CHECK_TAIL);
@@ -504,7 +525,7 @@ void journal_checkpoint_on_io(struct journal_core *core, const struct journal_io
         return;
     }
     if (io->op.result < 0) {
-        check_failed(core);
+        check_failed(core, (int)io->op.result);
         return;
     }
     switch (check->state) {

@@ -215,6 +215,8 @@ struct journal_checkpoint {
     uint64_t remove_size;
     uint64_t last_size;       /* bytes of the last checkpoint */
     uint32_t failed_at_count; /* live segments when the last attempt failed; 0 = it did not */
+    bool is_memory_short;     /* ... for want of memory: tried again */
+    struct mono_time retry_at;
 };
 
 struct journal_log {
@@ -295,6 +297,8 @@ int journal_checkpoint_init(struct journal_core *core);
 void journal_checkpoint_deinit(struct journal_core *core);
 /* Begins one when it is due, goes on with it when it is not waiting for its op. */
 void journal_checkpoint_step(struct journal_core *core);
+/* When it wants to be called again, whatever else goes on. */
+struct mono_time journal_checkpoint_deadline(const struct journal_core *core);
 void journal_checkpoint_on_io(struct journal_core *core, const struct journal_io *io);
 
 /* journal_log.c */

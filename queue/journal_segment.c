@@ -332,7 +332,7 @@ bool journal_segment_has_room(struct journal_core *core)
     if (segments->live_count >= (uint64_t)JOURNAL_HOLD_FACTOR * journal_checkpoint_due(core)) {
         /* Between two checkpoints the next one begins in this step. Behind one that failed none
          * does, and replay would grow without bound. */
-        if (core->checkpoint.state == JOURNAL_CHECK_NONE &&
+        if (core->checkpoint.state == JOURNAL_CHECK_NONE && !core->checkpoint.is_memory_short &&
             core->checkpoint.failed_at_count == segments->live_count) {
             journal_fail(core, JOURNAL_FAILURE_CHECKPOINT, 0, segments->number);
         }

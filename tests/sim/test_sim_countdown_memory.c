@@ -60,33 +60,19 @@ static void boot(struct sim_engine *sim, uint64_t n, bool is_sticky)
     }
 }
 
-/* Only a journal whose checkpoints fail until too many segments are live stops the engine. */
-static void boot_if_down(struct sim_engine *sim)
-{
-    if (sim->is_up) {
-        return;
-    }
-    if (!sim_memory.is_sticky || stat_read_xcore(&sim->journal.stats.checkpoint_failures) == 0) {
-        sim_violation(sim, "the engine has stopped itself");
-    }
-    sim_memory.fail_left = 0;
-    CU_ASSERT_EQUAL_FATAL(sim_engine_boot(sim), 0);
-}
-
 static void run_out(struct sim_engine *sim)
 {
     if (sim_memory.is_sticky) {
         (void)sim_engine_run_until(sim, countdown_is_down_or_idle, COUNTDOWN_WAIT_S * NS_PER_S);
-        boot_if_down(sim);
         sim_memory.fail_left = 0;
     }
-    int64_t end_ns = sim->clock.mono.ns + COUNTDOWN_LIFE_MAX_S * NS_PER_S;
-    while (!sim_engine_run_until(sim, countdown_is_down_or_idle, end_ns - sim->clock.mono.ns) ||
-           !sim->is_up) {
-        if (sim->is_up) {
-            sim_violation(sim, "not all comes to its end");
-        }
-        boot_if_down(sim);
+    bool is_over =
+        sim_engine_run_until(sim, countdown_is_down_or_idle, COUNTDOWN_LIFE_MAX_S * NS_PER_S);
+    if (!sim->is_up) {
+        sim_violation(sim, "the engine has stopped itself");
+    }
+    if (!is_over) {
+        sim_violation(sim, "not all comes to its end");
     }
 }
 
@@ -134,6 +120,24 @@ static void test_memory_is_short_from_each_allocation_on(void)
 static void test_memory_is_short_from_each_allocation_on_behind_a_crash(void)
 {
     countdown_run(live, kind_of(PAST_KILLED, true), 5, 100);
+}
+
+/* Cancelled while it waits for memory to be opened: the order is not lost. */
+static void test_cancelled_while_it_waits_for_memory(void)
+{
+    struct sim_engine *sim = countdown_world(NULL);
+    struct sim_book book;
+    sim_book_init(&book, sim);
+    sim_memory_fail_at(1, true);
+    uint32_t batch = sim_book_submit_simple(&book, "b", COUNTDOWN_RECIPIENTS, NULL, "one.example",
+                                            SIM_CANCELLED);
+    sim_engine_run(sim, 120 * NS_PER_S);
+    sim_book_order(&book, batch, "cancel");
+    sim_engine_run(sim, 120 * NS_PER_S);
+    sim_memory_fail_at(0, false);
+    run_out(sim);
+    CU_ASSERT_EQUAL(sim_book_entry(&book, batch, 0)->deliveries, 0);
+    countdown_settle_up(&book, 0);
 }
 
 /* What is compiled has failed for want of memory, and for nothing else. */
@@ -226,7 +230,8 @@ static void test_nothing_is_blamed_but_memory(void)
     }
 }
 
-SUITE(sim_countdown_memory, test_nothing_is_blamed_but_memory, test_each_allocation_fails,
+SUITE(sim_countdown_memory, test_nothing_is_blamed_but_memory,
+      test_cancelled_while_it_waits_for_memory, test_each_allocation_fails,
       test_each_allocation_fails_behind_a_stop, test_each_allocation_fails_behind_a_crash,
       test_memory_is_short_from_each_allocation_on,
       test_memory_is_short_from_each_allocation_on_behind_a_crash)

@@ -126,16 +126,6 @@ static bool deal(struct intake_core *core, struct mono_time now)
     return !list_is_empty(&core->dealing);
 }
 
-static void leave(struct intake_core *core, struct mono_time now)
-{
-    struct list *node = core->leaving.next;
-    while (node != &core->leaving) {
-        struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
-        node = node->next;
-        intake_leave(core, ib, now);
-    }
-}
-
 /* The lists are in the order in which their batches are due, since one that was written goes to the
  * end. */
 static void write_progress(struct intake_core *core, struct mono_time now)
@@ -238,7 +228,7 @@ static struct mono_time intake_step(struct actor *actor, struct mono_time now)
     }
     is_more |= scan(core);
     is_more |= deal(core, now);
-    leave(core, now);
+    is_more |= intake_leave_some(core, now);
     write_progress(core, now);
     if (is_more) {
         core->rescan_at = core->has_more_new ? now : core->rescan_at;
@@ -374,10 +364,15 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     return result;
 }
 
+bool intake_has_slots(const struct intake_core *core, uint32_t count)
+{
+    uint64_t fds = core->fds_open + (uint64_t)INTAKE_BATCH_FDS * count;
+    return core->free_count >= count && (core->fds_max == 0 || fds <= core->fds_max);
+}
+
 bool intake_has_slot(const struct intake_core *core)
 {
-    bool has_descriptors = core->fds_max == 0 || core->fds_open + INTAKE_BATCH_FDS <= core->fds_max;
-    return core->free_count > 0 && has_descriptors;
+    return intake_has_slots(core, 1);
 }
 
 bool intake_is_idle(const struct intake *intake)

@@ -509,16 +509,17 @@ void intake_claim_new(struct intake_core *core)
         }
         core->has_names_left = core->names->left_count > 0;
     }
-    for (uint32_t i = 0; i < INTAKE_CLAIMS_STEP_MAX && core->names_next < core->names->count &&
-                         intake_has_slot(core);
-         i++) {
-        char directory[SPOOL_DIRECTORY_MAX + 1];
-        struct spool_problem problem;
-        int result = spool_claim(&core->spool, core->names->names[core->names_next++], wall,
-                                 directory, &problem);
-        if (result == 0) {
-            open_new(core, directory, true);
-        } else if (result == -ENOTRECOVERABLE) {
+    struct spool_claimed claims[INTAKE_CLAIMS_STEP_MAX];
+    uint32_t count = 0;
+    while (count < INTAKE_CLAIMS_STEP_MAX && core->names_next < core->names->count &&
+           intake_has_slots(core, count + 1)) {
+        claims[count++].name = core->names->names[core->names_next++];
+    }
+    spool_claim_group(&core->spool, claims, count, wall);
+    for (uint32_t i = 0; i < count; i++) {
+        if (claims[i].result == 0) {
+            open_new(core, claims[i].directory, true);
+        } else if (claims[i].result == -ENOTRECOVERABLE) {
             stat_set(&core->engine->must_stop, 1);
         }
     }
@@ -698,24 +699,24 @@ static bool has_order_away(const struct intake_core *core, const struct intake_b
     return core->orders_left > 0 && core->worker_orders[0].batch == ib->batch;
 }
 
-void intake_leave(struct intake_core *core, struct intake_batch *ib, struct mono_time now)
+/* Whether nothing of the batch is out any more. */
+static bool may_leave(const struct intake_core *core, const struct intake_batch *ib,
+                      struct mono_time now)
 {
     ensure(ib->stage == INTAKE_LEAVING);
     bool is_failed = ib->leaving_to != SPOOL_END_DONE;
     ensure(is_failed || ib->is_settled);
     if (ib->live_count > 0 || ib->blocks_count > 0) {
         ensure(!is_failed);
-        return; /* entries are on their way back, or their last bytes are still being sent */
+        return false; /* entries are on their way back, or their last bytes are still being sent */
     }
-    if (mono_before(now, ib->leave_at) || has_order_away(core, ib)) {
-        return;
-    }
-    stream_close(core, ib);
-    spool_ids_sync(core->ids); /* before the journal forgets the batch */
-    struct spool_progress summary = progress_of(core, ib, is_failed ? "failed" : "done");
-    int result = spool_finish(&core->spool, ib->batch->directory, ib->leaving_to,
-                              ib->fd >= 0 ? &summary : NULL, ib->reason,
-                              clock_wall(core->engine->clock), NULL);
+    return !mono_before(now, ib->leave_at) && !has_order_away(core, ib);
+}
+
+static void on_left(struct intake_core *core, struct intake_batch *ib, int result,
+                    struct mono_time now)
+{
+    bool is_failed = ib->leaving_to != SPOOL_END_DONE;
     if (result == -ENOTRECOVERABLE) {
         stat_set(&core->engine->must_stop, 1);
     }
@@ -735,6 +736,38 @@ void intake_leave(struct intake_core *core, struct intake_batch *ib, struct mono
     ib->end = (struct journal_end){.reply_to = &core->intake->ends, .batch = ib->batch};
     intake_enter(core, ib, INTAKE_ENDING);
     inbox_push_xcore(&core->engine->journal->ends, &ib->end.node);
+}
+
+bool intake_leave_some(struct intake_core *core, struct mono_time now)
+{
+    struct intake_batch *ready[SPOOL_GROUP_MAX];
+    struct spool_progress summaries[SPOOL_GROUP_MAX];
+    struct spool_leaving leavings[SPOOL_GROUP_MAX];
+    uint32_t count = 0;
+    struct list *node = core->leaving.next;
+    for (; node != &core->leaving && count < SPOOL_GROUP_MAX; node = node->next) {
+        struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
+        if (!may_leave(core, ib, now)) {
+            continue;
+        }
+        stream_close(core, ib);
+        bool is_failed = ib->leaving_to != SPOOL_END_DONE;
+        summaries[count] = progress_of(core, ib, is_failed ? "failed" : "done");
+        leavings[count].directory = ib->batch->directory;
+        leavings[count].end = ib->leaving_to;
+        leavings[count].summary = ib->fd >= 0 ? &summaries[count] : NULL;
+        leavings[count].reason = ib->reason;
+        ready[count++] = ib;
+    }
+    if (count == 0) {
+        return false;
+    }
+    spool_ids_sync(core->ids); /* before the journal forgets the batches */
+    spool_finish_group(&core->spool, leavings, count, clock_wall(core->engine->clock));
+    for (uint32_t i = 0; i < count; i++) {
+        on_left(core, ready[i], leavings[i].result, now);
+    }
+    return count == SPOOL_GROUP_MAX;
 }
 
 void intake_on_ended(struct intake_core *core, struct intake_batch *ib)

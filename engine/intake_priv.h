@@ -243,8 +243,9 @@ void intake_abandon(struct intake_core *core, struct intake_batch *ib);
 void intake_claim_new(struct intake_core *core);
 /* Takes up a batch that lay in active/ at the start. */
 void intake_open_recovered(struct intake_core *core, const char *directory);
-/* Whether one more batch can be taken: a slot of the table, descriptors. */
+/* Whether one more batch, or so many, can be taken: slots of the table, descriptors. */
 bool intake_has_slot(const struct intake_core *core);
+bool intake_has_slots(const struct intake_core *core, uint32_t count);
 void intake_open(struct intake_core *core, struct intake_batch *ib);
 /* A scan cannot go on for want of memory: what it has brought is given back, and the batch is
  * opened from the beginning a little later. The scan is gone behind this. */
@@ -260,8 +261,8 @@ void intake_on_accepted(struct intake_core *core, struct intake_batch *ib);
 void intake_accept_again(struct intake_core *core);
 void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_time now);
 void intake_on_settled(struct intake_core *core, struct intake_batch *ib);
-/* Does what can be done now for a batch that leaves; called again until it is out. */
-void intake_leave(struct intake_core *core, struct intake_batch *ib, struct mono_time now);
+/* Batches that may leave, as many as share their syncs; true: there may be more. */
+bool intake_leave_some(struct intake_core *core, struct mono_time now);
 void intake_on_ended(struct intake_core *core, struct intake_batch *ib);
 void intake_write_progress(struct intake_core *core, struct intake_batch *ib, struct mono_time now);
 void intake_take_orders(struct intake_core *core);

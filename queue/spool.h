@@ -122,6 +122,18 @@ int spool_list_active(struct spool *spool, const char *after, struct spool_names
 int spool_claim(struct spool *spool, const char *name, struct wall_time now, char *ret_directory,
                 struct spool_problem *ret_problem) __attribute__((warn_unused_result));
 
+/* Several at once: each as spool_claim does it, but the syncs are shared: they cost as much as for
+ * one batch. At most SPOOL_GROUP_MAX. */
+enum { SPOOL_GROUP_MAX = 32 };
+struct spool_claimed {
+    const char *name;
+    int result;
+    char directory[SPOOL_DIRECTORY_MAX + 1];
+    struct spool_problem problem;
+};
+void spool_claim_group(struct spool *spool, struct spool_claimed *claims, uint32_t count,
+                       struct wall_time now);
+
 /* A file of a batch, checked: regular, one link, size, owner; read-only. */
 struct spool_file {
     int fd; /* of spool->disk; -1: none */
@@ -214,6 +226,18 @@ enum { SPOOL_PATH_MAX = 512 };
 int spool_finish(struct spool *spool, const char *directory, enum spool_end end,
                  const struct spool_progress *summary, struct span reason, struct wall_time now,
                  char *ret_path) __attribute__((warn_unused_result));
+
+/* Several at once: each as spool_finish does it, with shared syncs. At most SPOOL_GROUP_MAX. */
+struct spool_leaving {
+    const char *directory;
+    enum spool_end end;
+    const struct spool_progress *summary; /* NULL: none is written */
+    struct span reason;
+    int result;
+    char name[SPOOL_NAME_MAX + 1]; /* where it went to */
+};
+void spool_finish_group(struct spool *spool, struct spool_leaving *leavings, uint32_t count,
+                        struct wall_time now);
 
 /* Orders: empty files in in/ctl/: ID.pause, ID.resume, ID.cancel. */
 enum spool_verb { SPOOL_PAUSE, SPOOL_RESUME, SPOOL_CANCEL };

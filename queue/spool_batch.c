@@ -10,6 +10,10 @@
 
 #define BATCH_END ".batch"
 
+/* SUMMARY: without the extra part; an id may be written with six bytes for each of its own. */
+enum { PROGRESS_SIZE_MAX = 64 * 1024, SUMMARY_SIZE_MAX = 1536 };
+_Static_assert((SPOOL_GROUP_MAX + 1) * SUMMARY_SIZE_MAX <= PROGRESS_SIZE_MAX, "room for a group");
+
 /* A submitter may not lay out what the engine will write (conformance.md 4: hard links, FIFOs). */
 struct entries {
     char bad[SPOOL_NAME_MAX + 1];
@@ -67,29 +71,33 @@ static int claim_check(struct spool *spool, const char *name, struct spool_probl
     return result != 0 ? result : entries_check(spool, name, path, ret_problem);
 }
 
-/* The name is durable in its new place before it may be missing in the old one. When it cannot be
- * made so it goes back, so that who asked can ask again; -ENOTRECOVERABLE: not even that. */
-static int move_durably(struct spool *spool, int dir, const char *name, int dir_to,
-                        const char *name_to)
+/* Names move from one directory to another, many with the same syncs: a name is durable in its new
+ * place before it may be missing in the old one. 0 or -errno of the sync. */
+static int moves_sync(struct spool *spool, int dir, int dir_to)
 {
-    int result = disk_rename(spool->disk, dir, name, dir_to, name_to);
-    if (result != 0 || PLANTED(DIR_SYNC_SKIPPED)) {
-        return result;
+    if (PLANTED(DIR_SYNC_SKIPPED)) {
+        return 0;
     }
-    result = disk_sync(spool->disk, dir_to);
-    result = result == 0 ? disk_sync(spool->disk, dir) : result;
-    if (result != 0 && disk_rename(spool->disk, dir_to, name_to, dir, name) != 0) {
-        result = -ENOTRECOVERABLE;
-    }
-    return result;
+    int result = disk_sync(spool->disk, dir_to);
+    return result == 0 ? disk_sync(spool->disk, dir) : result;
 }
 
-int spool_claim(struct spool *spool, const char *name, struct wall_time now, char *ret_directory,
-                struct spool_problem *ret_problem)
+/* It cannot be made durable: it goes back, so that who asked can ask again. `error`, or
+ * -ENOTRECOVERABLE: not even that. */
+static int move_back(struct spool *spool, int dir, const char *name, int dir_to,
+                     const char *name_to, int error)
 {
-    int result = claim_check(spool, name, ret_problem);
+    ensure(error < 0);
+    return disk_rename(spool->disk, dir_to, name_to, dir, name) == 0 ? error : -ENOTRECOVERABLE;
+}
+
+/* Into active/, not durable yet. */
+static int claim_move(struct spool *spool, struct spool_claimed *claim, struct wall_time now)
+{
+    const char *name = claim->name;
+    int result = claim_check(spool, name, &claim->problem);
     if (result == -EINVAL) {
-        (void)spool_refuse(spool, SPOOL_IN_NEW, name, ret_problem->text, now);
+        (void)spool_refuse(spool, SPOOL_IN_NEW, name, claim->problem.text, now);
         return result;
     }
     char directory[SPOOL_NAME_MAX + 1];
@@ -100,17 +108,51 @@ int spool_claim(struct spool *spool, const char *name, struct wall_time now, cha
         result = spool_free_name(spool, active, stem, BATCH_END, directory);
     }
     if (result == 0) {
-        result = move_durably(spool, spool->places[SPOOL_IN_NEW], name, active, directory);
+        result = disk_rename(spool->disk, spool->places[SPOOL_IN_NEW], name, active, directory);
     }
-    if (result != 0) {
-        spool_problem_set(ret_problem, "in/new/%s: %s", spool_show(name).text,
-                          spool_errno_words(result));
-        spool_mute(spool, SPOOL_IN_NEW, name, now);
-        return result;
+    if (result == 0) {
+        ensure(strlen(directory) <= SPOOL_DIRECTORY_MAX);
+        memcpy(claim->directory, directory, strlen(directory) + 1);
     }
-    ensure(strlen(directory) <= SPOOL_DIRECTORY_MAX);
-    memcpy(ret_directory, directory, strlen(directory) + 1);
-    return 0;
+    return result;
+}
+
+void spool_claim_group(struct spool *spool, struct spool_claimed *claims, uint32_t count,
+                       struct wall_time now)
+{
+    ensure(count <= SPOOL_GROUP_MAX);
+    int in_new = spool->places[SPOOL_IN_NEW];
+    int active = spool->places[SPOOL_ACTIVE];
+    bool is_any = false;
+    for (uint32_t i = 0; i < count; i++) {
+        claims[i].result = claim_move(spool, &claims[i], now);
+        is_any |= claims[i].result == 0;
+    }
+    int result = is_any ? moves_sync(spool, in_new, active) : 0;
+    for (uint32_t i = count; i-- > 0;) {
+        struct spool_claimed *claim = &claims[i];
+        if (claim->result == 0 && result != 0) {
+            claim->result = move_back(spool, in_new, claim->name, active, claim->directory, result);
+        }
+        if (claim->result != 0 && claim->result != -EINVAL) {
+            spool_problem_set(&claim->problem, "in/new/%s: %s", spool_show(claim->name).text,
+                              spool_errno_words(claim->result));
+            spool_mute(spool, SPOOL_IN_NEW, claim->name, now);
+        }
+    }
+}
+
+int spool_claim(struct spool *spool, const char *name, struct wall_time now, char *ret_directory,
+                struct spool_problem *ret_problem)
+{
+    struct spool_claimed claim = {.name = name};
+    spool_claim_group(spool, &claim, 1, now);
+    if (claim.result == 0) {
+        memcpy(ret_directory, claim.directory, sizeof(claim.directory));
+    } else {
+        *ret_problem = claim.problem;
+    }
+    return claim.result;
 }
 
 int spool_batch_open(struct spool *spool, const char *directory)
@@ -153,23 +195,23 @@ static void put_progress(struct writer *writer, const struct spool_progress *pro
 }
 
 /* What does not fit is the extra part, which then is left out as a whole. */
-static int write_progress(struct spool *spool, int batch_fd, const char *name,
-                          const struct spool_progress *progress, bool is_durable)
+static struct span progress_text(char *text, size_t size, const struct spool_progress *progress)
 {
-    char text[64 * 1024];
-    struct writer writer = writer_of(text, sizeof(text) - 2);
+    struct writer writer = writer_of(text, size - 2);
     put_progress(&writer, progress);
     ensure(!writer.is_full);
     writer_put(&writer, progress->extra);
     writer.end += 2;
     memcpy(writer.at, "}\n", 2);
     writer.at += 2;
-    return disk_write_file(spool->disk, batch_fd, name, writer_span(&writer), is_durable);
+    return writer_span(&writer);
 }
 
 int spool_write_progress(struct spool *spool, int batch_fd, const struct spool_progress *progress)
 {
-    return write_progress(spool, batch_fd, "progress.json", progress, false);
+    char text[PROGRESS_SIZE_MAX];
+    struct span content = progress_text(text, sizeof(text), progress);
+    return disk_write_file(spool->disk, batch_fd, "progress.json", content, false);
 }
 
 /* done/YYYY-MM-DD, made and durable, opened. One that is there may be of an engine that died before
@@ -195,73 +237,152 @@ static int day_open(struct spool *spool, enum spool_place place, struct wall_tim
                : disk_open(spool->disk, dir, ret_day, DISK_READONLY | DISK_DIRECTORY);
 }
 
-/* What the batch's directory must hold before it goes. */
-static int finish_files(struct spool *spool, int batch_fd, enum spool_end end,
-                        const struct spool_progress *summary, struct span reason,
-                        struct wall_time now)
+/* What the batches' directories must hold before they go. */
+static void summaries_write(struct spool *spool, struct spool_leaving *leavings, uint32_t count)
 {
-    int result = 0;
+    char text[PROGRESS_SIZE_MAX];
+    size_t used = 0;
+    struct disk_file files[SPOOL_GROUP_MAX];
+    struct spool_leaving *leaving_of[SPOOL_GROUP_MAX];
+    uint32_t files_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct spool_leaving *leaving = &leavings[i];
+        int fd = spool_batch_open(spool, leaving->directory);
+        leaving->result = fd < 0 ? fd : 0;
+        if (fd >= 0 && leaving->summary != NULL) {
+            /* The first ones may be long; there is room for all that can be in the others. */
+            size_t size = sizeof(text) - used - (count - 1 - i) * SUMMARY_SIZE_MAX;
+            struct span content = progress_text(text + used, size, leaving->summary);
+            used += content.size;
+            leaving_of[files_count] = leaving;
+            files[files_count++] =
+                (struct disk_file){.dir = fd, .path = "summary.json", .content = content};
+        } else if (fd >= 0) {
+            disk_close(spool->disk, fd);
+        }
+    }
+    disk_write_files(spool->disk, files, files_count);
+    for (uint32_t i = 0; i < files_count; i++) {
+        disk_close(spool->disk, files[i].dir);
+        leaving_of[i]->result = files[i].result;
+    }
+}
+
+/* The reason, and the sources of a pickup batch. */
+static int finish_rest(struct spool *spool, const struct spool_leaving *leaving,
+                       struct wall_time now)
+{
+    struct span reason = leaving->reason;
+    bool is_failed = leaving->end == SPOOL_END_FAILED;
+    if (reason.size == 0 && !is_failed) {
+        /* Done or held: the batch is the durable copy of its mail. */
+        return spool_pickup_release(spool, leaving->directory);
+    }
+    int batch_fd = spool_batch_open(spool, leaving->directory);
+    if (batch_fd < 0) {
+        return batch_fd;
+    }
     char words[512];
     (void)snprintf(words, sizeof(words), "%.*s", (int)(reason.size < 500 ? reason.size : 500),
                    reason.at);
-    if (summary != NULL) {
-        result = write_progress(spool, batch_fd, "summary.json", summary, true);
-    }
-    if (result == 0 && reason.size > 0) {
-        result = disk_write_file(spool->disk, batch_fd, "reason.txt", reason, true);
-    }
-    if (result == 0 && end == SPOOL_END_FAILED) {
+    int result =
+        reason.size > 0 ? disk_write_file(spool->disk, batch_fd, "reason.txt", reason, true) : 0;
+    if (result == 0 && is_failed) {
         result = spool_pickup_fail(spool, batch_fd, words, now);
     }
-    return result;
+    disk_close(spool->disk, batch_fd);
+    return result == 0 && !is_failed ? spool_pickup_release(spool, leaving->directory) : result;
 }
 
-static int finish_move(struct spool *spool, const char *directory, enum spool_end end,
-                       struct wall_time now, char *ret_path)
+static const enum spool_place END_PLACES[] = {[SPOOL_END_DONE] = SPOOL_DONE,
+                                              [SPOOL_END_FAILED] = SPOOL_FAILED,
+                                              [SPOOL_END_HELD] = SPOOL_HOLD};
+
+/* Those that end so: into their new place, durable there. Returns whether any has moved. */
+static bool moves_begin(struct spool *spool, struct spool_leaving *leavings, uint32_t count,
+                        enum spool_end end, int dir)
 {
-    static const enum spool_place places[] = {SPOOL_DONE, SPOOL_FAILED, SPOOL_HOLD};
-    enum spool_place place = places[end];
+    bool is_any = false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct spool_leaving *leaving = &leavings[i];
+        if (leaving->end != end || leaving->result != 0) {
+            continue;
+        }
+        char stem[SPOOL_DIRECTORY_MAX + 1];
+        (void)snprintf(stem, sizeof(stem), "%.*s",
+                       (int)(strlen(leaving->directory) - strlen(BATCH_END)), leaving->directory);
+        leaving->result =
+            dir < 0 ? dir : spool_free_name(spool, dir, stem, BATCH_END, leaving->name);
+        if (leaving->result == 0) {
+            leaving->result = disk_rename(spool->disk, spool->places[SPOOL_ACTIVE],
+                                          leaving->directory, dir, leaving->name);
+        }
+        is_any |= leaving->result == 0;
+    }
+    return is_any;
+}
+
+static void finish_moves(struct spool *spool, struct spool_leaving *leavings, uint32_t count,
+                         enum spool_end end, struct wall_time now)
+{
+    bool is_any = false;
+    for (uint32_t i = 0; i < count; i++) {
+        is_any |= leavings[i].end == end && leavings[i].result == 0;
+    }
+    if (!is_any) {
+        return;
+    }
+    char day[sizeof("YYYY-MM-DD")];
     bool has_day = end != SPOOL_END_HELD;
-    char day[sizeof("YYYY-MM-DD")] = "";
-    char name[SPOOL_NAME_MAX + 1];
-    int dir = has_day ? day_open(spool, place, now, day) : spool->places[place];
-    if (dir < 0) {
-        return dir;
+    int active = spool->places[SPOOL_ACTIVE];
+    int dir = has_day ? day_open(spool, END_PLACES[end], now, day) : spool->places[SPOOL_HOLD];
+    bool has_moved = moves_begin(spool, leavings, count, end, dir);
+    int result = has_moved ? moves_sync(spool, active, dir) : 0;
+    for (uint32_t i = count; result != 0 && i-- > 0;) {
+        struct spool_leaving *leaving = &leavings[i];
+        if (leaving->end == end && leaving->result == 0) {
+            leaving->result =
+                move_back(spool, active, leaving->directory, dir, leaving->name, result);
+        }
     }
-    char stem[SPOOL_DIRECTORY_MAX + 1];
-    (void)snprintf(stem, sizeof(stem), "%.*s", (int)(strlen(directory) - strlen(BATCH_END)),
-                   directory);
-    int result = spool_free_name(spool, dir, stem, BATCH_END, name);
-    if (result == 0) {
-        result = move_durably(spool, spool->places[SPOOL_ACTIVE], directory, dir, name);
-    }
-    if (has_day) {
+    if (has_day && dir >= 0) {
         disk_close(spool->disk, dir);
     }
-    if (result == 0 && ret_path != NULL) {
-        (void)snprintf(ret_path, SPOOL_PATH_MAX, "%s/%s%s%s", spool_place_name(place), day,
-                       has_day ? "/" : "", name);
+}
+
+void spool_finish_group(struct spool *spool, struct spool_leaving *leavings, uint32_t count,
+                        struct wall_time now)
+{
+    ensure(count <= SPOOL_GROUP_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        ensure(spool_name_ends(leavings[i].directory, BATCH_END));
+        ensure(strlen(leavings[i].directory) <= SPOOL_DIRECTORY_MAX);
     }
-    return result;
+    summaries_write(spool, leavings, count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (leavings[i].result == 0) {
+            leavings[i].result = finish_rest(spool, &leavings[i], now);
+        }
+    }
+    finish_moves(spool, leavings, count, SPOOL_END_DONE, now);
+    finish_moves(spool, leavings, count, SPOOL_END_FAILED, now);
+    finish_moves(spool, leavings, count, SPOOL_END_HELD, now);
 }
 
 int spool_finish(struct spool *spool, const char *directory, enum spool_end end,
                  const struct spool_progress *summary, struct span reason, struct wall_time now,
                  char *ret_path)
 {
-    ensure(spool_name_ends(directory, BATCH_END));
-    ensure(strlen(directory) <= SPOOL_DIRECTORY_MAX);
-    int batch_fd = spool_batch_open(spool, directory);
-    if (batch_fd < 0) {
-        return batch_fd;
+    struct spool_leaving leaving = {
+        .directory = directory, .end = end, .summary = summary, .reason = reason};
+    spool_finish_group(spool, &leaving, 1, now);
+    if (leaving.result == 0 && ret_path != NULL) {
+        const char *place = spool_place_name(END_PLACES[end]);
+        const char *day = end == SPOOL_END_HELD ? "" : spool->days[end == SPOOL_END_FAILED];
+        (void)snprintf(ret_path, SPOOL_PATH_MAX, "%s/%s%s%s", place, day,
+                       end == SPOOL_END_HELD ? "" : "/", leaving.name);
     }
-    int result = finish_files(spool, batch_fd, end, summary, reason, now);
-    disk_close(spool->disk, batch_fd);
-    if (result == 0 && end != SPOOL_END_FAILED) {
-        /* Done or held: the batch is the durable copy of its mail. */
-        result = spool_pickup_release(spool, directory);
-    }
-    return result != 0 ? result : finish_move(spool, directory, end, now, ret_path);
+    return leaving.result;
 }
 
 static void on_tmp_name(void *context, const char *name, enum disk_kind kind)

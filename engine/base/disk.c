@@ -119,8 +119,8 @@ static int temporary_name(const char *path, char *ret_name, size_t size)
     return length < 0 || (size_t)length >= size ? -ENAMETOOLONG : 0;
 }
 
-static int content_write(struct disk *disk, int dir, const char *name, struct span content,
-                         bool is_durable)
+/* Returns the descriptor, or -errno. */
+static int content_put(struct disk *disk, int dir, const char *name, struct span content)
 {
     int fd = disk_open(disk, dir, name, DISK_READWRITE | DISK_CREATE | DISK_EMPTY);
     if (fd < 0) {
@@ -128,10 +128,20 @@ static int content_write(struct disk *disk, int dir, const char *name, struct sp
     }
     int64_t written = disk_write(disk, fd, content.at, content.size, 0);
     ensure(written < 0 || (size_t)written == content.size);
-    int result = written < 0 ? (int)written : 0;
-    if (result == 0 && is_durable) {
-        result = disk_datasync(disk, fd);
+    if (written < 0) {
+        disk_close(disk, fd);
     }
+    return written < 0 ? (int)written : fd;
+}
+
+static int content_write(struct disk *disk, int dir, const char *name, struct span content,
+                         bool is_durable)
+{
+    int fd = content_put(disk, dir, name, content);
+    if (fd < 0) {
+        return fd;
+    }
+    int result = is_durable ? disk_datasync(disk, fd) : 0;
     disk_close(disk, fd);
     return result;
 }
@@ -169,4 +179,63 @@ int disk_write_file(struct disk *disk, int dir, const char *path, struct span co
         return result;
     }
     return is_durable ? parent_sync(disk, dir, path) : 0;
+}
+
+static int file_put(struct disk *disk, struct disk_file *file)
+{
+    char name[NAME_MAX + 1];
+    ensure(parent_size(file->path) == 0);
+    int result = temporary_name(file->path, name, sizeof(name));
+    if (result != 0) {
+        return result;
+    }
+    file->fd = content_put(disk, file->dir, name, file->content);
+    if (file->fd < 0) {
+        (void)disk_unlink(disk, file->dir, name);
+    }
+    return file->fd < 0 ? file->fd : 0;
+}
+
+/* Its bytes are durable, or not: it gets its name, or goes. */
+static int file_name(struct disk *disk, struct disk_file *file, int result)
+{
+    char name[NAME_MAX + 1];
+    ensure(temporary_name(file->path, name, sizeof(name)) == 0);
+    disk_close(disk, file->fd);
+    if (result == 0) {
+        result = disk_rename(disk, file->dir, name, file->dir, file->path);
+    }
+    if (result != 0) {
+        (void)disk_unlink(disk, file->dir, name);
+    }
+    return result;
+}
+
+/* One sync for each file that has not failed: of itself, or of its directory. */
+static void files_sync(struct disk *disk, struct disk_file *files, size_t count, bool is_of_names)
+{
+    struct disk_op ops[DISK_FILES_MAX];
+    size_t ops_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (files[i].result == 0) {
+            ops[ops_count++] = (struct disk_op){.verb = is_of_names ? DISK_SYNC : DISK_DATASYNC,
+                                                .fd = is_of_names ? files[i].dir : files[i].fd,
+                                                .user = &files[i]};
+        }
+    }
+    disk_run_all(disk, ops, ops_count);
+    for (size_t i = 0; i < ops_count; i++) {
+        struct disk_file *file = ops[i].user;
+        file->result = is_of_names ? (int)ops[i].result : file_name(disk, file, (int)ops[i].result);
+    }
+}
+
+void disk_write_files(struct disk *disk, struct disk_file *files, size_t count)
+{
+    ensure(count <= DISK_FILES_MAX);
+    for (size_t i = 0; i < count; i++) {
+        files[i].result = file_put(disk, &files[i]);
+    }
+    files_sync(disk, files, count, false);
+    files_sync(disk, files, count, true);
 }

@@ -84,7 +84,7 @@ struct disk_stat {
     uint32_t mode; /* permission bits */
 };
 
-enum { DISK_ROOT = -100, DISK_OPS_MAX = 256 };
+enum { DISK_ROOT = -100, DISK_OPS_MAX = 256, DISK_FILES_MAX = 32 };
 
 struct disk_op {
     enum disk_verb verb;
@@ -109,6 +109,8 @@ struct disk;
 
 struct disk_ops {
     int64_t (*run)(struct disk *disk, struct disk_op *op);
+    /* Side by side, and returns when all are done; NULL: one behind the other. Syncs only. */
+    void (*run_all)(struct disk *disk, struct disk_op *ops, size_t count);
     int (*submit)(struct disk *disk, struct disk_op *op);
     struct disk_op *(*reap)(struct disk *disk); /* NULL when none is complete */
     /* Starts telling of new and written names in the directory (-1: stops all telling): `wait` is
@@ -134,6 +136,19 @@ static inline int64_t disk_run(struct disk *disk, struct disk_op *op)
 {
     ensure((unsigned)op->verb < DISK_VERBS_COUNT);
     return disk->ops->run(disk, op);
+}
+
+/* Syncs that are waited for together: file systems do many at once for little more than one costs.
+ */
+static inline void disk_run_all(struct disk *disk, struct disk_op *ops, size_t count)
+{
+    if (disk->ops->run_all != NULL) {
+        disk->ops->run_all(disk, ops, count);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        (void)disk_run(disk, &ops[i]);
+    }
 }
 
 static inline int disk_submit(struct disk *disk, struct disk_op *op)
@@ -168,3 +183,13 @@ int disk_sync(struct disk *disk, int fd);
  * sync of `dir` when `is_durable`. */
 int disk_write_file(struct disk *disk, int dir, const char *path, struct span content,
                     bool is_durable);
+/* One of several small files that are written together. */
+struct disk_file {
+    int dir;
+    const char *path; /* a name in `dir` */
+    struct span content;
+    int fd;     /* while it is written */
+    int result; /* out: 0 or -errno */
+};
+/* Each as disk_write_file does it, durably; the syncs run side by side. At most DISK_FILES_MAX. */
+void disk_write_files(struct disk *disk, struct disk_file *files, size_t count);

@@ -189,6 +189,26 @@ static int64_t uring_run(struct disk *disk, struct disk_op *op)
     return disk_priv_run(op);
 }
 
+/* Completions of other ops that come meanwhile are kept for reap. */
+static void uring_run_all(struct disk *disk, struct disk_op *ops, size_t count)
+{
+    struct disk_uring *uring = uring_of(disk);
+    ensure(count <= DISK_FILES_MAX);
+    for (size_t i = 0; i < count; i++) {
+        ensure(ops[i].verb == DISK_DATASYNC || ops[i].verb == DISK_SYNC);
+        ops[i].result = 0;
+        list_init(&ops[i].link);
+        uring_put(uring, &ops[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        while (!list_is_linked(&ops[i].link)) {
+            ensure_entered(io_uring_submit_and_wait(&uring->ring, 1));
+            uring_drain(uring);
+        }
+        list_remove(&ops[i].link);
+    }
+}
+
 static int uring_submit(struct disk *disk, struct disk_op *op)
 {
     struct disk_uring *uring = uring_of(disk);
@@ -312,6 +332,7 @@ struct disk *disk_uring_create(struct waker *waker, int *ret_error)
 {
     static const struct disk_ops ops = {
         .run = uring_run,
+        .run_all = uring_run_all,
         .submit = uring_submit,
         .reap = uring_reap,
         .watch = uring_watch,

@@ -398,6 +398,33 @@ static void check_sync(struct disk_suite *suite)
     disk_close(disk, fd);
 }
 
+/* Side by side, one of them of a descriptor that is closed; an op of somebody else's that is under
+ * way meanwhile is handed out by reap, as ever. */
+static void check_sync_together(struct disk_suite *suite)
+{
+    char bytes[4];
+    int fd = make_file(suite, "together", "data");
+    int closed = make_file(suite, "apart", "data");
+    disk_close(suite->disk, closed);
+    struct disk_op read = {.verb = DISK_READ, .fd = fd, .at = bytes, .size = sizeof(bytes)};
+    CU_ASSERT_EQUAL(disk_submit(suite->disk, &read), 0);
+    struct disk_op ops[DISK_FILES_MAX];
+    for (size_t i = 0; i < COUNT_OF(ops); i++) {
+        ops[i] = (struct disk_op){.verb = i % 2 == 0 ? DISK_DATASYNC : DISK_SYNC,
+                                  .fd = i == 7       ? closed
+                                        : i % 2 == 0 ? fd
+                                                     : suite->dir};
+    }
+    disk_run_all(suite->disk, ops, COUNT_OF(ops));
+    for (size_t i = 0; i < COUNT_OF(ops); i++) {
+        CHECK_ROW(i, ops[i].result == (i == 7 ? -EBADF : 0));
+    }
+    CU_ASSERT_PTR_EQUAL(reap_one(suite), &read);
+    CU_ASSERT_EQUAL(read.result, sizeof(bytes));
+    CU_ASSERT_PTR_NULL(disk_reap(suite->disk));
+    disk_close(suite->disk, fd);
+}
+
 /* The descriptor is closed already: every verb that takes one says so, run and submitted. */
 static void check_bad_fd(struct disk_suite *suite)
 {
@@ -570,10 +597,11 @@ static void check_watch(struct disk_suite *suite)
 void disk_suite_run(struct disk_suite *suite)
 {
     static void (*const checks[])(struct disk_suite * suite) = {
-        check_open,  check_open_directory, check_escape,       check_links,      check_fifo,
-        check_stat,  check_list,           check_rename,       check_unlink,     check_read,
-        check_write, check_sizes,          check_sync,         check_bad_fd,     check_lock,
-        check_watch, check_many_in_flight, check_submit_names, check_write_file,
+        check_open,   check_open_directory, check_escape,       check_links,
+        check_fifo,   check_stat,           check_list,         check_rename,
+        check_unlink, check_read,           check_write,        check_sizes,
+        check_sync,   check_sync_together,  check_bad_fd,       check_lock,
+        check_watch,  check_many_in_flight, check_submit_names, check_write_file,
     };
     for (size_t i = 0; i < COUNT_OF(checks); i++) {
         checks[i](suite);

@@ -129,6 +129,28 @@ static void test_write_file_name_too_long(void)
     CU_ASSERT_EQUAL(spy.count, 0);
 }
 
+/* Contents before names, names before the word: for all of them. One whose directory is not there
+ * does not hold up the other. */
+static void test_write_files(void)
+{
+    static const enum disk_verb want[] = {DISK_OPEN,     DISK_WRITE,    DISK_OPEN,  DISK_WRITE,
+                                          DISK_DATASYNC, DISK_DATASYNC, DISK_CLOSE, DISK_RENAME,
+                                          DISK_CLOSE,    DISK_RENAME,   DISK_SYNC,  DISK_SYNC};
+    for (size_t fail = 0; fail <= COUNT_OF(want); fail++) {
+        struct spy spy;
+        spy_init(&spy, fail == COUNT_OF(want) ? NEVER : fail);
+        struct disk_file files[] = {{.dir = 5, .path = "one", .content = SPAN("content")},
+                                    {.dir = 6, .path = "two", .content = SPAN("content")}};
+        disk_write_files(&spy.disk, files, COUNT_OF(files));
+        bool is_close = fail < COUNT_OF(want) && want[fail] == DISK_CLOSE;
+        int failed_count = (files[0].result == -EIO) + (files[1].result == -EIO);
+        CHECK_ROW(fail, failed_count == (fail < COUNT_OF(want) && !is_close));
+        CHECK_ROW(fail, is_close || spy.open_count == 0);
+        CHECK_ROW(fail, fail < COUNT_OF(want) || verbs_are(&spy, want, COUNT_OF(want)));
+        CHECK_ROW(fail, spy.ops[0].dir == 5 && strcmp(spy.paths[0], ".one.tmp") == 0);
+    }
+}
+
 static void on_name(void *context, const char *name, enum disk_kind kind)
 {
     (void)context;
@@ -186,4 +208,5 @@ static void test_stat_failure(void)
 }
 
 SUITE(disk, test_write_file_durable, test_write_file_quick, test_write_file_fails_at_each_op,
-      test_write_file_name_too_long, test_shorthands_ask_rightly, test_stat_failure)
+      test_write_file_name_too_long, test_write_files, test_shorthands_ask_rightly,
+      test_stat_failure)

@@ -267,6 +267,47 @@ static void test_claim_after_any_stop(void)
     }
 }
 
+/* The same for several at once, one of which is no batch. */
+static void check_claims_after_stop(int64_t left, int loss, bool *is_done)
+{
+    static const char *const NAMES[] = {"a.batch", "no batch", "b.batch", "c.batch"};
+    begin();
+    struct spool_claimed claims[COUNT_OF(NAMES)];
+    for (size_t i = 0; i < COUNT_OF(NAMES); i++) {
+        char path[64];
+        claims[i].name = NAMES[i];
+        (void)snprintf(path, sizeof(path), "in/new/%s", NAMES[i]);
+        put_batch(path);
+    }
+    check.left = left;
+    spool_claim_group(&spool, claims, COUNT_OF(NAMES), wall_s(NOW));
+    check.left = -1;
+    check_disk_settle(&check, loss);
+    *is_done = true;
+    for (size_t i = 0; i < COUNT_OF(NAMES); i++) {
+        bool is_bad = i == 1;
+        char path[64];
+        (void)snprintf(path, sizeof(path), "active/%s", NAMES[i]);
+        bool is_active = exists(path);
+        (void)snprintf(path, sizeof(path), "in/new/%s", NAMES[i]);
+        CHECK_ROW((size_t)left, is_bad ? !is_active : is_active != exists(path));
+        CHECK_ROW((size_t)left, claims[i].result != 0 || is_active);
+        *is_done &= claims[i].result == (is_bad ? -EINVAL : 0);
+    }
+    end();
+}
+
+static void test_claims_after_any_stop(void)
+{
+    for (int loss = 0; loss < LOSSES_COUNT; loss++) {
+        bool is_done = false;
+        for (int64_t left = 0; !is_done && left < 200; left++) {
+            check_claims_after_stop(left, loss, &is_done);
+        }
+        CU_ASSERT(is_done);
+    }
+}
+
 /* A file of a batch is opened only when it is what it should be (conformance.md 4). */
 static void test_file_checks(void)
 {
@@ -559,6 +600,64 @@ static void test_finish_after_any_stop(void)
     }
 }
 
+/* The same for several that end in different ways; one of them is not there. */
+static void check_finishes_after_stop(int64_t left, int loss, bool *is_done)
+{
+    static const struct {
+        const char *name;
+        enum spool_end end;
+        const char *path;
+    } ROWS[] = {
+        {"a.batch", SPOOL_END_DONE, "done/2026-12-01/a.batch"},
+        {"b.batch", SPOOL_END_FAILED, "failed/2026-12-01/b.batch"},
+        {"gone.batch", SPOOL_END_DONE, NULL},
+        {"c.batch", SPOOL_END_DONE, "done/2026-12-01/c.batch"},
+        {"d.batch", SPOOL_END_HELD, "hold/d.batch"},
+    };
+    begin();
+    struct spool_leaving leavings[COUNT_OF(ROWS)];
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        char path[64];
+        leavings[i].directory = ROWS[i].name;
+        leavings[i].end = ROWS[i].end;
+        leavings[i].summary = &SUMMARY;
+        leavings[i].reason = ROWS[i].end == SPOOL_END_DONE ? SPAN("") : SPAN("x");
+        (void)snprintf(path, sizeof(path), "active/%s", ROWS[i].name);
+        if (ROWS[i].path != NULL) {
+            put_batch(path);
+        }
+    }
+    check.left = left;
+    spool_finish_group(&spool, leavings, COUNT_OF(ROWS), wall_s(NOW));
+    check.left = -1;
+    check_disk_settle(&check, loss);
+    *is_done = true;
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        char path[96];
+        bool is_there = ROWS[i].path != NULL && exists(ROWS[i].path);
+        (void)snprintf(path, sizeof(path), "active/%s/batch.json", ROWS[i].name);
+        CHECK_ROW((size_t)left, ROWS[i].path == NULL || exists(path) != is_there);
+        CHECK_ROW((size_t)left, leavings[i].result != 0 || is_there);
+        if (is_there) {
+            (void)snprintf(path, sizeof(path), "%s/summary.json", ROWS[i].path);
+            CHECK_ROW((size_t)left, strstr(text_of(path), "\"eta_s\":null}\n") != NULL);
+        }
+        *is_done &= leavings[i].result == (ROWS[i].path != NULL ? 0 : -ENOENT);
+    }
+    end();
+}
+
+static void test_finishes_after_any_stop(void)
+{
+    for (int loss = 0; loss < LOSSES_COUNT; loss++) {
+        bool is_done = false;
+        for (int64_t left = 0; !is_done && left < 200; left++) {
+            check_finishes_after_stop(left, loss, &is_done);
+        }
+        CU_ASSERT(is_done);
+    }
+}
+
 static void test_orders(void)
 {
     begin();
@@ -625,6 +724,7 @@ static void test_sweep_tmp(void)
 }
 
 SUITE(spool, test_layout_and_lock, test_open_after_any_stop, test_claim, test_claim_refuses,
-      test_owner, test_mute, test_many_names, test_claim_after_any_stop, test_file_checks,
-      test_file_read_and_change, test_stream, test_rejects, test_progress, test_finish,
-      test_finish_after_any_stop, test_orders, test_orders_are_kept, test_sweep_tmp)
+      test_owner, test_mute, test_many_names, test_claim_after_any_stop, test_claims_after_any_stop,
+      test_file_checks, test_file_read_and_change, test_stream, test_rejects, test_progress,
+      test_finish, test_finish_after_any_stop, test_finishes_after_any_stop, test_orders,
+      test_orders_are_kept, test_sweep_tmp)

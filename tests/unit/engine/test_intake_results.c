@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lines of results that a crash has taken are made again from the journal, once. */
+#include "engine/intake.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/unit/engine/intake_rig.h"
+
+static uint32_t lines_with(const char *text, const char *words)
+{
+    uint32_t count = 0;
+    while ((text = strstr(text, words)) != NULL) {
+        count++;
+        text++;
+    }
+    return count;
+}
+
+/* Lines were lost, one was torn in the middle and one at the end. */
+static void test_lost_results_are_made_from_the_journal(void)
+{
+    struct rig *rig = rig_create();
+    char text[64 * 1024];
+    rig_submit(rig, "one", 20);
+    rig_run(rig);
+    for (uint32_t i = 0; i < 12; i++) {
+        rig_end(rig, i, i % 4 == 0 ? JOURNAL_BOUNCED : JOURNAL_DELIVERED, 0);
+    }
+    rig_run(rig);
+    rig_file_read(rig, "active/one.batch/results.ndjson", text, sizeof(text));
+    CU_ASSERT_EQUAL(lines_with(text, "\n"), 12);
+    rig_down(rig, false);
+    rig_file_write(rig, "active/one.batch/results.ndjson",
+                   "{\"type\":\"Delivery\",\"id\":\"1-3\",\"batch\":\"x\"}\n"
+                   "{\"type\":\"Delivery\",\"id\":\"1-5\",\"batch\"\n"
+                   "{\"type\":\"Delivery\",\"id\":\"1-6\",\"batch\":\"x\"}\n"
+                   "{\"type\":\"Delivery\",\"id\":\"1-7\",\"ba");
+    rig_boot(rig);
+    rig_run(rig);
+    rig_file_read(rig, "active/one.batch/results.ndjson", text, sizeof(text));
+    CU_ASSERT_EQUAL(lines_with(text, "\n"), 12);
+    CU_ASSERT_EQUAL(lines_with(text, "}\n"), 12);
+    CU_ASSERT_EQUAL(lines_with(text, "\"type\":\"Bounce\""), 3);
+    CU_ASSERT_EQUAL(lines_with(text, "\"id\":\"1-7\""), 1);
+    CU_ASSERT_EQUAL(lines_with(text, "\"recipient\":\"u7@d1.example\""), 1);
+    CU_ASSERT_EQUAL(lines_with(text, "\"recipient_id\":\"n7\""), 1);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    rig_file_read(rig, "done/2027-01-15/one.batch/results.ndjson", text, sizeof(text));
+    CU_ASSERT_EQUAL(lines_with(text, "}\n"), 20);
+    rig_destroy(rig);
+}
+
+static uint32_t results_count(const struct rig *rig, const char *name)
+{
+    char text[64 * 1024];
+    rig_file_read(rig, name, text, sizeof(text));
+    CU_ASSERT_EQUAL(lines_with(text, "\n"), lines_with(text, "}\n"));
+    return lines_with(text, "}\n");
+}
+
+/* A start that comes as far as the journal's checkpoint, and no further: no batch is scanned. */
+static void boot_until_checkpoint(struct rig *rig)
+{
+    rig->segments_max = 1;
+    rig_boot(rig);
+    for (uint32_t i = 0; i < 60; i++) {
+        (void)rig->journal.actor.step(&rig->journal.actor, clock_mono(&rig->clock.clock));
+    }
+    CU_ASSERT(stat_read_xcore(&rig->journal.stats.checkpoints) > 0);
+}
+
+/* Twelve of twenty are settled, and three of them have lines. */
+static struct rig *rig_with_lost_results(void)
+{
+    struct rig *rig = rig_create();
+    rig_submit(rig, "one", 20);
+    rig_run(rig);
+    for (uint32_t i = 0; i < 12; i++) {
+        rig_end(rig, i, i % 4 == 0 ? JOURNAL_BOUNCED : JOURNAL_DELIVERED, 0);
+    }
+    rig_run(rig);
+    rig_down(rig, false);
+    rig_file_write(rig, "active/one.batch/results.ndjson",
+                   "{\"type\":\"Delivery\",\"id\":\"1-3\",\"batch\":\"x\"}\n"
+                   "{\"type\":\"Delivery\",\"id\":\"1-5\",\"batch\":\"x\"}\n"
+                   "{\"type\":\"Bounce\",\"id\":\"1-8\",\"batch\":\"x\"}\n");
+    return rig;
+}
+
+/* What the start after a crash had found was kept in memory only, and the journal's checkpoint took
+ * the records: a second crash, or an orderly stop, in front of the scan lost the lines for good. */
+static void test_found_results_outlive_what_comes_next(void)
+{
+    for (uint32_t row = 0; row < 8; row++) {
+        struct rig *rig = rig_with_lost_results();
+        for (uint32_t stops = 0; stops < 3; stops++) {
+            boot_until_checkpoint(rig);
+            CHECK_ROW(row, rig_is_there(rig, "journal/results-missing"));
+            CHECK_ROW(row, results_count(rig, "active/one.batch/results.ndjson") == 3);
+            rig_down(rig, (row >> stops & 1) != 0);
+        }
+        rig_boot(rig);
+        rig_run(rig);
+        CHECK_ROW(row, results_count(rig, "active/one.batch/results.ndjson") == 12);
+        rig_end_rest(rig, 0);
+        CHECK_ROW(row, rig_is_in(rig, "done", "one"));
+        CHECK_ROW(row, results_count(rig, "done/2027-01-15/one.batch/results.ndjson") == 20);
+        rig_down(rig, true);
+        rig_boot(rig);
+        CHECK_ROW(row, !rig_is_there(rig, "journal/results-missing"));
+        rig_destroy(rig);
+    }
+}
+
+/* Those who have a line by the next start are not given another one. */
+static void test_completed_results_are_not_completed_again(void)
+{
+    struct rig *rig = rig_with_lost_results();
+    boot_until_checkpoint(rig);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 12);
+    CU_ASSERT(rig_is_there(rig, "journal/results-missing"));
+    rig_down(rig, false);
+    rig_boot(rig);
+    CU_ASSERT_FALSE(rig_is_there(rig, "journal/results-missing"));
+    rig_run(rig);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 12);
+    rig_destroy(rig);
+}
+
+/* Crash upon crash, each with other lines lost: what was kept and what is new go together. */
+static void test_kept_results_are_joined_by_new_ones(void)
+{
+    struct rig *rig = rig_with_lost_results();
+    boot_until_checkpoint(rig);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 8);
+    rig_end_rest(rig, 4);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 16);
+    rig_down(rig, false);
+    /* All but one line of the first run, and all of this one: their pages were never written. */
+    rig_file_write(rig, "active/one.batch/results.ndjson",
+                   "{\"type\":\"Delivery\",\"id\":\"1-3\",\"batch\":\"x\"}\n"
+                   "{\"type\":\"Delivery\",\"id\":\"1-5\",\"batch\":\"x\"}\n"
+                   "{\"type\":\"Bounce\",\"id\":\"1-8\",\"batch\":\"x\"}\n");
+    for (uint32_t stops = 0; stops < 2; stops++) {
+        boot_until_checkpoint(rig);
+        rig_down(rig, false);
+    }
+    rig_boot(rig);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 16);
+    rig_destroy(rig);
+}
+
+/* A file of that name with other things in it stops nothing and makes no lines. */
+static void test_a_strange_file_of_kept_results_is_passed_over(void)
+{
+    struct rig *rig = rig_with_lost_results();
+    rig_file_write(rig, "journal/results-missing",
+                   "RamjetJ\nis what this begins with, and no more.");
+    rig_boot(rig);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 12);
+    rig_destroy(rig);
+}
+
+/* Its lines were lost when it came to hold/, and the journal's records went while it lay there. */
+static void test_a_batch_on_hold_keeps_its_missing_results(void)
+{
+    struct rig *rig = rig_with_lost_results();
+    char text[4096];
+    rig_file_read(rig, "active/one.batch/recipients.ndjson", text, sizeof(text));
+    text[strlen(text) - 3] = ' ';
+    rig_file_write(rig, "active/one.batch/recipients.ndjson", text);
+    rig_boot(rig);
+    rig_run(rig);
+    CU_ASSERT(rig_is_there(rig, "hold/one.batch/reason.txt"));
+    rig_down(rig, false);
+    rig_file_write(rig, "hold/one.batch/results.ndjson", "");
+    for (uint32_t stops = 0; stops < 3; stops++) {
+        boot_until_checkpoint(rig);
+        rig_run(rig);
+        rig_down(rig, stops == 1);
+    }
+    text[strlen(text) - 3] = '"';
+    rig_file_write(rig, "hold/one.batch/recipients.ndjson", text);
+    rig_move(rig, "hold/one.batch", "active/one.batch");
+    rig_boot(rig);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 12);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    rig_destroy(rig);
+}
+
+SUITE(intake_results, test_lost_results_are_made_from_the_journal,
+      test_found_results_outlive_what_comes_next, test_completed_results_are_not_completed_again,
+      test_kept_results_are_joined_by_new_ones, test_a_strange_file_of_kept_results_is_passed_over,
+      test_a_batch_on_hold_keeps_its_missing_results)

@@ -38,7 +38,8 @@
  * many as the last checkpoint was long, if that is more) a checkpoint is written (one
  * settled-bitmap and the deferrals of each live batch) and older segments are removed. When four
  * times as many are live the journal takes no more until the checkpoint is done, and fails when
- * none can be written; when memory is short it waits for it. A full disk is a failure when the next segment is needed and is not there.
+ * none can be written; when memory is short it waits for it. A full disk is a failure when the next
+ * segment is needed and is not there.
  * Lines of results wait in 64 MiB of buffers; when all are full the journal takes no more entries
  * until some can be written, and so no more is sent.
  *

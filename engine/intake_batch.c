@@ -193,8 +193,7 @@ static void batch_close(struct intake_core *core, struct intake_batch *ib)
 
 /* Opening: manifest, content, stream; each problem names its file. */
 
-/* What another moment may mend: nothing that speaks against the batch. */
-static bool is_want(int error)
+bool intake_is_want(int error)
 {
     return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
 }
@@ -204,7 +203,7 @@ static bool fail_open(struct intake_core *core, struct intake_batch *ib, int err
                       const char *words)
 {
     ensure(error < 0);
-    if (is_want(error)) {
+    if (intake_is_want(error)) {
         odd(batch_open_waits);
         batch_close(core, ib);
     } else {
@@ -388,7 +387,12 @@ void intake_open(struct intake_core *core, struct intake_batch *ib)
     }
     core->fds_open += ib->stream->files_count;
     enum spool_verb kept;
-    if (spool_order_kept(&core->spool, ib->fd, &kept) == 0 && kept != SPOOL_RESUME) {
+    if (spool_order_kept(&core->spool, ib->fd, &kept) != 0) {
+        odd(order_not_read); /* it may say that nothing is to be sent */
+        (void)fail_open(core, ib, -ENOBUFS, "");
+        return;
+    }
+    if (kept != SPOOL_RESUME) {
         stat_set(&ib->batch->orders, kept == SPOOL_CANCEL ? BATCH_CANCELLED : BATCH_PAUSED);
     }
     if (intake_scan_begin(core, ib) != 0) {
@@ -779,23 +783,26 @@ void intake_on_ended(struct intake_core *core, struct intake_batch *ib)
 
 /* Orders of people: files in in/ctl. */
 
-static void order_obey(struct intake_core *core, const struct spool_order *order,
+/* False: it would be forgotten in a crash, and is to be obeyed again. */
+static bool order_obey(struct intake_core *core, const struct spool_order *order,
                        struct intake_batch *ib)
 {
     ensure(core->orders_left == 0);
     struct engine *engine = core->engine;
     uint64_t orders = stat_read_xcore(&ib->batch->orders);
     if ((orders & BATCH_CANCELLED) != 0) {
-        return; /* cancelled is for good */
+        /* For good; and the first time it may not have been kept. */
+        return spool_order_keep(&core->spool, ib->fd, SPOOL_CANCEL) == 0;
     }
     static const uint64_t NEXT[SPOOL_VERBS_COUNT] = {
         [SPOOL_PAUSE] = BATCH_PAUSED, [SPOOL_RESUME] = 0, [SPOOL_CANCEL] = BATCH_CANCELLED};
     stat_set(&ib->batch->orders, NEXT[order->verb]);
-    if (spool_order_keep(&core->spool, ib->fd, order->verb) != 0) {
+    bool is_kept = spool_order_keep(&core->spool, ib->fd, order->verb) == 0;
+    if (!is_kept) {
         odd(order_not_kept);
     }
     if (order->verb == SPOOL_PAUSE) {
-        return; /* workers look at it at each turn */
+        return is_kept; /* workers look at it at each turn */
     }
     core->worker_orders[0] = (struct worker_order){
         .reply_to = &core->orders_back,
@@ -805,6 +812,7 @@ static void order_obey(struct intake_core *core, const struct spool_order *order
     core->orders_left++;
     inbox_push_xcore(&engine->workers[engine->workers_count - 1]->orders,
                      &core->worker_orders[0].node);
+    return is_kept;
 }
 
 void intake_take_orders(struct intake_core *core)
@@ -822,8 +830,9 @@ void intake_take_orders(struct intake_core *core)
         if (ib == NULL && may_come) {
             continue; /* its batch may not have been claimed, or opened, yet */
         }
-        if (ib != NULL && ib->fd >= 0 && ib->stage != INTAKE_LEAVING) {
-            order_obey(core, order, ib);
+        if (ib != NULL && ib->fd >= 0 && ib->stage != INTAKE_LEAVING &&
+            !order_obey(core, order, ib)) {
+            continue;
         }
         if (spool_order_remove(&core->spool, order) != 0) {
             odd(order_not_removed); /* obeyed again at the next look: orders are idempotent */

@@ -151,6 +151,7 @@ struct intake_known {
     uint64_t records_count;
     unsigned wanted;             /* enum manifest_results */
     uint64_t *missing;           /* while the start looks for their records */
+    bool must_look;              /* what results.ndjson holds is not known (any more) */
     struct intake_final *finals; /* by ordinal; on disk too; written as the scan comes by */
     uint32_t finals_count;
     uint32_t finals_room;
@@ -247,6 +248,8 @@ void intake_open_recovered(struct intake_core *core, const char *directory);
 bool intake_has_slot(const struct intake_core *core);
 bool intake_has_slots(const struct intake_core *core, uint32_t count);
 void intake_open(struct intake_core *core, struct intake_batch *ib);
+/* What another moment may mend: nothing that speaks against the batch. */
+bool intake_is_want(int error);
 /* A scan cannot go on for want of memory: what it has brought is given back, and the batch is
  * opened from the beginning a little later. The scan is gone behind this. */
 void intake_open_again(struct intake_core *core, struct intake_batch *ib);
@@ -304,18 +307,19 @@ struct intake_known *intake_known_of(struct intake_core *core, const struct inta
 /* intake_results.c */
 /* Finds the lines that results.ndjson of the known batches lack, and makes sure that they can be
  * written whatever becomes of the journal's segments and of this engine. Before the journal's first
- * step. Memory and disk: 16 and 32 bytes a line. -ENOMEM: another start must do it. What the disk
- * fails to do is counted (odd) and costs lines. */
+ * step. Memory and disk: 16 and 32 bytes a line. 0 or -errno: another start must do it. A
+ * results.ndjson that cannot be read now is looked at when its batch is opened. */
 int intake_results_recover(struct intake_core *core) __attribute__((warn_unused_result));
-/* Of a scan that begins: the memory for its lines. 0 or -ENOMEM. */
+/* Of a scan that begins: the memory for its lines, and another look where one is needed. 0 or
+ * -errno: the batch waits, and is opened again. */
 int intake_results_begin(struct intake_core *core, struct intake_batch *ib)
     __attribute__((warn_unused_result));
 /* Writes the line that results.ndjson lacks for this settled recipient, if it does. Ordinals
  * ascend. */
 void intake_result_complete(struct intake_core *core, struct intake_batch *ib, uint32_t ordinal,
                             const struct intake_result *result);
-/* The lines so written are on stable storage. */
-void intake_results_end(struct intake_core *core, struct intake_batch *ib);
+/* 0: the lines so written are on stable storage; -errno: not all, and the scan must begin anew. */
+int intake_results_end(struct intake_core *core, struct intake_batch *ib);
 
 /* intake_load.c */
 void intake_load_take(struct intake_core *core);

@@ -22,7 +22,8 @@
  *    before this engine's journal takes its first step. From here on a checkpoint may take any
  *    record away, and the engine may die or stop at any time and as often as it likes.
  * 4. complete: lines are added as the scan of the batch comes by, and synced before the journal
- *    hears of the batch.
+ *    hears of the batch. What fails in that is tried again: the batch waits, OPENING, and another
+ *    look finds out what the file holds.
  *
  * A start that finds `results-missing` goes the same way, whether the one before was a crash or
  * not: those who have a line by then are left out of the new file, and nobody left means no file.
@@ -47,7 +48,8 @@ static bool bit_is_set(const uint64_t *bitmap, uint32_t ordinal)
     return (bitmap[ordinal / 64] >> (ordinal % 64) & 1) != 0;
 }
 
-/* Which outcomes the batch wants to have in results.ndjson. 0 or -ENOMEM. */
+/* Which outcomes the batch wants to have in results.ndjson; all, when it cannot be asked now: of
+ * what is kept too much is left out later. 0 or -ENOMEM. */
 static int results_wanted(struct intake_core *core, int dir, const char *directory,
                           unsigned *ret_wanted)
 {
@@ -58,13 +60,13 @@ static int results_wanted(struct intake_core *core, int dir, const char *directo
     }
     struct writer content = writer_of(json, MANIFEST_SIZE_MAX);
     bool is_short = false;
-    *ret_wanted = 0;
+    *ret_wanted = WANTED_ALL;
     if (spool_file_read(&core->spool, dir, "batch.json", MANIFEST_SIZE_MAX, &content, &problem) ==
         0) {
         struct writer errors = writer_of(core->reason_text, INTAKE_REASON_MAX - 1);
         struct manifest *manifest =
             manifest_parse(writer_span(&content), span_of_text(directory), &errors);
-        *ret_wanted = manifest == NULL ? 0 : manifest->results;
+        *ret_wanted = manifest == NULL ? WANTED_ALL : manifest->results;
         is_short = manifest == NULL && writer_size(&errors) == 0;
         manifest_destroy(manifest);
     }
@@ -171,6 +173,13 @@ static int results_mend(struct intake_core *core, int dir, int fd, struct readin
     return result == 0 ? disk_sync(core->disk, dir) : result;
 }
 
+/* Lives as long as the pages that are in doubt: no sync. */
+static void results_doubt(struct intake_core *core, int dir)
+{
+    odd(results_in_doubt);
+    (void)disk_rename(core->disk, dir, RESULTS_NAME, dir, DOUBTED_NAME);
+}
+
 /* The file in doubt is read when it has not been copied to its end. */
 static int results_open(struct intake_core *core, int dir, bool *ret_is_doubted)
 {
@@ -195,7 +204,11 @@ static int results_read(struct intake_core *core, int dir, const struct journal_
     } else if (result == 0) {
         /* The engine that wrote them may have died before they were synced. */
         result = disk_datasync(core->disk, fd);
-        result = result == 0 ? disk_sync(core->disk, dir) : result;
+        if (result != 0) {
+            results_doubt(core, dir);
+        } else {
+            result = disk_sync(core->disk, dir);
+        }
     }
     disk_close(core->disk, fd);
     if (result == 0) {
@@ -212,14 +225,23 @@ static int batch_open(struct intake_core *core, const char *directory)
     return dir >= 0 ? dir : spool_batch_open(&core->spool, directory);
 }
 
-/* Finds out whose lines are missing, and how many they are; none: row->missing stays NULL. 0 or
- * -ENOMEM. */
+static uint64_t bits_count(const uint64_t *bitmap, size_t words)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < words; i++) {
+        count += (uint64_t)__builtin_popcountll(bitmap[i]);
+    }
+    return count;
+}
+
+/* Finds out whose lines are missing, and how many they are; none: row->missing stays NULL. When it
+ * cannot be seen now (`dir` may be an error) all are, and it is looked at again. 0 or -ENOMEM. */
 static int missing_find(struct intake_core *core, int dir, struct intake_known *row,
                         const struct journal_known_batch *known, uint64_t *ret_count)
 {
-    uint64_t count = 0;
     size_t words = (size_t)((known->records_count + 63) / 64);
-    int result = results_wanted(core, dir, known->directory, &row->wanted);
+    row->wanted = WANTED_ALL;
+    int result = dir < 0 ? 0 : results_wanted(core, dir, known->directory, &row->wanted);
     if (result != 0 || row->wanted == 0) {
         return result;
     }
@@ -228,21 +250,22 @@ static int missing_find(struct intake_core *core, int dir, struct intake_known *
         return -ENOMEM;
     }
     memcpy(missing, known->settled, words * sizeof(*missing));
-    result = results_read(core, dir, known, missing);
-    for (size_t i = 0; i < words && result == 0; i++) {
-        count += (uint64_t)__builtin_popcountll(missing[i]);
+    result = dir < 0 ? dir : results_read(core, dir, known, missing);
+    if (result == -ENOMEM) {
+        free(missing);
+        return result;
     }
-    if (count > 0) {
-        row->missing = missing;
-        *ret_count = count;
-    } else {
+    if (result != 0) {
+        odd(results_not_read);
+        row->must_look = true;
+        memcpy(missing, known->settled, words * sizeof(*missing));
+    }
+    *ret_count = bits_count(missing, words);
+    row->missing = *ret_count == 0 ? NULL : missing;
+    if (row->missing == NULL) {
         free(missing);
     }
-    if (result != 0 && result != -ENOMEM) {
-        odd(results_not_read);
-        result = 0;
-    }
-    return result;
+    return 0;
 }
 
 static int results_look(struct intake_core *core, struct intake_known *row,
@@ -250,11 +273,13 @@ static int results_look(struct intake_core *core, struct intake_known *row,
 {
     *ret_count = 0;
     int dir = batch_open(core, known->directory);
-    if (dir < 0) {
+    if (dir == -ENOENT) {
         return 0;
     }
     int result = missing_find(core, dir, row, known, ret_count);
-    disk_close(core->disk, dir);
+    if (dir >= 0) {
+        disk_close(core->disk, dir);
+    }
     return result;
 }
 
@@ -308,7 +333,7 @@ struct search {
     struct intake_core *core;
     uint64_t left; /* missing lines whose record has not been met */
     struct journal_cell *chunk;
-    bool is_memory_short;
+    int error; /* the last; 0: none */
 };
 
 static void record_take(struct search *search, const struct journal_record *record)
@@ -329,7 +354,7 @@ static void record_take(struct search *search, const struct journal_record *reco
         uint32_t room = row->finals_room == 0 ? 64 : 2 * row->finals_room;
         struct intake_final *finals = realloc(row->finals, room * sizeof(*finals));
         if (finals == NULL) {
-            search->is_memory_short = true;
+            search->error = -ENOMEM;
             return;
         }
         row->finals = finals;
@@ -348,8 +373,8 @@ static void record_take(struct search *search, const struct journal_record *reco
 /* All records of one file. Replay has judged its groups already: what is looked for is settled by
  * its word. An older file may hold another record of the same recipient, of a group that was torn:
  * the newest is the one that was believed, and files are read from new to old. */
-static int file_read(struct search *search, int dir, const char *name, enum journal_file file,
-                     uint32_t number)
+static void file_read(struct search *search, int dir, const char *name, enum journal_file file,
+                      uint32_t number)
 {
     struct disk *disk = search->core->disk;
     int fd = disk_open(disk, dir, name, DISK_READONLY);
@@ -371,7 +396,7 @@ static int file_read(struct search *search, int dir, const char *name, enum jour
     if (fd >= 0) {
         disk_close(disk, fd);
     }
-    return got < 0 ? (int)got : 0;
+    search->error = got < 0 ? (int)got : search->error;
 }
 
 /* Segments that a checkpoint stands for may have come back by a crash, with records that were not
@@ -381,19 +406,14 @@ static void segments_read(struct search *search, int dir)
 {
     struct journal_listing listing = {.files = NULL};
     int result = journal_listing_read(&listing, search->core->disk, dir);
-    if (result == -ENOMEM) {
-        search->is_memory_short = true;
-    } else if (result != 0) {
-        odd(results_not_completed);
-    }
+    search->error = result == 0 ? search->error : result;
     for (uint32_t i = listing.count; i-- > 0 && search->left > 0;) {
         const struct journal_walk_file *file = &listing.files[i];
         char name[JOURNAL_NAME_SIZE];
         journal_name_put(name, file->file, file->number);
         if (file->file == JOURNAL_FILE_SEGMENT &&
-            file->number >= search->core->known.first_segment &&
-            file_read(search, dir, name, file->file, file->number) != 0) {
-            odd(results_not_completed);
+            file->number >= search->core->known.first_segment) {
+            file_read(search, dir, name, file->file, file->number);
         }
     }
     journal_listing_free(&listing);
@@ -412,7 +432,7 @@ static void row_settle(struct intake_known *row)
     for (uint64_t i = 0; row->missing != NULL && i < (row->records_count + 63) / 64; i++) {
         any |= row->missing[i];
     }
-    if (any != 0 && (row->wanted & WANTED_ALL) == WANTED_ALL) {
+    if (any != 0 && !row->must_look && (row->wanted & WANTED_ALL) == WANTED_ALL) {
         odd(results_lost);
     }
     if (row->finals_count > 1) {
@@ -484,7 +504,7 @@ static int kept_look(struct intake_core *core, int dir)
     return result == 0 ? header.file == JOURNAL_FILE_RESULTS : result;
 }
 
-/* Counted when the disk does not do it: nobody's mail waits for a line. 0 or -ENOMEM. */
+/* 0 or -errno. */
 static int finals_keep(struct intake_core *core, int dir, bool is_kept)
 {
     uint64_t count = 0;
@@ -492,19 +512,10 @@ static int finals_keep(struct intake_core *core, int dir, bool is_kept)
         row_settle(&core->known_rows[i]);
         count += core->known_rows[i].finals_count;
     }
-    int result = 0;
-    if (count > 0) {
-        result = kept_write(core, dir, count);
-    } else if (is_kept) {
-        result = disk_unlink(core->disk, dir, KEPT_NAME);
+    if (count == 0 && is_kept && disk_unlink(core->disk, dir, KEPT_NAME) != 0) {
+        odd(results_kept_too_long); /* the next start looks once more */
     }
-    if (result == -ENOMEM) {
-        return result;
-    }
-    if (result != 0) {
-        odd(results_not_kept);
-    }
-    return 0;
+    return count == 0 ? 0 : kept_write(core, dir, count);
 }
 
 int intake_results_recover(struct intake_core *core)
@@ -512,8 +523,10 @@ int intake_results_recover(struct intake_core *core)
     ensure(core->known_rows != NULL);
     int dir = core->spool.places[SPOOL_JOURNAL];
     int kept = kept_look(core, dir);
-    if (kept < 0) {
-        odd(results_not_kept);
+    if (kept == -EBADMSG) {
+        odd(results_not_kept); /* none of ours */
+    } else if (kept < 0) {
+        return kept;
     }
     if (!core->is_unclean && kept == 0) {
         return 0;
@@ -527,10 +540,10 @@ int intake_results_recover(struct intake_core *core)
     }
     if (result == 0) {
         segments_read(&search, dir);
-        if (kept > 0 && file_read(&search, dir, KEPT_NAME, JOURNAL_FILE_RESULTS, 0) != 0) {
-            odd(results_not_completed);
+        if (kept > 0) {
+            file_read(&search, dir, KEPT_NAME, JOURNAL_FILE_RESULTS, 0);
         }
-        result = search.is_memory_short ? -ENOMEM : finals_keep(core, dir, kept != 0);
+        result = search.error != 0 ? search.error : finals_keep(core, dir, kept != 0);
     }
     free(search.chunk);
     return result;
@@ -576,15 +589,25 @@ static void final_put(struct intake_core *core, const struct intake_batch *ib,
                     (struct wall_time){.ns = (int64_t) final->at_s * NS_PER_S});
 }
 
+/* What is in the file is not known any more: the scan begins anew, with another look at it. */
+static void lines_failed(struct intake_known *row)
+{
+    odd(results_not_completed);
+    row->must_look = true;
+    row->lines_size = 0;
+}
+
 static void lines_flush(struct intake_core *core, struct intake_known *row)
 {
-    if (row->lines_size > 0 && row->fd >= 0) {
-        if (disk_write(core->disk, row->fd, row->lines, row->lines_size, row->offset) < 0) {
-            odd(results_not_completed); /* the next start tries again; no hole is left */
-        } else {
-            row->offset += row->lines_size;
-        }
+    if (row->lines_size == 0) {
+        return;
     }
+    ensure(row->fd >= 0);
+    if (disk_write(core->disk, row->fd, row->lines, row->lines_size, row->offset) < 0) {
+        lines_failed(row);
+        return;
+    }
+    row->offset += row->lines_size;
     row->lines_size = 0;
 }
 
@@ -593,18 +616,49 @@ static void lines_open(struct intake_core *core, struct intake_batch *ib, struct
     struct disk_stat stat;
     row->fd = disk_open(core->disk, ib->fd, RESULTS_NAME, DISK_READWRITE | DISK_CREATE);
     if (row->fd < 0 || disk_stat_fd(core->disk, row->fd, &stat) != 0) {
-        odd(results_not_completed);
-        row->finals_next = row->finals_count; /* the batch goes on without these lines */
+        lines_failed(row);
         return;
     }
     row->offset = stat.size;
 }
 
+/* Of what is kept, those who have a line by now are left out. 0 or -errno. */
+static int results_look_again(struct intake_core *core, struct intake_batch *ib,
+                              struct intake_known *row)
+{
+    size_t words = (size_t)((ib->known->records_count + 63) / 64);
+    uint64_t *missing = malloc((words + 1) * sizeof(*missing));
+    if (missing == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(missing, ib->known->settled, words * sizeof(*missing));
+    int result = results_read(core, ib->fd, ib->known, missing);
+    if (result == 0) {
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < row->finals_count; i++) {
+            const struct intake_final final = row->finals[i];
+            if (bit_is_set(missing, final.ordinal) &&
+                (ib->batch->manifest->results & result_of(final.kind)) != 0) {
+                row->finals[count++] = final;
+            }
+        }
+        row->finals_count = count;
+        row->finals_next = 0;
+        row->must_look = false;
+    }
+    free(missing);
+    return result;
+}
+
 int intake_results_begin(struct intake_core *core, struct intake_batch *ib)
 {
     struct intake_known *row = intake_known_of(core, ib);
-    if (row == NULL || row->finals_next == row->finals_count) {
-        return 0;
+    int result = row != NULL && row->must_look ? results_look_again(core, ib, row) : 0;
+    if (result != 0 && result != -ENOMEM) {
+        odd(results_not_read);
+    }
+    if (result != 0 || row == NULL || row->finals_next == row->finals_count) {
+        return result;
     }
     ensure(row->lines == NULL);
     row->lines = malloc(LINES_SIZE);
@@ -615,7 +669,7 @@ void intake_result_complete(struct intake_core *core, struct intake_batch *ib, u
                             const struct intake_result *result)
 {
     struct intake_known *row = intake_known_of(core, ib);
-    if (row == NULL) {
+    if (row == NULL || row->must_look) {
         return;
     }
     /* Of a damaged journal an ordinal may be that of a record that was rejected. */
@@ -628,34 +682,46 @@ void intake_result_complete(struct intake_core *core, struct intake_batch *ib, u
     }
     if (row->fd < 0) {
         lines_open(core, ib, row);
-        if (row->finals_next == row->finals_count) {
-            return;
-        }
     }
     if (LINES_SIZE - row->lines_size < JOURNAL_LINE_MAX) {
         lines_flush(core, row);
+    }
+    if (row->must_look) {
+        return;
     }
     struct writer line = writer_of(row->lines + row->lines_size, JOURNAL_LINE_MAX);
     final_put(core, ib, &row->finals[row->finals_next++], result, &line);
     row->lines_size += writer_size(&line);
 }
 
-void intake_results_end(struct intake_core *core, struct intake_batch *ib)
+/* The name, too: it may be new. */
+static void lines_sync(struct intake_core *core, const struct intake_batch *ib,
+                       struct intake_known *row)
+{
+    if (disk_datasync(core->disk, row->fd) != 0) {
+        results_doubt(core, ib->fd);
+        lines_failed(row);
+    } else if (disk_sync(core->disk, ib->fd) != 0) {
+        lines_failed(row);
+    }
+}
+
+int intake_results_end(struct intake_core *core, struct intake_batch *ib)
 {
     struct intake_known *row = intake_known_of(core, ib);
     if (row == NULL || row->lines == NULL) {
-        return;
+        return 0;
     }
     ensure(row->finals_next <= row->finals_count);
     lines_flush(core, row);
+    if (row->fd >= 0 && !row->must_look) {
+        lines_sync(core, ib, row);
+    }
     if (row->fd >= 0) {
-        /* The name, too: it may be new. */
-        if (disk_datasync(core->disk, row->fd) != 0 || disk_sync(core->disk, ib->fd) != 0) {
-            odd(results_not_completed);
-        }
         disk_close(core->disk, row->fd);
         row->fd = -1;
     }
     free(row->lines);
     row->lines = NULL;
+    return row->must_look ? -EAGAIN : 0;
 }

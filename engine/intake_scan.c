@@ -40,7 +40,7 @@ void intake_scan_end(struct intake_core *core, struct intake_batch *ib)
     if (scan == NULL) {
         return;
     }
-    intake_results_end(core, ib);
+    (void)intake_results_end(core, ib); /* of a batch that goes to hold/: `results-missing` stays */
     if (scan->rejects.fd >= 0) {
         /* Of a batch that failed: its reason sends people there. */
         if (spool_rejects_sync(&scan->rejects) != 0) {
@@ -108,10 +108,9 @@ static void reject(struct intake_core *core, struct intake_batch *ib, uint64_t l
     struct intake_scan *scan = ib->scan;
     ib->batch->rejected_count++;
     stat_add(&core->intake->stats.recipients_rejected, 1);
-    if (scan->rejects.fd < 0 && scan->rejects.error == 0 &&
-        spool_rejects_open(&core->spool, ib->fd, &scan->rejects) != 0) {
-        scan->rejects.fd = -1;
-        scan->rejects.error = -EIO;
+    if (scan->rejects.fd < 0 && scan->rejects.error == 0) {
+        int result = spool_rejects_open(&core->spool, ib->fd, &scan->rejects);
+        scan->rejects.error = result;
     }
     if (scan->rejects.fd < 0) {
         return;
@@ -337,6 +336,24 @@ static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
     return TAKEN;
 }
 
+/* What the scan has written beside the stream is on stable storage; false: it is not, and the batch
+ * has failed, or is opened again. What was accepted is not sent with less than it was told. */
+static bool written_end(struct intake_core *core, struct intake_batch *ib)
+{
+    struct spool_rejects *rejects = &ib->scan->rejects;
+    int error = rejects->fd >= 0 ? spool_rejects_sync(rejects) : rejects->error;
+    bool is_new = ib->known == NULL;
+    if (error != 0 && is_new && !intake_is_want(error)) {
+        intake_fail(core, ib, "rejects.ndjson cannot be written: disk full?");
+        return false;
+    }
+    if (error != 0 || intake_results_end(core, ib) != 0) {
+        intake_open_again(core, ib);
+        return false;
+    }
+    return true;
+}
+
 /* The stream is through: judged as a whole. */
 static void judge(struct intake_core *core, struct intake_batch *ib)
 {
@@ -361,12 +378,8 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
         intake_fail(core, ib, words);
         return;
     }
-    if (scan->rejects.fd >= 0 && spool_rejects_sync(&scan->rejects) != 0) {
-        if (ib->known == NULL) {
-            intake_fail(core, ib, "rejects.ndjson cannot be written: disk full?");
-            return;
-        }
-        odd(rejects_not_written); /* what was accepted is sent all the same */
+    if (!written_end(core, ib)) {
+        return;
     }
     ib->accept = (struct journal_accept){
         .reply_to = &core->intake->accepts,

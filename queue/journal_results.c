@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "engine/base/ensure.h"
+#include "engine/base/planted.h"
 #include "queue/journal_priv.h"
 
 /*
@@ -349,9 +350,11 @@ static void batch_go_on(struct journal_core *core, struct journal_batch *batch)
     int error = !list_is_empty(&batch->full) || batch->has_results ? file_open(core, batch) : 0;
     if (error == -ENOENT) {
         batch_forsake(core, batch);
-    } else if (error != 0) {
+    } else if (error != 0 && !PLANTED(RESULTS_DROPPED)) {
         batch_stall(core, batch, error);
         return;
+    } else if (error != 0) {
+        batch_forsake(core, batch);
     }
     if (batch->is_syncing && sync_go_on(core, batch)) {
         return;

@@ -261,7 +261,7 @@ int spool_order_remove(struct spool *spool, const struct spool_order *order)
  * that a restart does not start what people stopped. */
 int spool_order_keep(struct spool *spool, int batch_fd, enum spool_verb verb)
     __attribute__((warn_unused_result));
-/* SPOOL_RESUME when none is kept. */
+/* SPOOL_RESUME when none is kept, SPOOL_PAUSE when it says nothing that is known. */
 int spool_order_kept(struct spool *spool, int batch_fd, enum spool_verb *ret_verb)
     __attribute__((warn_unused_result));
 

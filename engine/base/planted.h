@@ -30,7 +30,8 @@
     PLANT(RATE_BY_GROUP, "the rate counts a transaction of many recipients as one message")        \
     PLANT(SENDER_LEAKS, "a batch that has ended leaves its compiled sender behind")                \
     PLANT(BLOCKS_KEPT, "bytes that were read ahead are kept until the engine ends")                \
-    PLANT(BURST_ONE_MORE, "a message more than the burst goes at once")
+    PLANT(BURST_ONE_MORE, "a message more than the burst goes at once")                            \
+    PLANT(RESULTS_DROPPED, "lines of results that cannot be written are given up")
 
 #define PLANT_NAME(name, words) PLANT_##name,
 enum plant { PLANT_NONE, PLANTS(PLANT_NAME) PLANTS_END };

@@ -173,6 +173,22 @@ def case_results():
         equal(bad.engine.terminate(), 0, "exit status")
 
 
+def case_results_and_a_kill():
+    """Lines that were never written are made again from the journal."""
+    with Bad("results-kill") as bad:
+        bad.begin()
+        bad.faults("write results.ndjson EIO", "create results.ndjson EIO")
+        wait_for(lambda: bad.engine.status()["totals"]["delivered"] == RECIPIENTS, "all delivered")
+        waits(bad, "status tells")
+        bad.engine.kill()
+        bad.engine.start()
+        wait_for(lambda: bad.engine.status()["health"]["oddities"].get("batch_open_waits", 0) > 1,
+                 "the next one tries again and again")
+        equal(bad.engine.find("b")[0], "active", "and does not give the batch away")
+        bad.faults()
+        bad.account(TRANSACTIONS)
+
+
 def case_results_and_a_stop():
     """An orderly stop cannot be one: the next start looks for what is missing."""
     with Bad("results-stop") as bad:

@@ -168,18 +168,15 @@ static void join_results(struct sim_book *book, const struct sim_submitted *batc
         bool is_whole = line.size > 2 && line.at[0] == '{' && line.at[line.size - 1] == '}' &&
                         memchr(line.at, '\0', line.size) == NULL;
         if (entry == NULL || end == 0 || !is_whole) {
-            if (!book->had_power_loss && !book->had_disk_faults) {
-                sim_violation(sim, "results of %s: a line that nobody can read: %.*s", batch->id,
-                              (int)line.size, line.at);
-            }
-            continue;
+            sim_violation(sim, "results of %s: a line that nobody can read: %.*s", batch->id,
+                          (int)line.size, line.at);
         }
         if (entry->batch != (uint32_t)(batch - book->batches) ||
             number_field(line, "\"line\":") != entry->ordinal + 1u) {
             sim_violation(sim, "results of %s: not its recipient: %.*s", batch->id, (int)line.size,
                           line.at);
         }
-        if (entry->ends_count > 0 && !book->had_power_loss && !book->had_disk_faults) {
+        if (entry->ends_count > 0) {
             sim_violation(sim, "LAW 2: %s has ended twice", entry->address);
         }
         entry->ends_count++;
@@ -269,12 +266,6 @@ static void on_log(void *context, const char *name, enum disk_kind kind)
 
 /* One recipient. */
 
-/* Lines that were not written when an engine died are made from the journal's records. */
-static bool may_lack_lines(const struct sim_book *book)
-{
-    return book->had_disk_faults;
-}
-
 /* The last delivery's record went with a death, and the next life came to another end. */
 static bool is_last_excused(const struct sim_engine *sim, const struct sim_entry *entry)
 {
@@ -352,7 +343,7 @@ static void judge_entry(struct sim_book *book, const struct sim_entry *entry)
     book->totals.recipients++;
     book->totals.results_missing += entry->ends_count == 0 ? 1 : 0;
     book->totals.results_twice += entry->ends_count > 1 ? 1 : 0;
-    if (entry->ends_count == 0 && !may_lack_lines(book)) {
+    if (entry->ends_count == 0) {
         sim_violation(sim, "%s has no end", entry->address);
     }
     if (entry->ends_count > 0 && (entry->end & entry->ends) == 0) {
@@ -411,7 +402,7 @@ static void judge_summary(struct sim_book *book, const struct sim_submitted *bat
     }
     const struct counts counted = count_ends(book, batch);
     bool is_same = memcmp(&counted, &told, sizeof(told)) == 0;
-    if (!is_same && !may_lack_lines(book)) {
+    if (!is_same) {
         sim_violation(sim, "summary of %s says other than results.ndjson: %.*s", batch->id,
                       (int)summary.size, summary.at);
     }
@@ -478,8 +469,7 @@ static void settle_batch(struct sim_book *book, const struct sim_submitted *batc
         return;
     }
     join_results(book, batch, peek(book, done.path, "results.ndjson"));
-    if (lines_count(peek(book, done.path, "rejects.ndjson")) != batch->bad_count &&
-        !book->had_disk_faults) {
+    if (lines_count(peek(book, done.path, "rejects.ndjson")) != batch->bad_count) {
         sim_violation(sim, "%s: rejects.ndjson does not have its %u lines", batch->id,
                       batch->bad_count);
     }

@@ -361,7 +361,6 @@ static void test_a_full_disk_loses_nothing_and_goes_on_with_room(void)
         (void)snprintf(id, sizeof(id), "full%u", i);
         (void)sim_book_submit_simple(&world.book, id, 100, NULL, "one.example", SIM_DELIVERED);
     }
-    world.book.had_disk_faults = true; /* lines that found no room are not there */
     sim_disk_set_free(world.sim->disk, 0);
     run_s(&world, HOUR_S);
     sim_disk_set_free(world.sim->disk, UINT64_C(1) << 30);

@@ -6,16 +6,14 @@ port, and dns_probe's lines are compared with the tables below. A zone without a
 SERVFAIL, an unknown zone REFUSED, a socket that nobody reads a timeout.
 """
 import os
-import shutil
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import time
+
+from knot import KNOTD, Knot, free_port
 
 SKIP = 77
-START_DEADLINE_S = 30
 
 LONG_NAME = "a-rather-long-name-for-mail-exchanger-number-"
 MANY = "".join(f"many 3600 MX 10 {LONG_NAME}{i:03}.many\n" for i in range(60))
@@ -118,85 +116,6 @@ def check(what, condition, got):
         print(f"FAILED {what}: {got}")
 
 
-def free_port():
-    """A port free for both UDP and TCP, as far as one can know."""
-    for _ in range(100):
-        tcp = socket.socket(type=socket.SOCK_STREAM)
-        udp = socket.socket(type=socket.SOCK_DGRAM)
-        with tcp, udp:
-            tcp.bind(("127.0.0.1", 0))
-            port = tcp.getsockname()[1]
-            try:
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port")
-
-
-KNOT_CONF = """
-server:
-  rundir: {folder}
-  listen: 127.0.0.1@{port}
-  udp-workers: 1
-  tcp-workers: 1
-  background-workers: 1
-database:
-  storage: {folder}/db
-log:
-  - target: {folder}/log
-    any: info
-zone:
-  - domain: mail.test
-    file: {folder}/mail.test
-  - domain: other.test
-    file: {folder}/other.test
-  - domain: broken.test
-    file: {folder}/missing
-"""
-
-
-def start_knot(folder, port):
-    for name, text in (("mail.test", ZONE), ("other.test", OTHER_ZONE)):
-        with open(os.path.join(folder, name), "w") as file:
-            file.write(text)
-    conf = os.path.join(folder, "knot.conf")
-    with open(conf, "w") as file:
-        file.write(KNOT_CONF.format(folder=folder, port=port))
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen([knotd(), "-c", conf], stdout=quiet, stderr=quiet)
-
-
-def knotd():
-    return shutil.which("knotd", path=os.environ.get("PATH", "") + ":/usr/sbin")
-
-
-def wire_name(name):
-    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
-
-
-def serves(port, zone):
-    """Whether the zone's SOA is answered with NOERROR."""
-    question = struct.pack("!HHHHHH", 1, 0, 1, 0, 0, 0) + wire_name(zone) + struct.pack("!HH", 6, 1)
-    with socket.socket(type=socket.SOCK_DGRAM) as udp:
-        udp.settimeout(0.5)
-        try:
-            udp.connect(("127.0.0.1", port))
-            udp.send(question)
-            answer = udp.recv(512)
-        except OSError:
-            return False
-    return len(answer) >= 12 and answer[3] & 0x0F == 0
-
-
-def await_zones(knot, port):
-    deadline = time.monotonic() + START_DEADLINE_S
-    while not (serves(port, "mail.test") and serves(port, "other.test")):
-        if knot.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("knotd does not serve the zones")
-        time.sleep(0.05)
-
-
 def probe(program, servers, names, timeout_ms=2000, tries=2, query_timeout_ms=20000):
     numbers = [str(timeout_ms), str(tries), str(query_timeout_ms)]
     command = [program, servers, *numbers, *names]
@@ -248,23 +167,20 @@ def test_nobody(program):
 
 
 def main():
-    if knotd() is None:
+    if KNOTD is None:
         print("skipped: there is no knotd")
         return SKIP
     program = os.path.abspath(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
-        os.mkdir(os.path.join(folder, "db"))
-        port = free_port()
-        knot = start_knot(folder, port)
+        knot = Knot(os.path.join(folder, "knot"), free_port(), broken=["broken.test"])
         try:
-            await_zones(knot, port)
-            test_table(program, port)
-            test_same_name_often(program, port)
-            test_silence(program, port)
+            knot.start({"mail.test": ZONE, "other.test": OTHER_ZONE})
+            test_table(program, knot.port)
+            test_same_name_often(program, knot.port)
+            test_silence(program, knot.port)
             test_nobody(program)
         finally:
-            knot.terminate()
-            knot.wait()
+            knot.stop()
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

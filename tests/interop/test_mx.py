@@ -4,19 +4,15 @@
 test_mx.py BUILD. Checklist B1-B4, B7, B9-B11 and what becomes of mail when the name server dies.
 """
 import os
-import shutil
-import socket
-import struct
-import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scenario"))
 from counter import Counter  # noqa: E402
+from knot import KNOTD, Knot, free_port  # noqa: E402
 from lib import (Engine, Place, Sink, check, equal, make_merge, route, run_cases,  # noqa: E402
-                 send, skip, soon, stop, wait_for)
+                 send, skip, soon, wait_for)
 
-KNOTD = shutil.which("knotd", path=os.environ.get("PATH", "") + ":/usr/sbin")
 HEAD = """
 $ORIGIN mx.test.
 $TTL 3600
@@ -51,81 +47,19 @@ fickle   1 MX 10 up
 short    1 MX 10 brief
 brief    1 A  127.0.0.3
 """
-CONF = """
-server:
-  rundir: {folder}
-  listen: 127.0.0.1@{port}
-  udp-workers: 1
-  tcp-workers: 1
-  background-workers: 1
-database:
-  storage: {folder}/db
-log:
-  - target: {folder}/log
-    any: info
-zone:
-  - domain: mx.test
-    file: {folder}/mx.test
-  - domain: broken.test
-    file: {folder}/missing
-"""
 FAST = {"retry_first": "1s", "retry_max": "1s", "retry_jitter": 0, "suspend_first": "1s",
         "suspend_max": "1s"}
 
 place = engine = knot = None
+serial = 0
 sinks = {}
 
 
-def shared_port():
-    """A port that is free on all the addresses; and one for DNS, on both of its transports."""
-    for _ in range(100):
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port = tcp.getsockname()[1]
-            try:
-                udp.bind(("127.0.0.1", port))
-                for last in range(2, 9):
-                    with socket.socket() as other:
-                        other.bind((f"127.0.0.{last}", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no port is free everywhere")
-
-
-class Knot:
-    def __init__(self):
-        self.folder = place.join("knot")
-        os.makedirs(os.path.join(self.folder, "db"))
-        self.port = shared_port()
-        self.serial = 0
-        self.process = None
-
-    def start(self, zone=ZONE):
-        self.serial += 1
-        with open(os.path.join(self.folder, "mx.test"), "w", encoding="ascii") as file:
-            file.write(HEAD.format(serial=self.serial) + zone)
-        conf = os.path.join(self.folder, "knot.conf")
-        with open(conf, "w", encoding="ascii") as file:
-            file.write(CONF.format(folder=self.folder, port=self.port))
-        self.process = place.run([KNOTD, "-c", conf], stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.DEVNULL)
-        wait_for(self.serves, "knotd serves the zone")
-
-    def serves(self):
-        question = struct.pack("!HHHHHH", 1, 0, 1, 0, 0, 0) + b"\2mx\4test\0\0\6\0\1"
-        with socket.socket(type=socket.SOCK_DGRAM) as udp:
-            udp.settimeout(0.5)
-            try:
-                udp.connect(("127.0.0.1", self.port))
-                udp.send(question)
-                answer = udp.recv(512)
-            except OSError:
-                return False
-        return len(answer) > 12 and answer[3] & 0x0F == 0
-
-    def stop(self):
-        stop(self.process)
+def zones(text=ZONE):
+    """A later one must have a greater serial."""
+    global serial
+    serial += 1
+    return {"mx.test": HEAD.format(serial=serial) + text}
 
 
 def taken(last):
@@ -232,7 +166,7 @@ def case_changed_mx_is_seen():
     engine.submit(make_merge(engine, "fickle", ["rcpt451x1-u@fickle.mx.test"]))
     wait_for(lambda: [1 for event in engine.events() if event["batch"] == "fickle"], "deferred")
     knot.stop()
-    knot.start(ZONE.replace("fickle   1 MX 10 up", "fickle   1 MX 10 left"))
+    knot.start(zones(ZONE.replace("fickle   1 MX 10 up", "fickle   1 MX 10 left")))
     mine = wait_for(lambda: (lambda two: two if len(two) > 1 else None)(
         [event for event in engine.events() if event["batch"] == "fickle"]), "it is tried again")
     equal([event["peer_address"]["name"] for event in mine[:2]], ["up.mx.test", "left.mx.test"],
@@ -253,7 +187,7 @@ def case_name_server_dies():
     wait_for(lambda: [1 for event in engine.events() if event["batch"] == "unknown"], "deferred")
     first = [event for event in engine.events() if event["batch"] == "unknown"][0]
     equal(first["reason"], "TEMP_DNS", "an unknown domain is deferred")
-    knot.start(ZONE + "fresh MX 10 up\n")
+    knot.start(zones(ZONE + "fresh MX 10 up\n"))
     end = engine.wait_end("unknown")
     equal(end.counts(), {"accepted": 1, "delivered": 1}, "and sent when the server is back")
 
@@ -267,8 +201,9 @@ def main():
     if KNOTD is None:
         skip("knotd is not here (Debian: knot)")
     with Place("mx") as place:
-        knot = Knot()
-        knot.start()
+        knot = Knot(place.join("knot"), free_port([f"127.0.0.{last}" for last in range(2, 9)]),
+                    broken=["broken.test"], run=place.run)
+        knot.start(zones())
         for last in (3, 4, 5):
             sinks[last] = Sink(place, name=f"sink{last}", listen=f"127.0.0.{last}:{knot.port}")
         sinks[6] = Counter(host="127.0.0.6", port=knot.port)

@@ -75,6 +75,17 @@ static bool restart_behind(struct sim_book *book, uint64_t n)
     return is_met;
 }
 
+/* Behind everything: what was handed back is on stable storage, also of a file whose sync has
+ * failed. (Where nothing more could be written nor renamed, nobody knows which file that was.) */
+static void lose_power_at_last(struct sim_book *book, int64_t end_ns)
+{
+    struct sim_engine *sim = book->sim;
+    meet(book, FATE_POWER_LOSS, 1);
+    (void)sim_engine_run_until(sim, countdown_is_down, end_ns - sim->clock.mono.ns);
+    boot_again(sim);
+    (void)sim_engine_run_until(sim, countdown_is_down_or_idle, end_ns - sim->clock.mono.ns);
+}
+
 /* Returns whether the fault was met. */
 static bool live(const struct config *defaults, int kind, uint64_t n)
 {
@@ -118,6 +129,9 @@ static bool live(const struct config *defaults, int kind, uint64_t n)
     CHECK_ROW(n, downs <= BOOTS_MAX);
     is_met = fate == FATE_RESTARTED ? is_met : downs > 0 || sim_disk_failures_count(sim->disk) > 0;
     sim_disk_fail_at(sim->disk, 0, 0, false);
+    if (fate == FATE_ERROR) {
+        lose_power_at_last(&book, end_ns);
+    }
     sim_disk_stop_at(sim->disk, 0);
     countdown_settle_up(&book, n);
     return is_met;

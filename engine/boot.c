@@ -324,17 +324,26 @@ static void raise_limits(const struct config *config)
     }
 }
 
-/* At once: people may be watching the start. Without memory the event log and the status still say
- * it. */
-static void tell_damage(struct boot *boot)
+/* What is damaged is told at once: people may be watching the start. Without memory the event log
+ * and the status still say it. */
+static int recover(struct boot *boot)
 {
     char *text = malloc(DAMAGE_TEXT_SIZE);
     struct writer words = writer_of(text, text == NULL ? 0 : DAMAGE_TEXT_SIZE);
     damage_tell(&boot->engine, &boot->known, &words);
+    int result = intake_recover(&boot->intake, &boot->known);
+    if (result == 0) {
+        intake_tell_damage(&boot->intake, &words);
+    } else {
+        /* A checkpoint now would cost the lines not yet kept. */
+        journal_abandon(&boot->journal);
+        (void)refuse(boot, "recovery", result);
+    }
     if (text != NULL) {
         (void)fwrite(text, 1, writer_size(&words), stderr);
     }
     free(text);
+    return result;
 }
 
 static int make_all(struct boot *boot)
@@ -343,15 +352,7 @@ static int make_all(struct boot *boot)
     result = result == 0 ? make_tables(boot) : result;
     result = result == 0 ? make_intake(boot) : result;
     result = result == 0 ? make_journal(boot) : result;
-    if (result == 0) {
-        tell_damage(boot);
-        result = intake_recover(&boot->intake, &boot->known);
-        if (result != 0) {
-            journal_abandon(
-                &boot->journal); /* a checkpoint now would cost the lines not yet kept */
-            (void)refuse(boot, "recovery", result);
-        }
-    }
+    result = result == 0 ? recover(boot) : result;
     result = result == 0 ? make_resolver(boot) : result;
     result = result == 0 ? make_workers(boot) : result;
     if (result == 0) {

@@ -57,14 +57,18 @@ struct topic {
     struct span words;
 };
 
+static struct span name_of(const struct journal_known_batch *batch)
+{
+    struct span name = span_of_text(batch->directory), end = SPAN(".batch");
+    name.size -= name.size > end.size ? end.size : 0;
+    return name;
+}
+
 static struct span batch_name(const struct journal_known *known, uint32_t number)
 {
     for (uint32_t i = 0; i < known->batches_count; i++) {
-        const struct journal_known_batch *batch = &known->batches[i];
-        if (batch->number == number) {
-            struct span name = span_of_text(batch->directory), end = SPAN(".batch");
-            name.size -= name.size > end.size ? end.size : 0;
-            return name;
+        if (known->batches[i].number == number) {
+            return name_of(&known->batches[i]);
         }
     }
     return SPAN_NONE;
@@ -187,8 +191,8 @@ static void tell_row(const struct engine *engine, const struct journal_known *kn
 }
 
 /* What it comes to for the batch: who is not settled by what is left. */
-static void tell_batch(const struct engine *engine, const struct journal_known *known,
-                       const struct journal_known_batch *batch, struct writer *words)
+static void tell_batch(const struct engine *engine, const struct journal_known_batch *batch,
+                       struct writer *words)
 {
     char memory[WORDS_SIZE];
     struct writer text = writer_of(memory, sizeof(memory));
@@ -206,7 +210,7 @@ static void tell_batch(const struct engine *engine, const struct journal_known *
         .reason = "DAMAGED_BATCH",
         .file = "",
         .count = left,
-        .batch = batch_name(known, batch->number),
+        .batch = name_of(batch),
         .number = batch->number,
         .line_first = left == 0 ? 0 : first,
         .line_last = left == 0 ? 0 : last,
@@ -221,6 +225,46 @@ static void tell_batch(const struct engine *engine, const struct journal_known *
                           "had the mail before gets it again, marked possible_duplicate",
                           (unsigned long long)first, (unsigned long long)last);
     }
+    ensure(!text.is_full);
+    tell(engine, &topic, &text, words);
+}
+
+void damage_tell_kept(const struct engine *engine, uint64_t count, struct writer *words)
+{
+    char memory[WORDS_SIZE];
+    struct writer text = writer_of(memory, sizeof(memory));
+    struct topic topic = {
+        .reason = "DAMAGE_RESULTS_MISSING", .file = "results-missing", .count = count};
+    writer_put_format(&text,
+                      "journal/results-missing: %llu broken records; each is a line of a "
+                      "results.ndjson, lost unless a segment has the record too",
+                      (unsigned long long)count);
+    tell(engine, &topic, &text, words);
+}
+
+void damage_tell_lines(const struct engine *engine, const struct journal_known_batch *batch,
+                       uint64_t count, uint32_t ordinal_first, uint32_t ordinal_last,
+                       struct writer *words)
+{
+    char memory[WORDS_SIZE];
+    struct writer text = writer_of(memory, sizeof(memory));
+    struct topic topic = {
+        .reason = "DAMAGED_RESULTS",
+        .file = "",
+        .count = count,
+        .batch = name_of(batch),
+        .number = batch->number,
+        .line_first = (uint64_t)ordinal_first + 1,
+        .line_last = (uint64_t)ordinal_last + 1,
+    };
+    writer_put(&text, SPAN("batch "));
+    writer_put(&text, topic.batch);
+    writer_put_format(&text,
+                      ": %llu recipients (between recipient %llu and %llu) are settled, and no "
+                      "line of results.ndjson says how, nor any record; nothing is sent to them "
+                      "again, and the event log may know",
+                      (unsigned long long)count, (unsigned long long)topic.line_first,
+                      (unsigned long long)topic.line_last);
     ensure(!text.is_full);
     tell(engine, &topic, &text, words);
 }
@@ -242,7 +286,7 @@ void damage_tell(const struct engine *engine, const struct journal_known *known,
     uint32_t told = 0;
     for (uint32_t i = 0; i < known->batches_count && told < DAMAGE_BATCHES_MAX; i++) {
         if (known->batches[i].is_damaged) {
-            tell_batch(engine, known, &known->batches[i], words);
+            tell_batch(engine, &known->batches[i], words);
             told++;
         }
     }

@@ -17,3 +17,9 @@ enum { DAMAGE_TEXT_SIZE = 64 * 1024, DAMAGE_BATCHES_MAX = 64 };
  * front of the journal's first step. */
 void damage_tell(const struct engine *engine, const struct journal_known *known,
                  struct writer *words);
+/* So many cells of results-missing are broken. */
+void damage_tell_kept(const struct engine *engine, uint64_t count, struct writer *words);
+/* So many of the batch have no line in results.ndjson, and none can be made. */
+void damage_tell_lines(const struct engine *engine, const struct journal_known_batch *batch,
+                       uint64_t count, uint32_t ordinal_first, uint32_t ordinal_last,
+                       struct writer *words);

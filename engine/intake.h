@@ -39,6 +39,7 @@ enum { INTAKE_CHUNK = 64, INTAKE_RECORDS_STEP_MAX = 4096, INTAKE_LOADS_STEP_MAX 
 
 struct intake_stats {
     struct stat_counter batches_claimed, batches_accepted, batches_done, batches_failed;
+    struct stat_counter batches_held; /* of those that failed */
     struct stat_counter recipients_accepted, recipients_rejected, recipients_returned;
     struct stat_counter loads, load_bytes, loads_waiting;
     struct stat_counter scan_records, scan_ns; /* time spent scanning: records per second of scan */
@@ -73,6 +74,8 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
  */
 int intake_recover(struct intake *intake, struct journal_known *known)
     __attribute__((warn_unused_result));
+/* What intake_recover found broken beside the journal, for people: engine/damage.h. */
+void intake_tell_damage(const struct intake *intake, struct writer *words);
 /* The end of an orderly stop: all workers are drained, the journal has written all. 0 or -errno;
  * without the mark the next start takes this one for a crash. */
 int intake_mark_clean(struct intake *intake) __attribute__((warn_unused_result));

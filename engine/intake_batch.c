@@ -439,12 +439,15 @@ void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib)
 
 static char *reason_of_known(const char *words)
 {
-    char *reason = NULL;
-    int size = asprintf(&reason,
-                        "it was accepted before, and cannot go on: %s. Who has no line in "
-                        "results.ndjson is still to be sent to: submit those anew, with another id",
-                        words);
-    return size < 0 ? NULL : reason;
+    static const char BEFORE[] = "it was accepted before, and cannot go on: ";
+    static const char BEHIND[] = ". Who has no line in results.ndjson is still to be sent to: "
+                                 "submit those anew, with another id";
+    size_t size = sizeof(BEFORE) + strlen(words) + sizeof(BEHIND);
+    char *reason = malloc(size);
+    if (reason != NULL) {
+        (void)snprintf(reason, size, "%s%s%s", BEFORE, words, BEHIND);
+    }
+    return reason;
 }
 
 void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *words)
@@ -465,6 +468,7 @@ void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *
     intake_scan_end(core, ib);
     intake_enter(core, ib, INTAKE_LEAVING);
     stat_add(&core->intake->stats.batches_failed, 1);
+    stat_add(&core->intake->stats.batches_held, is_held ? 1 : 0);
 }
 
 /* Claiming. */

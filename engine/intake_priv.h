@@ -156,7 +156,10 @@ struct intake_known {
     uint32_t finals_count;
     uint32_t finals_room;
     uint32_t finals_next;
-    int fd; /* of results.ndjson while lines are added */
+    uint64_t lost_count; /* lines that no record is left for ... */
+    uint32_t lost_first; /* ... from this ordinal on ... */
+    uint32_t lost_last;  /* ... to this one */
+    int fd;              /* of results.ndjson while lines are added */
     uint64_t offset;
     char *lines;
     size_t lines_size;
@@ -205,9 +208,10 @@ struct intake_core {
     uint32_t *known_by_number;       /* indices of them */
     struct intake_suspect *suspects; /* as the marker had them */
     uint32_t suspects_count;
-    bool is_unclean;    /* the engine before did not stop in order */
-    bool is_recovering; /* active/ is still being read, or ghosts are ended: nothing is claimed */
-    bool is_listed;     /* all of active/ has been taken up */
+    uint64_t kept_broken; /* cells of results-missing, its header counted */
+    bool is_unclean;      /* the engine before did not stop in order */
+    bool is_recovering;   /* active/ is still being read, or ghosts are ended: nothing is claimed */
+    bool is_listed;       /* all of active/ has been taken up */
     char recover_after[SPOOL_NAME_MAX + 1];
     uint32_t ghosts_next; /* row to be looked at */
     uint32_t ghosts_away;

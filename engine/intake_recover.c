@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/damage.h"
 #include "engine/intake_priv.h"
 
 /*
@@ -197,6 +198,23 @@ int intake_recover(struct intake *intake, struct journal_known *known)
     qsort_r(core->known_by_number, count, sizeof(*core->known_by_number), by_number,
             core->known_rows);
     return intake_results_recover(core);
+}
+
+void intake_tell_damage(const struct intake *intake, struct writer *words)
+{
+    const struct intake_core *core = intake->core;
+    if (core->kept_broken > 0) {
+        damage_tell_kept(core->engine, core->kept_broken, words);
+    }
+    uint32_t told = 0;
+    for (uint32_t i = 0; i < core->known.batches_count && told < DAMAGE_BATCHES_MAX; i++) {
+        const struct intake_known *row = &core->known_rows[i];
+        if (row->lost_count > 0) {
+            damage_tell_lines(core->engine, &core->known.batches[i], row->lost_count,
+                              row->lost_first, row->lost_last, words);
+            told++;
+        }
+    }
 }
 
 void intake_known_free(struct intake_core *core)

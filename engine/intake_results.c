@@ -388,6 +388,8 @@ static void file_read(struct search *search, int dir, const char *name, enum jou
             struct journal_record record;
             if (journal_record_get(&search->chunk[i], seed + index + i, &record)) {
                 record_take(search, &record);
+            } else if (file == JOURNAL_FILE_RESULTS) {
+                search->core->kept_broken++; /* in segments replay has told them */
             }
         }
         index += count;
@@ -428,11 +430,14 @@ static int by_ordinal(const void *a, const void *b)
 /* The search is over: what is missing still is lost, when it was wanted at all. */
 static void row_settle(struct intake_known *row)
 {
-    uint64_t any = 0;
-    for (uint64_t i = 0; row->missing != NULL && i < (row->records_count + 63) / 64; i++) {
-        any |= row->missing[i];
+    bool is_wanted = !row->must_look && (row->wanted & WANTED_ALL) == WANTED_ALL;
+    for (uint32_t i = 0; row->missing != NULL && is_wanted && i < row->records_count; i++) {
+        if (bit_is_set(row->missing, i)) {
+            row->lost_first = row->lost_count++ == 0 ? i : row->lost_first;
+            row->lost_last = i;
+        }
     }
-    if (any != 0 && !row->must_look && (row->wanted & WANTED_ALL) == WANTED_ALL) {
+    if (row->lost_count > 0) {
         odd(results_lost);
     }
     if (row->finals_count > 1) {
@@ -486,7 +491,7 @@ static int kept_write(struct intake_core *core, int dir, uint64_t count)
     return result;
 }
 
-/* 1 when the file is there and of this version, 0 when not, -errno. */
+/* 1 when the file is there and not of another version, 0 when not, -errno. */
 static int kept_look(struct intake_core *core, int dir)
 {
     char sector[JOURNAL_SECTOR_SIZE];
@@ -501,7 +506,11 @@ static int kept_look(struct intake_core *core, int dir)
     if (got == sizeof(sector)) {
         result = journal_header_get(span_of(sector, sizeof(sector)), &header);
     }
-    return result == 0 ? header.file == JOURNAL_FILE_RESULTS : result;
+    if (result == -EBADMSG || (result == 0 && header.file != JOURNAL_FILE_RESULTS)) {
+        core->kept_broken++; /* its cells are good without it */
+        result = 0;
+    }
+    return result == 0 ? 1 : result;
 }
 
 /* 0 or -errno. */

@@ -112,6 +112,7 @@ static json_t *totals_json(const struct engine *engine, const struct sums *sums)
     set_uint(totals, "possible_duplicates", sums->possible_duplicates);
     set_uint(totals, "batches_done", stat_read_xcore(&intake->batches_done));
     set_uint(totals, "batches_failed", stat_read_xcore(&intake->batches_failed));
+    set_uint(totals, "batches_held", stat_read_xcore(&intake->batches_held));
     set_uint(totals, "bytes_sent", sums->bytes_sent);
     return totals;
 }
@@ -271,6 +272,8 @@ static void put_engine_metrics(struct writer *writer, const struct engine *engin
          stat_read_xcore(&intake->batches_done)},
         {"batches_failed_total", "counter", "Batches that could not run.",
          stat_read_xcore(&intake->batches_failed)},
+        {"batches_held_total", "counter", "Of them, those that wait in hold/ for people.",
+         stat_read_xcore(&intake->batches_held)},
         {"connections", "gauge", "Open connections.", sums->sessions},
         {"connections_opened_total", "counter", "Connections opened.", sums->sessions_opened},
         {"connects_failed_total", "counter", "Connections that failed or were refused.",

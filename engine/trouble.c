@@ -146,10 +146,24 @@ static void put_log(struct trouble *trouble, struct writer *writer, const struct
     trouble->log_again_at = mono_add_ms(now, LOG_AGAIN_MS);
 }
 
+static void put_held(struct trouble *trouble, struct writer *writer, const struct engine *engine)
+{
+    uint64_t held = stat_read_xcore(&engine->intake->stats.batches_held);
+    if (held != trouble->batches_held) {
+        writer_put_format(writer,
+                          "ramjet: %s/hold: %llu more batches that were accepted before cannot go "
+                          "on, and wait there: reason.txt of each says why and what to do\n",
+                          engine->config->spool,
+                          (unsigned long long)(held - trouble->batches_held));
+    }
+    trouble->batches_held = held;
+}
+
 void trouble_put_news(struct trouble *trouble, struct writer *writer, const struct engine *engine,
                       struct mono_time now)
 {
     put_space(trouble, writer, engine);
     put_results(trouble, writer, engine);
+    put_held(trouble, writer, engine);
     put_log(trouble, writer, engine, now);
 }

@@ -15,6 +15,7 @@ struct trouble {
     bool has_results_waiting;
     bool has_told_log;
     uint64_t log_failures;
+    uint64_t batches_held;
     struct mono_time log_again_at; /* lines that are lost are told once a minute */
 };
 

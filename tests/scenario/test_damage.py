@@ -6,6 +6,7 @@ test_damage.py BUILD. One spool is brought to where most mail is sent and some i
 engine is killed. Each case damages a copy of it (docs/JOURNAL.md 2: where the cells lie) and
 starts an engine with a sink of its own on that.
 """
+import json
 import os
 import struct
 import subprocess
@@ -37,17 +38,29 @@ def down(batch):
     return [name for name in names_of(batch) if name.endswith("@down.test")]
 
 
+def spool_keys(path, size, count):
+    return (f'spool {{ path = "{path}" free-space-min = 1M journal-segment = {size} '
+            f'journal-segments = {count} }}\n')
+
+
+def copy_spool(spool, path):
+    subprocess.run(["cp", "-a", spool, path], check=True)
+    os.unlink(os.path.join(path, "control.sock"))
+    return path
+
+
 class Base:
     """The spool as the killed engine left it, and what it had sent."""
-    place = None
+    spool = checked = None  # checked: one more engine has written a checkpoint
     bytes = {}  # of the message, by recipient
 
     @classmethod
     def make(cls, place):
-        cls.place = place
         sink = Sink(place)
-        engine = Engine(place, routes=route("up.test", sink.port, **FAST) +
-                        route("down.test", free_port(), **FAST)).start()
+        routes = route("up.test", sink.port, **FAST) + route("down.test", free_port(), **FAST)
+        cls.spool = place.join("base.spool")
+        engine = Engine(place, routes=routes, spool=cls.spool,
+                        extra=spool_keys(cls.spool, "256K", 4)).start()
         for batch in ALL:
             engine.submit(make_merge(engine, batch, names_of(batch), EACH))
         for batch in ALL:
@@ -60,18 +73,24 @@ class Base:
         wait_for(lambda: len(engine.events()) > count + sum(len(down(b)) for b in ALL),
                  "deferrals behind all that")
         engine.kill()
-        cls.spool = engine.spool
+        cls.checked = copy_spool(cls.spool, place.join("checked.spool"))
+        engine = Engine(place, routes=routes, spool=cls.checked, name="checked",
+                        extra=spool_keys(cls.checked, "64K", 2))
+        for _ in range(3):  # each run has a segment of its own
+            engine.start().kill()
+        engine.start()
+        wait_for(lambda: any(name.startswith("checkpoint-0") for name in
+                             os.listdir(os.path.join(cls.checked, "journal"))), "a checkpoint")
+        engine.kill()
         cls.bytes = {message["to"][0]: message["sha256"] for message in sink.messages()}
 
 
 class Case:
     """A copy of the spool to be damaged."""
 
-    def __init__(self, name):
+    def __init__(self, name, spool=None):
         self.place = Place(f"damage-{name}")
-        self.spool = self.place.join("engine.spool")
-        subprocess.run(["cp", "-a", Base.spool, self.spool], check=True)
-        os.unlink(os.path.join(self.spool, "control.sock"))
+        self.spool = copy_spool(spool or Base.spool, self.place.join("engine.spool"))
         self.engine = self.sink = None
 
     def __enter__(self):
@@ -216,6 +235,10 @@ def case_no_journal():
         engine = case.start()
         for batch in ALL:
             case.check_held(batch, "the journal does not know of it")
+        wait_for(lambda: "more batches that were accepted before" in engine.words(),
+                 "it says that they are held")
+        check("journal/results-missing: " in engine.words(), "and what is rubbish",
+              engine.words())
         equal(send(engine, "fresh", ["a@fresh.test"]).place, "done", "a new batch is sent")
 
 
@@ -242,6 +265,26 @@ def case_beside_the_journal():
         case.start()
         for batch in ALL:
             case.check_done(batch)
+
+
+def case_lines_and_records():
+    """Both are gone, of somebody whom a checkpoint calls settled: told, and not sent to again."""
+    with Case("lines", Base.checked) as case:
+        path = case.path("active", "spring.batch", "results.ndjson")
+        with open(path, "rb") as file:
+            lines = file.read().splitlines(keepends=True)
+        lost = [json.loads(line) for line in lines[3:6]]
+        with open(path, "wb") as file:
+            file.writelines(lines[:3] + lines[6:])
+        case.start()
+        told = [event for event in case.damages() if event["reason"] == "DAMAGED_RESULTS"]
+        numbers = [line["line"] for line in lost]
+        equal([(e["batch"], e["count"], e["line"], e["line_last"]) for e in told],
+              [("spring", 3, min(numbers), max(numbers))], "the lines that are lost")
+        end = case.engine.wait_end("spring")
+        equal((end.place, len(end.results)), ("done", len(names_of("spring")) - 3), "it ends")
+        check(not set(case.sink.taken()) & {line["recipient"] for line in lost},
+              "nobody is sent to again")
 
 
 def flip_at(path, where):

@@ -59,7 +59,7 @@ def main():
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument("--quick", action="store_true", help="one short round, no files")
-    parser.add_argument("--size", type=size_of, help="queue: recipients, such as 10M")
+    parser.add_argument("--size", type=size_of, help="queue, scale: recipients, such as 10M")
     parser.add_argument("--only", help="scale: cases, such as small,domains")
     parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="meson's directory")
     parser.add_argument("--work", default="/var/tmp", help="where spools and queues are made")

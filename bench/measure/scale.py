@@ -27,6 +27,7 @@ DELIVERED = 'ramjet_outcomes_total{outcome="delivered"}'
 DEFERRED = 'ramjet_outcomes_total{outcome="deferred"}'
 WAITING_RETRY = 'ramjet_queue_recipients{state="retry"}'
 LOOK_S = 0.1
+LARGEST = 10000000
 ROUTE = "retry-jitter = 0 suspend-first = 1s suspend-max = 1s "
 
 
@@ -77,7 +78,9 @@ def _drop(engine):
 
 
 def _sized(bench, full):
-    return full // 100 if bench.quick else full
+    """All sizes in the proportion of --size to the ten million of the largest ones."""
+    size = bench.size or (LARGEST // 100 if bench.quick else LARGEST)
+    return full * size // LARGEST
 
 
 def _deadline(recipients):
@@ -86,7 +89,7 @@ def _deadline(recipients):
 
 def one_batch(bench):
     """A batch of ten million, the whole way."""
-    recipients = _sized(bench, 10000000)
+    recipients = _sized(bench, LARGEST)
     with Sink(bench.build, threads=machine.cores()) as sink, \
             Engine(bench.build, bench.work, sink.address, name="one") as engine:
         staged = feed(bench.build, engine.spool, "one", recipients, no_sync=True)
@@ -109,8 +112,8 @@ def one_batch(bench):
 
 def all_deferred(bench):
     """All of a batch is answered 451, waits in the retry wheel at once, and goes out."""
-    recipients = _sized(bench, 10000000)
-    rest_s = 5 if bench.quick else 90
+    recipients = _sized(bench, LARGEST)
+    rest_s = 5 + 85 * recipients // LARGEST  # longer than it takes to defer them all
     with Sink(bench.build, threads=machine.cores(), share="rcpt=451:100%") as sink, \
             Engine(bench.build, bench.work, sink.address, name="deferred",
                    route=ROUTE + f"retry-first = {rest_s}s retry-max = {rest_s}s") as engine:
@@ -281,7 +284,7 @@ def _arrivals(record, recipients):
 
 def restart(bench):
     """kill -9 when half of the batch is settled; the next start goes on."""
-    recipients = _sized(bench, 10000000)
+    recipients = _sized(bench, LARGEST)
     record = os.path.join(bench.work, "restart.record")
     with Sink(bench.build, threads=machine.cores(), record=record) as sink, \
             Engine(bench.build, bench.work, sink.address, name="restart") as engine:
@@ -325,7 +328,7 @@ def _few(bench, engine, batch, sizes):
 
 def fairness(bench):
     """Small batches while the engine is idle, behind a huge throttled one, behind a huge scan."""
-    huge = _sized(bench, 10000000)
+    huge = _sized(bench, LARGEST)
     throttled = huge // 10
     sizes = {"size": 512, "vars": 1}
     times = {"idle": [], "throttled": [], "scan": []}

@@ -529,6 +529,8 @@ void intake_claim_new(struct intake_core *core)
             open_new(core, claims[i].directory, true);
         } else if (claims[i].result == -ENOTRECOVERABLE) {
             stat_set(&core->engine->must_stop, 1);
+        } else if (claims[i].result != -EINVAL) {
+            odd(batch_not_claimed); /* it lies in in/new still, and is tried again */
         }
     }
     core->has_more_new = core->has_names_left || core->names_next < core->names->count;
@@ -770,10 +772,14 @@ bool intake_leave_some(struct intake_core *core, struct mono_time now)
     if (count == 0) {
         return false;
     }
-    spool_ids_sync(core->ids); /* before the journal forgets the batches */
-    spool_finish_group(&core->spool, leavings, count, clock_wall(core->engine->clock));
+    /* Before the journal forgets the batches. */
+    struct wall_time wall = clock_wall(core->engine->clock);
+    bool is_kept = spool_ids_sync(core->ids, wall) == 0;
+    if (is_kept) {
+        spool_finish_group(&core->spool, leavings, count, wall);
+    }
     for (uint32_t i = 0; i < count; i++) {
-        on_left(core, ready[i], leavings[i].result, now);
+        on_left(core, ready[i], is_kept ? leavings[i].result : -EIO, now);
     }
     return count == SPOOL_GROUP_MAX;
 }

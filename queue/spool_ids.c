@@ -33,7 +33,11 @@ struct spool_ids {
     char day[DAY_SIZE]; /* of the file that is open, "" none */
     int fd;
     uint64_t offset;
-    bool is_dirty;
+    uint64_t synced; /* of the open file */
+    bool is_dirty;   /* there is something behind `synced` ... */
+    bool is_doubted; /* ... and a sync of it has failed: its pages may be clean, and lost */
+    char *waiting;   /* lines that could not be written */
+    size_t waiting_size;
     bool is_memory_short; /* an id was not kept for want of memory */
 };
 
@@ -231,6 +235,7 @@ void spool_ids_destroy(struct spool_ids *ids)
 {
     if (ids != NULL) {
         file_close(ids);
+        free(ids->waiting);
         free(ids->slots);
         free(ids);
     }
@@ -248,6 +253,38 @@ bool spool_ids_find(const struct spool_ids *ids, const char *id, struct wall_tim
     return true;
 }
 
+/* What reads well is made to be written again. */
+static int file_rewrite(struct spool_ids *ids)
+{
+    char bytes[4096];
+    struct disk *disk = ids->spool->disk;
+    for (uint64_t at = ids->synced; at < ids->offset;) {
+        size_t size = ids->offset - at < sizeof(bytes) ? (size_t)(ids->offset - at) : sizeof(bytes);
+        int64_t got = disk_read(disk, ids->fd, bytes, size, at);
+        got = got > 0 ? disk_write(disk, ids->fd, bytes, (size_t)got, at) : got;
+        if (got <= 0) {
+            return got < 0 ? (int)got : -EIO;
+        }
+        at += (uint64_t)got;
+    }
+    return 0;
+}
+
+static int file_sync(struct spool_ids *ids)
+{
+    if (!ids->is_dirty) {
+        return 0;
+    }
+    int result = ids->is_doubted ? file_rewrite(ids) : 0;
+    result = result == 0 ? disk_datasync(ids->spool->disk, ids->fd) : result;
+    ids->is_doubted = result != 0;
+    if (result == 0) {
+        ids->synced = ids->offset;
+        ids->is_dirty = false;
+    }
+    return result;
+}
+
 /* The file of this day; a last line that was cut short is ended first. */
 static int file_of_day(struct spool_ids *ids, struct wall_time now)
 {
@@ -256,7 +293,10 @@ static int file_of_day(struct spool_ids *ids, struct wall_time now)
     if (ids->fd >= 0 && strcmp(day, ids->day) == 0) {
         return 0;
     }
-    spool_ids_sync(ids);
+    int synced = file_sync(ids);
+    if (synced != 0) {
+        return synced;
+    }
     file_close(ids);
     look(ids, wall_seconds(now), false);
     char name[sizeof(FILE_PREFIX) + DAY_SIZE];
@@ -278,8 +318,36 @@ static int file_of_day(struct spool_ids *ids, struct wall_time now)
     }
     ids->fd = fd;
     ids->offset = stat.size > 0 ? stat.size + 1 : 0;
+    ids->synced = ids->offset;
     memcpy(ids->day, day, sizeof(day));
     return 0;
+}
+
+static int file_add(struct spool_ids *ids, struct span lines, struct wall_time now)
+{
+    int result = file_of_day(ids, now);
+    if (result != 0) {
+        return result;
+    }
+    int64_t done = disk_write(ids->spool->disk, ids->fd, lines.at, lines.size, ids->offset);
+    if (done != (int64_t)lines.size) {
+        return done < 0 ? (int)done : -EIO;
+    }
+    ids->offset += lines.size;
+    ids->is_dirty = true;
+    return 0;
+}
+
+static void wait_add(struct spool_ids *ids, struct span line)
+{
+    char *waiting = realloc(ids->waiting, ids->waiting_size + line.size);
+    if (waiting == NULL) {
+        odd(batch_id_not_kept);
+        return;
+    }
+    memcpy(waiting + ids->waiting_size, line.at, line.size);
+    ids->waiting = waiting;
+    ids->waiting_size += line.size;
 }
 
 void spool_ids_add(struct spool_ids *ids, const char *id, struct wall_time now)
@@ -294,20 +362,22 @@ void spool_ids_add(struct spool_ids *ids, const char *id, struct wall_time now)
     struct writer writer = writer_of(line, sizeof(line));
     writer_put_format(&writer, "%s %u\n", id, (unsigned)now_s);
     ensure(!writer.is_full);
-    size_t size = writer_size(&writer);
-    if (file_of_day(ids, now) != 0 ||
-        disk_write(ids->spool->disk, ids->fd, line, size, ids->offset) != (int64_t)size) {
-        odd(batch_id_not_kept);
-        return;
+    if (file_add(ids, writer_span(&writer), now) != 0) {
+        odd(batch_id_waits);
+        wait_add(ids, writer_span(&writer));
     }
-    ids->offset += size;
-    ids->is_dirty = true;
 }
 
-void spool_ids_sync(struct spool_ids *ids)
+int spool_ids_sync(struct spool_ids *ids, struct wall_time now)
 {
-    if (ids->is_dirty && disk_datasync(ids->spool->disk, ids->fd) != 0) {
-        odd(batch_id_not_kept);
+    int result = 0;
+    if (ids->waiting_size > 0) {
+        result = file_add(ids, span_of(ids->waiting, ids->waiting_size), now);
+        ids->waiting_size = result == 0 ? 0 : ids->waiting_size;
     }
-    ids->is_dirty = false;
+    result = result == 0 ? file_sync(ids) : result;
+    if (result != 0) {
+        odd(batch_id_waits);
+    }
+    return result;
 }

@@ -9,9 +9,9 @@
  * before the journal forgets the batch: until then the batch itself is found at a start, and its id
  * added again.
  *
- * Bound: SPOOL_IDS_MAX; ids beyond it, and those that no file can be had for, are not kept: counted
- * (odd), and such a batch may be sent again; so are those for whom no memory can be had, once the
- * table is full to the last slots. Nothing else depends on them.
+ * Bound: SPOOL_IDS_MAX; ids beyond it are not kept: counted (odd), and such a batch may be sent
+ * again; so are those for whom no memory can be had, once the table is full to the last slots.
+ * Lines that cannot be written now wait in memory, one a batch, for the next spool_ids_sync.
  */
 #pragma once
 
@@ -33,5 +33,6 @@ bool spool_ids_find(const struct spool_ids *ids, const char *id, struct wall_tim
                     struct wall_time *ret_at);
 /* Idempotent. */
 void spool_ids_add(struct spool_ids *ids, const char *id, struct wall_time now);
-/* What was added is on stable storage, or was counted as lost. Costs nothing when nothing was. */
-void spool_ids_sync(struct spool_ids *ids);
+/* 0: what was added is on stable storage; -errno: not yet, ask again. Costs nothing when nothing
+ * was added. */
+int spool_ids_sync(struct spool_ids *ids, struct wall_time now) __attribute__((warn_unused_result));

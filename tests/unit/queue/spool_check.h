@@ -108,15 +108,17 @@ static inline uint32_t names_count(const char *path)
  * A disk of plain calls that fails every operation but close once `left` of them were done: what is
  * there then is what a crash of the program leaves. check_disk_settle takes back what no sync made
  * stable, as a loss of power may: names by the sync of their directory (a rename by that of either:
- * it is one step of the file system's journal), bytes by the sync of their file. `failing` fails
- * that verb alone.
+ * it is one step of the file system's journal), bytes by the sync of their file. Bytes whose sync
+ * has failed no later one makes stable, until they are written again. `failing` fails that verb
+ * alone.
  */
 enum { CHANGES_MAX = 512, LOSSES_COUNT = 8 };
 
 struct check_change {
     enum disk_verb verb; /* OPEN: created; WRITE: first write since the last sync */
     bool is_stable;
-    int dir; /* our own descriptors; they stay right whatever is renamed above them */
+    bool is_lost; /* of WRITE: a sync of it has failed */
+    int dir;      /* our own descriptors; they stay right whatever is renamed above them */
     int dir_to;
     ino_t inode; /* of dir, or of the file that was written */
     ino_t inode_to;
@@ -174,8 +176,9 @@ static inline void change_note_write(struct check_disk *check, const struct disk
     struct stat stat;
     ensure(fstat(op->fd, &stat) == 0);
     for (uint32_t i = 0; i < check->changes_count; i++) {
-        const struct check_change *change = &check->changes[i];
+        struct check_change *change = &check->changes[i];
         if (change->verb == DISK_WRITE && change->inode == stat.st_ino && !change->is_stable) {
+            change->is_lost = change->is_lost && op->offset > (uint64_t)change->size;
             return;
         }
     }
@@ -223,13 +226,22 @@ static inline void change_note(struct check_disk *check, const struct disk_op *o
     change_add(check, &change);
 }
 
+static inline void changes_lose(struct check_disk *check, const struct disk_op *op)
+{
+    for (uint32_t i = 0; op->verb == DISK_DATASYNC && i < check->changes_count; i++) {
+        struct check_change *change = &check->changes[i];
+        change->is_lost |= change->verb == DISK_WRITE && change->inode == inode_of(op->fd);
+    }
+}
+
 static inline void changes_sync(struct check_disk *check, const struct disk_op *op)
 {
     if (op->verb == DISK_SYNC || op->verb == DISK_DATASYNC) {
         ino_t inode = inode_of(op->fd);
         for (uint32_t i = 0; i < check->changes_count; i++) {
             struct check_change *change = &check->changes[i];
-            change->is_stable |= change->inode == inode || change->inode_to == inode;
+            change->is_stable |=
+                !change->is_lost && (change->inode == inode || change->inode_to == inode);
         }
     }
 }
@@ -273,6 +285,7 @@ static inline int64_t check_disk_run(struct disk *disk, struct disk_op *op)
     struct check_disk *check = CONTAINER_OF(disk, struct check_disk, disk);
     bool is_dead = op->verb != DISK_CLOSE && check->left == 0;
     if (is_dead || (int)op->verb == check->failing) {
+        changes_lose(check, op);
         op->result = is_dead ? -EIO : check->error;
         return op->result;
     }

@@ -14,8 +14,8 @@
  *
  * 1. look: each known batch's results.ndjson is read, in active/ or in hold/. Who is settled and
  *    has no line is missing; what is no line of somebody settled is taken out of the file, and what
- *    is good in it is synced. When a sync of it has failed in the engine before, it has
- *    another name and is copied: a second sync of the same pages would say nothing.
+ *    is good in it is written again as it was read, and synced: the pages may have been called
+ *    clean by a sync that failed. An engine that could still say so has given it another name.
  * 2. find: the records of those who are missing, in the segments that replay believed, from new to
  *    old, and in what an earlier start has kept.
  * 3. keep: all that was found goes into the file `results-missing` beside the journal, durable
@@ -180,10 +180,30 @@ static void results_doubt(struct intake_core *core, int dir)
     (void)disk_rename(core->disk, dir, RESULTS_NAME, dir, DOUBTED_NAME);
 }
 
+/* The engine that wrote the lines may have died before they were synced; or its sync has failed,
+ * after which the kernel calls the pages clean: they would pass a sync now and still be lost. So
+ * they are written again as they were read (as the journal's last group is: journal_replay.c). */
+static int results_make_durable(struct intake_core *core, int fd)
+{
+    char *chunk = malloc(CHUNK_SIZE);
+    uint64_t offset = 0;
+    int64_t got = chunk == NULL ? -ENOMEM : 1;
+    while (got > 0) {
+        got = disk_read(core->disk, fd, chunk, CHUNK_SIZE, offset);
+        if (got > 0) {
+            int64_t result = disk_write(core->disk, fd, chunk, (size_t)got, offset);
+            offset += (uint64_t)got;
+            got = result < 0 ? result : got;
+        }
+    }
+    free(chunk);
+    return got < 0 ? (int)got : disk_datasync(core->disk, fd);
+}
+
 /* The file in doubt is read when it has not been copied to its end. */
 static int results_open(struct intake_core *core, int dir, bool *ret_is_doubted)
 {
-    int fd = disk_open(core->disk, dir, RESULTS_NAME, DISK_READONLY);
+    int fd = disk_open(core->disk, dir, RESULTS_NAME, DISK_READWRITE);
     *ret_is_doubted = fd == -ENOENT;
     return fd == -ENOENT ? disk_open(core->disk, dir, DOUBTED_NAME, DISK_READONLY) : fd;
 }
@@ -202,8 +222,7 @@ static int results_read(struct intake_core *core, int dir, const struct journal_
     if (result == 0 && (reading.is_broken || is_doubted)) {
         result = results_mend(core, dir, fd, &reading);
     } else if (result == 0) {
-        /* The engine that wrote them may have died before they were synced. */
-        result = disk_datasync(core->disk, fd);
+        result = results_make_durable(core, fd);
         if (result != 0) {
             results_doubt(core, dir);
         } else {

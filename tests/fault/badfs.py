@@ -59,6 +59,17 @@ class Bad:
         self.batches[batch] = names
         self.engine.submit(make_merge(self.engine, batch, names))
 
+    def submit_when_possible(self, batch, count):
+        """The directory is made below, where nothing is refused."""
+        names = [f"{batch}{i}@{batch}.test" for i in range(count)]
+        self.batches[batch] = names
+        above, self.engine.spool = self.engine.spool, self.place.join("below", "spool")
+        try:
+            directory = make_merge(self.engine, batch, names)
+        finally:
+            self.engine.spool = above
+        os.rename(directory, self.place.join("below", "spool", "in", "new", f"{batch}.batch"))
+
     def begin(self, batch="b", count=RECIPIENTS, sent=60):
         """A batch of which some has been sent."""
         self.submit(batch, count)
@@ -301,6 +312,32 @@ def case_slow():
         print(f"    {time.monotonic() - started:.1f} s")
         bad.faults()
         equal(bad.engine.terminate(), 0, "exit status")
+
+
+def case_stop_on_a_slow_disk():
+    """A stop waits for the records of what was sent: the next start sends nobody a second one."""
+    with Bad("slow-stop") as bad:
+        bad.faults("fsync journal/journal-0 slow 1000")
+        bad.begin(count=200, sent=20)
+        equal(bad.engine.terminate(), 0, "exit status")
+        bad.faults()
+        bad.engine.start()
+        bad.account()
+
+
+def case_no_inodes():
+    """No new file can be made, and what is there can be written: all waits, nothing is lost."""
+    with Bad("inodes") as bad:
+        bad.begin()
+        bad.faults("create - ENOSPC", "mkdir - ENOSPC")
+        bad.submit_when_possible("late", 10)
+        wait_for(lambda: bad.engine.process.poll() is not None or
+                 len(bad.sink.taken()) == RECIPIENTS, "it goes on, or stops with words")
+        bad.faults()
+        if not bad.engine.is_alive():
+            check("journal-0" in bad.engine.words(), "which file", bad.engine.words())
+            bad.engine.start()
+        bad.account(TRANSACTIONS)
 
 
 def main():

@@ -215,6 +215,55 @@ def case_sigterm_drains():
         check("possible_duplicate" not in str(end.results), "nothing ambiguous", "")
 
 
+def case_sigterm_waits_for_the_answer():
+    """Nothing is cut behind the end of data: the answer comes a second later, and is recorded."""
+    with Place("term-wait") as place:
+        sink = Sink(place, "--share", "dot=slow1000:100%")
+        engine = Engine(place, routes=route("*", sink.port, **FAST, connections=4),
+                        node='drain-timeout = "20s"').start()
+        names = [f"u{i}@wait{i}.test" for i in range(4)]
+        engine.submit(make_merge(engine, "wait", names))
+        wait_for(sink.messages, "a message is there, and its answer on its way")
+        equal(engine.terminate(), 0, "exit status")
+        check(engine.find("wait")[0] == "active" or len(sink.messages()) == 4, "amid the batch")
+        engine.start()
+        end = engine.wait_end("wait")
+        equal(end.counts(), {"accepted": 4, "delivered": 4}, "all delivered")
+        equal(sink.taken(), {name: 1 for name in names}, "and once")
+        check("possible_duplicate" not in str(end.results), "nobody is in doubt", end.results)
+
+
+def case_sigterm_at_any_moment():
+    """In start, recovery, scan and sending: it ends in order, and nothing comes twice."""
+    with Place("term-any") as place:
+        sink = Sink(place)
+        engine = Engine(place, routes=route("*", sink.port, **FAST, connections=4,
+                                            rate='"1500/s"')).start()
+        names = [f"u{i}@t{i % 20}.test" for i in range(BATCH)]
+        engine.submit(make_merge(engine, "any", names))
+        chance = random.Random(SEED)
+        for _ in range(5):
+            engine.process.send_signal(signal.SIGTERM)
+            equal(engine.process.wait(20), 0, "exit status")
+            engine.spawn()
+            time.sleep(chance.random() * 0.3)  # any moment, that of the start too
+            wait_for(lambda: engine.process.poll() is not None or blocks_term(engine),
+                     "its signals are its own")
+        wait_for(engine.is_up, "up")
+        end = engine.wait_end("any")
+        equal(end.counts(), {"accepted": BATCH, "delivered": BATCH}, "all in the end")
+        equal(sink.taken(), {name: 1 for name in names}, "each once")
+        equal(sorted(line["recipient"] for line in end.results), sorted(names), "one result each")
+        equal(engine.terminate(), 0, "exit status")
+
+
+def blocks_term(engine):
+    """Before that the signal ends it as it ends any program: nothing has been touched."""
+    with open(f"/proc/{engine.process.pid}/status", encoding="ascii") as file:
+        blocked = next(line for line in file if line.startswith("SigBlk:"))
+    return int(blocked.split()[1], 16) & 1 << (signal.SIGTERM - 1) != 0
+
+
 def case_sigterm_gives_up_in_time():
     """A server that never answers the end of data holds a stop for drain-timeout, no longer."""
     with Place("term-mute") as place:

@@ -10,6 +10,7 @@
 
 #include "dns/mx_cache_writer.h"
 #include "engine/base/ensure.h"
+#include "engine/base/order.h"
 #include "engine/base/stat.h"
 
 /*
@@ -78,17 +79,8 @@ static const char *const OUTCOME_NAMES[] = {
 };
 static_assert(COUNT_OF(OUTCOME_NAMES) == MX_OUTCOMES_COUNT, "a name for every outcome");
 
-#ifdef __SANITIZE_THREAD__
-/* liburcu is not built for the sanitizer, which has to be told what the table publishes (P1, C1)
- * and what a grace period ends (C2; its partner P2 is with the thread that reports quiescent
- * states). */
-#include <sanitizer/tsan_interface.h>
-#define ORDER_RELEASE(cache) __tsan_release(cache)
-#define ORDER_ACQUIRE(cache) __tsan_acquire(cache)
-#else
-#define ORDER_RELEASE(cache) ((void)0)
-#define ORDER_ACQUIRE(cache) ((void)0)
-#endif
+/* What ORDER_ tells the sanitizer here: what the table publishes (P1, C1) and what a grace period
+ * ends (C2; its partner P2 is with the thread that reports quiescent states). */
 
 const char *mx_outcome_name(enum mx_outcome outcome)
 {

@@ -6,19 +6,12 @@
 #include <urcu/urcu-qsbr.h>
 
 #include "engine/base/list.h"
+#include "engine/base/order.h"
 #include "engine/base/planted.h"
 #include "engine/config.h"
 
-#ifdef __SANITIZE_THREAD__
-/* The sanitizer does not see liburcu's orders: the node of a site that is added (release) and
- * looked at (acquire), and a limit's stack of waiters. */
-#include <sanitizer/tsan_interface.h>
-#define ORDER_RELEASE(at) __tsan_release((void *)(at))
-#define ORDER_ACQUIRE(at) __tsan_acquire((void *)(at))
-#else
-#define ORDER_RELEASE(at) ((void)0)
-#define ORDER_ACQUIRE(at) ((void)0)
-#endif
+/* What ORDER_ tells the sanitizer here: the node of a site that is added (release) and looked at
+ * (acquire), and a limit's stack of waiters. */
 
 /* One hour of nanoseconds over a rate per hour: the interval between two messages. */
 static const int64_t HOUR_NS = 3600 * NS_PER_S;

@@ -6,17 +6,8 @@
 #include <urcu/wfstack.h>
 
 #include "engine/base/ensure.h"
+#include "engine/base/order.h"
 #include "engine/base/planted.h"
-
-#ifdef __SANITIZE_THREAD__
-/* liburcu is not built for the sanitizer, which therefore has to be told what a slot orders. */
-#include <sanitizer/tsan_interface.h>
-#define ORDER_RELEASE(at) __tsan_release((void *)(at))
-#define ORDER_ACQUIRE(at) __tsan_acquire((void *)(at))
-#else
-#define ORDER_RELEASE(at) ((void)0)
-#define ORDER_ACQUIRE(at) ((void)0)
-#endif
 
 /*
  * The hand is the last second that was taken. With H = hand / RETRY_COARSE_S, a recipient due at d

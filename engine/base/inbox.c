@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine/base/ensure.h"
+#include "engine/base/order.h"
 
 /*
  * No wake-up is lost, and this is why. A producer links its node, then (fence W1) looks at the
@@ -21,24 +22,9 @@
  */
 enum { WAKER_AWAKE, WAKER_ASLEEP, WAKER_SIGNALLED };
 
-#if defined(__has_feature) && !defined(__SANITIZE_THREAD__) /* clang's way to say it */
-#if __has_feature(thread_sanitizer)
-#define __SANITIZE_THREAD__ 1
-#endif
-#endif
-
-#ifdef __SANITIZE_THREAD__
-/* liburcu is not built for the sanitizer, which therefore has to be told what the queue orders. It
- * does not know fences either; they only order the waker, whose accesses are all atomic. */
-#include <sanitizer/tsan_interface.h>
-#define ORDER_RELEASE(inbox) __tsan_release(inbox)
-#define ORDER_ACQUIRE(inbox) __tsan_acquire(inbox)
-#ifndef __clang__
+#if defined(ORDER_IS_WATCHED) && !defined(__clang__)
+/* The sanitizer does not know fences; they only order the waker, whose accesses are all atomic. */
 #pragma GCC diagnostic ignored "-Wtsan"
-#endif
-#else
-#define ORDER_RELEASE(inbox) ((void)0)
-#define ORDER_ACQUIRE(inbox) ((void)0)
 #endif
 
 int waker_init(struct waker *waker, bool with_event_fd)

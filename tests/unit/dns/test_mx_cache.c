@@ -6,6 +6,7 @@
 #include <urcu/urcu-qsbr.h>
 
 #include "dns/mx_cache_writer.h"
+#include "engine/base/order.h"
 #include "engine/base/random.h"
 #include "tests/harness.h"
 
@@ -238,15 +239,6 @@ static struct mx_cache *shared;
 static _Atomic bool is_over;
 static _Atomic unsigned reads_count;
 
-#ifdef __SANITIZE_THREAD__
-/* P2 of mx_cache.c: the report of a quiescent state is inside liburcu, where the sanitizer does not
- * see it. */
-#include <sanitizer/tsan_interface.h>
-#define ORDER_RELEASE(cache) __tsan_release(cache)
-#else
-#define ORDER_RELEASE(cache) ((void)0)
-#endif
-
 static struct span thread_name(unsigned index)
 {
     static const char NAMES[THREAD_NAMES][2] = {"a", "b", "c", "d", "e", "f", "g", "h",
@@ -283,7 +275,7 @@ static void *read_answers(void *argument)
                 (void)atomic_fetch_add(&reads_count, 1);
             }
         }
-        ORDER_RELEASE(shared);
+        ORDER_RELEASE(shared); /* P2 of mx_cache.c: the report is inside liburcu */
         urcu_qsbr_quiescent_state();
     }
     urcu_qsbr_unregister_thread();

@@ -9,8 +9,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "scenario"))
-from lib import (HEADER, Engine, Place, bsmtp_record, equal, make_bsmtp,  # noqa: E402
-                 read_lines, route, run_cases, send, sha256, skip)
+from lib import (HEADER, Engine, Place, bsmtp_record, equal, make_bsmtp, read_lines,  # noqa: E402
+                 route, run_all, send, sha256, skip)
 
 place = engine = record = None
 HEAD = HEADER.encode()
@@ -113,11 +113,7 @@ def main():
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         port = int(peer.stdout.readline())
         engine = Engine(place, routes=route("*", port, connections=4)).start()
-        result = run_cases([value for name, value in globals().items()
-                            if name.startswith("case_")])
-        if engine.is_alive():
-            result |= engine.terminate()
-    return result
+        return run_all(globals())
 
 
 if __name__ == "__main__":

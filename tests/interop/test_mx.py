@@ -10,8 +10,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scenario"))
 from counter import Counter  # noqa: E402
 from knot import KNOTD, Knot, free_port  # noqa: E402
-from lib import (Engine, Place, Sink, check, equal, make_merge, route, run_cases,  # noqa: E402
-                 send, skip, soon, wait_for)
+from lib import (Engine, Place, Sink, cases_of, check, equal, make_merge, route,  # noqa: E402
+                 run_cases, send, skip, soon, wait_for)
 
 HEAD = """
 $ORIGIN mx.test.
@@ -215,8 +215,7 @@ def main():
             by_dns("fickle.mx.test", retry_first="4s") + by_dns("equal.mx.test", per_connection=1),
             extra=f'dns {{ servers = "127.0.0.1:{knot.port}" allow-special = yes timeout = 500ms '
                   'tries = 2 ttl-min = 0s temporary-ttl = 1s }\n').start()
-        result = run_cases([value for name, value in globals().items()
-                            if name.startswith("case_")])
+        result = run_cases(cases_of(globals()))
         if engine.is_alive():
             result |= engine.terminate()
         sinks[6].stop()

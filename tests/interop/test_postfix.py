@@ -9,8 +9,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "scenario")]
-from lib import (HEADER, SAME, Engine, Place, bsmtp_record, check, equal,  # noqa: E402
-                 make_bsmtp, make_merge, route, run_cases, send, sha256, skip, wait_for)
+from lib import (HEADER, SAME, Engine, Place, bsmtp_record, check, equal, make_bsmtp,  # noqa: E402
+                 make_merge, route, run_all, send, sha256, skip, wait_for)
 from postfix_mailbox import Postfix, is_missing  # noqa: E402
 
 place = postfix = engine = None
@@ -141,11 +141,7 @@ def main():
         skip(reason)
     with Place("postfix") as place, Postfix(place) as postfix:
         engine = Engine(place, routes=route("*", postfix.port, connections=10, **FAST)).start()
-        result = run_cases([value for name, value in globals().items()
-                            if name.startswith("case_")])
-        if engine.is_alive():
-            result |= engine.terminate()
-    return result
+        return run_all(globals())
 
 
 if __name__ == "__main__":

@@ -73,6 +73,20 @@ def run_cases(cases):
     return finish()
 
 
+def cases_of(names):
+    """The cases of a module (its globals()), in their order."""
+    return [value for name, value in names.items() if name.startswith("case_")]
+
+
+def run_all(names):
+    """All cases of a module (its globals()); then its engine ends as it should, if it
+    is still there."""
+    result = run_cases(cases_of(names))
+    if names["engine"].is_alive():
+        result |= names["engine"].terminate()
+    return result
+
+
 class Late(Exception):
     """What was waited for did not come in time."""
 

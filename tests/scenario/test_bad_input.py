@@ -12,9 +12,9 @@ import socket
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (EACH, HEADER, End, Engine, Place, Sink, bsmtp_record, check,  # noqa: E402
-                 equal,
-                 make_bsmtp, make_merge, read_text, route, run_cases, send, soon, wait_for, write)
+from lib import (EACH, HEADER, End, Engine, Place, Sink, bsmtp_record, check, equal,  # noqa: E402
+                 make_bsmtp, make_merge, read_text, route, run_all, send, soon,
+                 wait_for, write)
 from smtp_peer import Peer  # noqa: E402
 
 place = sink = engine = peer = None
@@ -592,11 +592,7 @@ def main():
         engine = Engine(place, routes=route("*", sink.port, **fast) +
                         route("peer.test", peer.port, **fast) +
                         route("grow.test", sink.port, **fast, connections=1)).start()
-        result = run_cases([value for name, value in globals().items()
-                            if name.startswith("case_")])
-        if engine.is_alive():
-            result |= engine.terminate()
-    return result
+        return run_all(globals())
 
 
 if __name__ == "__main__":

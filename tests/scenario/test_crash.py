@@ -14,7 +14,8 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import (EACH, HEADER, LONG_S, SAME, Engine, Place, Sink, bsmtp_record,  # noqa: E402
-                 check, equal, make_bsmtp, make_merge, route, run_cases, send, wait_for)
+                 cases_of, check, equal, make_bsmtp, make_merge, route, run_cases,
+                 send, wait_for)
 
 SEED = int(sys.argv[2]) if sys.argv[2:3] and sys.argv[2].isdigit() else 1
 ROUNDS = int(sys.argv[3]) if sys.argv[3:4] and sys.argv[3].isdigit() else 20
@@ -317,5 +318,4 @@ def case_two_engines():
 
 if __name__ == "__main__":
     print(f"seed {SEED}")
-    sys.exit(run_cases([value for name, value in list(globals().items())
-                        if name.startswith("case_")]))
+    sys.exit(run_cases(cases_of(globals())))

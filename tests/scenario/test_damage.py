@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (EACH, Engine, Place, Sink, check, equal, free_port,  # noqa: E402
+from lib import (EACH, Engine, Place, Sink, cases_of, check, equal, free_port,  # noqa: E402
                  make_merge, read_lines, route, run_cases, send, wait_for)
 
 FAST = {"retry_first": "1s", "retry_max": "1s", "retry_jitter": 0, "suspend_first": "1s",
@@ -319,5 +319,4 @@ def case_batches():
 if __name__ == "__main__":
     with Place("damage") as base:
         Base.make(base)
-        sys.exit(run_cases([value for name, value in list(globals().items())
-                            if name.startswith("case_")]))
+        sys.exit(run_cases(cases_of(globals())))

@@ -9,7 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (Engine, Place, Sink, check, equal, make_merge, route,  # noqa: E402
+from lib import (Engine, Place, Sink, cases_of, check, equal, make_merge, route,  # noqa: E402
                  run_cases, wait_for)
 
 QUICK_S = 3.0  # what takes 20 ms alone
@@ -129,5 +129,4 @@ def case_many_small_batches_behind_a_scan():
 
 
 if __name__ == "__main__":
-    sys.exit(run_cases([value for name, value in list(globals().items())
-                        if name.startswith("case_")]))
+    sys.exit(run_cases(cases_of(globals())))

@@ -12,8 +12,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import hostile_peer as hostile  # noqa: E402
 from hostile_peer import (HELLO, STEPS, Peer, closes_at, dribbles_at, resets_at,  # noqa: E402
                           says_at, stalls_at)
-from lib import (EACH, HEADER, Engine, Place, Sink, check, equal, make_merge,  # noqa: E402
-                 read_text, route, run_cases, send, wait_for)
+from lib import (EACH, HEADER, Engine, Place, Sink, cases_of, check, equal,  # noqa: E402
+                 make_merge, read_text, route, run_cases, send, wait_for)
 
 LIMITS = ("greeting", "ehlo", "mail", "rcpt", "data", "body", "end_of_data", "rset", "quit")
 SHORT = {f"{name}_timeout": '"500ms"' for name in LIMITS}
@@ -189,7 +189,7 @@ def case_thousands_stall():
 
 
 if __name__ == "__main__":
-    cases = [value for name, value in list(globals().items()) if name.startswith("case_")]
+    cases = cases_of(globals())
     wanted_names = sys.argv[2:]
     sys.exit(run_cases([case for case in cases
                         if not wanted_names or case.__name__[5:] in wanted_names]))

@@ -10,7 +10,8 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import Place, build_root, check, equal, read_text, run_cases, write  # noqa: E402
+from lib import (Place, build_root, cases_of, check, equal, read_text,  # noqa: E402
+                 run_cases, write)
 
 root = prefix = place = None
 
@@ -115,7 +116,7 @@ def main():
             return 1
         prefix = root + next(line for line in words.splitlines()
                              if line.endswith("/bin")).split(root)[1][:-len("/bin")]
-        return run_cases([value for name, value in globals().items() if name.startswith("case_")])
+        return run_cases(cases_of(globals()))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from counter import Counter  # noqa: E402
-from lib import (SAME, Engine, Place, Sink, check, equal, make_merge, route,  # noqa: E402
+from lib import (SAME, Engine, Place, Sink, cases_of, check, equal, make_merge, route,  # noqa: E402
                  run_cases, send, wait_for)
 
 NS = 10**9
@@ -198,5 +198,4 @@ def case_totals_while_running():
 
 
 if __name__ == "__main__":
-    sys.exit(run_cases([value for name, value in list(globals().items())
-                        if name.startswith("case_")]))
+    sys.exit(run_cases(cases_of(globals())))

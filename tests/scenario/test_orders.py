@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import (Engine, Place, Sink, check, equal, make_merge, read_text, route,  # noqa: E402
-                 run_cases, send, wait_for)
+                 run_all, send, wait_for)
 
 FAST = {"retry_first": "1s", "retry_max": "2s", "retry_jitter": 0, "suspend_first": "1s",
         "suspend_max": "1s"}
@@ -211,11 +211,7 @@ def main():
                         route("slow.test", slow.port, **FAST, connections=4,
                               per_connection=100000) +
                         route("later.test", sink.port, retry_first="1h")).start()
-        result = run_cases([value for name, value in globals().items()
-                            if name.startswith("case_")])
-        if engine.is_alive():
-            result |= engine.terminate()
-    return result
+        return run_all(globals())
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (EACH, SAME, Engine, Place, Sink, check, equal, free_port,  # noqa: E402
-                 make_merge, read_lines, route, run_cases, send, sha256, soon, wait_for)
+from lib import (EACH, SAME, Engine, Place, Sink, check, equal, free_port, make_merge,  # noqa: E402
+                 read_lines, route, run_all, send, sha256, soon, wait_for)
 
 FAST = {"retry_first": "1s", "retry_max": "2s", "retry_jitter": 0, "suspend_first": "1s",
         "suspend_max": "1s", "expire": "60s"}
@@ -336,11 +336,7 @@ def main():
                         route("mute.test", sink.port, **FAST, **short) +
                         route("dead.test", free_port(), **FAST) +
                         route("old.test", sink.port, **{**FAST, "expire": "4s"})).start()
-        result = run_cases([value for name, value in globals().items()
-                            if name.startswith("case_")])
-        if engine.is_alive():
-            result |= engine.terminate()
-    return result
+        return run_all(globals())
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import Engine, Place, Sink, check, equal, read_text, route, run_cases, sha256  # noqa: E402
-from lib import wait_for, write  # noqa: E402
+from lib import (Engine, Place, Sink, cases_of, check, equal, read_text, route,  # noqa: E402
+                 run_cases, sha256, wait_for, write)
 
 place = sink = engine = None
 TEXT = "Date: Tue, 01 Dec 2026 08:00:00 +0000\r\nMessage-ID: <{0}@sender.test>\r\n" \
@@ -230,7 +230,7 @@ def main():
     with Place("pickup") as place:
         sink = Sink(place)
         engine = Engine(place, routes=route("*", sink.port)).start()
-        cases = [value for name, value in globals().items() if name.startswith("case_")]
+        cases = cases_of(globals())
         started = [(case.__name__, case()) for case in cases]
         for _, case in started:
             next(case)

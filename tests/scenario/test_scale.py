@@ -12,8 +12,9 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "bench")]
-from lib import (SAME, Engine, Place, Sink, check, equal, make_bsmtp, make_merge,  # noqa: E402
-                 bsmtp_record, read_json, read_lines, route, run_cases, wait_for, write)
+from lib import (SAME, Engine, Place, Sink, bsmtp_record, cases_of, check, equal,  # noqa: E402
+                 make_bsmtp, make_merge, read_json, read_lines, route, run_cases,
+                 wait_for, write)
 from peers.knot import Knot  # noqa: E402
 
 DEADLINE_S = 100
@@ -230,7 +231,7 @@ def ended_well_beside_huge(engine, batches):
 def main():
     if os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > 1 << 30:
         tempfile.tempdir = MEMORY
-    cases = [value for name, value in globals().items() if name.startswith("case_")]
+    cases = cases_of(globals())
     if shutil.which("knotd", path=os.environ.get("PATH", "") + ":/usr/sbin") is None:
         print("knotd is not here (Debian: knot): no cases by DNS")
         cases = [case for case in cases if case not in (case_domains_by_dns, case_many_sites)]

@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import (HEADER, SAME, Engine, Place, Sink, bsmtp_record, check, equal,  # noqa: E402
-                 make_bsmtp, make_merge, route, run_cases, send, sha256)
+                 make_bsmtp, make_merge, route, run_all, send, sha256)
 
 place = sink = engine = None
 chance = random.Random(7)
@@ -194,11 +194,7 @@ def main():
     with Place("sizes") as place:
         sink = Sink(place)
         engine = Engine(place, routes=route("*", sink.port)).start()
-        result = run_cases([value for name, value in globals().items()
-                            if name.startswith("case_")])
-        if engine.is_alive():
-            result |= engine.terminate()
-    return result
+        return run_all(globals())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (SAME, Engine, Place, Sink, check, equal, make_merge, route,  # noqa: E402
+from lib import (SAME, Engine, Place, Sink, cases_of, check, equal, make_merge, route,  # noqa: E402
                  run_cases, skip, wait_for)
 
 INSIDE = "RAMJET_TEST_NAMESPACE"
@@ -191,5 +191,4 @@ def case_no_room_for_rejects():
 if __name__ == "__main__":
     if INSIDE not in os.environ:
         enter_namespace()
-    sys.exit(run_cases([value for name, value in list(globals().items())
-                        if name.startswith("case_")]))
+    sys.exit(run_cases(cases_of(globals())))

@@ -12,7 +12,7 @@ import time
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (Engine, Place, Sink, check, equal, free_port, make_merge,  # noqa: E402
+from lib import (Engine, Place, Sink, cases_of, check, equal, free_port, make_merge,  # noqa: E402
                  read_lines, route, run_cases, send, wait_for)
 
 FAST = {"retry_first": "1s", "retry_max": "1s", "retry_jitter": 0}
@@ -213,5 +213,4 @@ def case_hup_and_idle():
 
 
 if __name__ == "__main__":
-    sys.exit(run_cases([value for name, value in list(globals().items())
-                        if name.startswith("case_")]))
+    sys.exit(run_cases(cases_of(globals())))

@@ -121,8 +121,9 @@ static int route_compare(const void *a, const void *b)
 {
     const struct config_route *first = a;
     const struct config_route *second = b;
-    bool are_both = first->pattern != NULL && second->pattern != NULL; /* memory may be short */
-    return are_both ? strcmp(first->pattern, second->pattern) : 0;
+    /* Memory may be short. */
+    return strcmp(first->pattern != NULL ? first->pattern : "",
+                  second->pattern != NULL ? second->pattern : "");
 }
 
 /* Sorted by pattern, so that config_route_of finds them by halving. */

@@ -6,7 +6,11 @@
  * results is missing.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "engine/config.h"
 #include "engine/message/template.h"
@@ -201,22 +205,44 @@ static bool read_columns(void)
     return columns != NULL;
 }
 
-static bool read_config(void)
+static bool read_config_at(const char *path)
 {
     char text[1024];
     struct writer errors = writer_of(text, sizeof(text));
     (void)sim_memory_enter(true);
-    struct config *config = config_read(NULL, &errors);
+    struct config *config = config_read(path, &errors);
     (void)sim_memory_enter(false);
     CU_ASSERT((config != NULL) != (writer_size(&errors) > 0));
     config_destroy(config);
     return config != NULL;
 }
 
+static bool read_defaults(void)
+{
+    return read_config_at(NULL);
+}
+
+static bool read_config_file(void)
+{
+    static const char TEXT[] = "node { hostname = mx.sender.example }\n"
+                               "source a { address = 192.0.2.1  ehlo = a.sender.example }\n"
+                               "source b { address = 192.0.2.2 }\n"
+                               "route Big.example { host = {\"h.example:2525\", \"192.0.2.3\"} }\n"
+                               "route \"*.other.example\" { rate = 10/s }\n";
+    char path[64];
+    int fd = memfd_create("config", MFD_CLOEXEC);
+    CU_ASSERT_FATAL(fd >= 0);
+    CU_ASSERT_EQUAL_FATAL(write(fd, TEXT, strlen(TEXT)), (ssize_t)strlen(TEXT));
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    bool is_read = read_config_at(path);
+    (void)close(fd);
+    return is_read;
+}
+
 static void test_nothing_is_blamed_but_memory(void)
 {
-    static bool (*const MAKES[])(void) = {compile, compile_line, parse_manifest, read_columns,
-                                          read_config};
+    static bool (*const MAKES[])(void) = {compile,      compile_line,  parse_manifest,
+                                          read_columns, read_defaults, read_config_file};
     for (size_t i = 0; i < COUNT_OF(MAKES); i++) {
         bool is_made = false;
         sim_memory.failures_count = 0;

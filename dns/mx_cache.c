@@ -11,6 +11,7 @@
 #include "dns/mx_cache_writer.h"
 #include "engine/base/ensure.h"
 #include "engine/base/order.h"
+#include "engine/base/planted.h"
 #include "engine/base/stat.h"
 
 /*
@@ -144,6 +145,10 @@ enum mx_freshness mx_cache_find_xcore(struct mx_cache *cache, enum mx_kind kind,
     struct mx_key key = {.cache = cache, .kind = kind, .name = name};
     const struct mx_entry *entry = find_entry(&key);
     *ret_answer = NULL;
+    if (PLANTED(ANSWER_KEPT) && entry != NULL) {
+        *ret_answer = &entry->answer;
+        return MX_FRESH;
+    }
     if (entry == NULL || !mono_before(now, entry->stale_until)) {
         return MX_MISSING;
     }

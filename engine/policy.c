@@ -103,7 +103,7 @@ static bool is_too_many(const struct smtp_reply *reply)
 static enum policy_reason reason_of_reply(const struct smtp_result *result, bool is_behind_accepted)
 {
     const struct smtp_reply *reply = result->reply;
-    uint16_t limit = PLANTED(TEMP_IS_DELIVERED) ? 500 : 300;
+    uint16_t limit = PLANTED(TEMP_IS_DELIVERED) ? 500 : PLANTED(WRONG_IS_DELIVERED) ? 400 : 300;
     if (result->stage == SMTP_STAGE_END_OF_DATA && reply->code >= 200 && reply->code < limit) {
         return REASON_DELIVERED; /* LAW 5: the only way to this reason */
     }
@@ -116,7 +116,7 @@ static enum policy_reason reason_of_reply(const struct smtp_result *result, bool
         return TEMP_GREETING;
     }
     /* A17: so a server may say that it wants fewer recipients at once. */
-    if (result->stage == SMTP_STAGE_DATA && reply->code == 503) {
+    if (result->stage == SMTP_STAGE_DATA && reply->code == 503 && !PLANTED(DATA_503_BOUNCES)) {
         return TEMP_REPLY;
     }
     return reply->code >= 500 && reply->code < 600 ? PERM_REPLY : TEMP_REPLY;

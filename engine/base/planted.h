@@ -31,7 +31,13 @@
     PLANT(SENDER_LEAKS, "a batch that has ended leaves its compiled sender behind")                \
     PLANT(BLOCKS_KEPT, "bytes that were read ahead are kept until the engine ends")                \
     PLANT(BURST_ONE_MORE, "a message more than the burst goes at once")                            \
-    PLANT(RESULTS_DROPPED, "lines of results that cannot be written are given up")
+    PLANT(RESULTS_DROPPED, "lines of results that cannot be written are given up")                 \
+    PLANT(WRONG_IS_DELIVERED, "3xx to the end of data is taken as 2xx")                            \
+    PLANT(EARLY_IS_DELIVERED, "a 2xx before the message is sent counts as its acceptance")         \
+    PLANT(DATA_503_BOUNCES, "503 to DATA is taken as a refusal for good")                          \
+    PLANT(LONG_LINE_REFUSED, "a reply with a long line is taken as a protocol error")              \
+    PLANT(PIPELINES_ALWAYS, "commands go out at once where PIPELINING is not offered")             \
+    PLANT(ANSWER_KEPT, "an answer of the name servers never grows old")
 
 #define PLANT_NAME(name, words) PLANT_##name,
 enum plant { PLANT_NONE, PLANTS(PLANT_NAME) PLANTS_END };

@@ -12,6 +12,7 @@
  */
 #include "engine/smtp/smtp_reply.h"
 
+#include "engine/base/planted.h"
 #include "engine/base/vector.h"
 
 void smtp_reply_init(struct smtp_reply_parser *parser)
@@ -272,6 +273,9 @@ enum smtp_reply_step smtp_reply_take(struct smtp_reply_parser *parser, struct sp
     if (lf == NULL || parser->held_size > 0) {
         hold(parser, line);
         line = span_of(parser->held, parser->held_size);
+    }
+    if (PLANTED(LONG_LINE_REFUSED) && line.size > SMTP_REPLY_LINE_MAX) {
+        return line_bad(parser, span_of(line.at, SMTP_REPLY_LINE_MAX));
     }
     if (line.size > SMTP_REPLY_LINE_MAX) {
         line.size = SMTP_REPLY_LINE_MAX;

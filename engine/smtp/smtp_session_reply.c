@@ -3,6 +3,7 @@
  * The await cursor. Replies are counted, never matched by code or text (C2): each belongs to the
  * oldest command without one.
  */
+#include "engine/base/planted.h"
 #include "engine/smtp/smtp_session_priv.h"
 
 enum {
@@ -60,6 +61,9 @@ static enum answer answer_of(const struct smtp_session *session)
     if (code >= 400) {
         return ANSWER_REFUSED;
     }
+    if (PLANTED(WRONG_IS_DELIVERED) && session->state == SMTP_STATE_END_OF_DATA) {
+        return ANSWER_GOOD;
+    }
     if (code / 100 != good_class ||
         (code == CODE_GREETING && session->state != SMTP_STATE_GREETING) ||
         (code == CODE_CLOSING && session->state != SMTP_STATE_QUIT)) {
@@ -82,6 +86,12 @@ static void on_early_reply(struct smtp_session *session, struct mono_time now)
 {
     unsigned code = session->parser.reply.code;
     bool is_in_data = session->state == SMTP_STATE_BODY || session->state == SMTP_STATE_END_OF_DATA;
+    if (PLANTED(EARLY_IS_DELIVERED) && session->state == SMTP_STATE_BODY && code < 300) {
+        smtp_session_decide(session, SMTP_STAGE_END_OF_DATA, SMTP_CAUSE_REPLY);
+        session->tell = SMTP_TELL_OVER;
+        smtp_session_enter(session, SMTP_STATE_OVER, now);
+        return;
+    }
     bool is_honoured = code == CODE_UNAVAILABLE || (is_in_data && code >= 400);
     smtp_session_fail(session, is_honoured ? SMTP_CAUSE_REPLY : SMTP_CAUSE_PROTOCOL, now);
 }

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "engine/base/planted.h"
 #include "engine/smtp/smtp_command.h"
 #include "engine/smtp/smtp_session_priv.h"
 
@@ -53,7 +54,7 @@ static bool may_send(const struct smtp_session *session)
         return true;
     }
     ensure(!SMTP_VERBS[smtp_session_verb(session, session->sent_count - 1u)].is_sync_point);
-    return (session->capabilities.bits & SMTP_CAN_PIPELINE) != 0;
+    return (session->capabilities.bits & SMTP_CAN_PIPELINE) != 0 || PLANTED(PIPELINES_ALWAYS);
 }
 
 bool smtp_session_output(struct smtp_session *session, struct writer *writer)

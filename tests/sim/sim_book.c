@@ -228,6 +228,7 @@ uint32_t sim_book_submit(struct sim_book *book, const struct sim_plan *plan)
     struct sim_submitted *batch = &book->batches[book->batches_count++];
     *batch = (struct sim_submitted){.kind = plan->kind,
                                     .is_failing = plan->is_failing,
+                                    .at_ns = book->sim->clock.mono.ns,
                                     .first = book->entries_count,
                                     .count = plan->count};
     (void)snprintf(batch->id, sizeof(batch->id), "%s", plan->id);

@@ -98,6 +98,7 @@ struct sim_submitted {
     char id[64];
     enum sim_kind kind;
     bool is_failing;
+    int64_t at_ns;  /* when it was submitted */
     uint32_t first; /* entry */
     uint32_t count;
     uint32_t bad_count;

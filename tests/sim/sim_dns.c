@@ -151,15 +151,18 @@ void sim_dns_add(struct sim_dns *dns, const char *name, int type, uint32_t ttl_s
                                       .type = type,
                                       .ttl_s = ttl_s,
                                       .data = data == NULL ? NULL : dns->texts[at].data};
+    dns->texts[at].from_ns = clock_mono(dns->clock).ns;
+    dns->texts[at].until_ns = INT64_MAX;
     dns->rows[at + 1] = (struct fake_row){.name = NULL};
 }
 
-/* The texts stay where they are, so rows only point elsewhere. */
+/* Nobody asks for the empty name. */
 void sim_dns_remove(struct sim_dns *dns, const char *name)
 {
     for (uint32_t i = 0; i < dns->rows_count; i++) {
         if (strcmp(dns->rows[i].name, name) == 0) {
-            dns->texts[i].name[0] = '\0';
+            dns->rows[i].name = "";
+            dns->texts[i].until_ns = clock_mono(dns->clock).ns;
         }
     }
 }

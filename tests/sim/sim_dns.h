@@ -12,6 +12,8 @@
  * A countdown (sim_dns_fail_at) lets the n-th question come to nothing in one of the ways there
  * are.
  *
+ * Rows that were taken out are remembered, with the times in which they stood (sim_leads.h).
+ *
  * Bounds: SIM_DNS_ROWS_MAX rows (a bug of the test beyond). One thread.
  */
 #pragma once
@@ -50,6 +52,8 @@ struct sim_dns {
     struct {
         char name[SIM_DNS_TEXT_MAX];
         char data[SIM_DNS_TEXT_MAX];
+        int64_t from_ns;  /* the row has stood from then ... */
+        int64_t until_ns; /* ... until then; INT64_MAX: it stands */
     } texts[SIM_DNS_ROWS_MAX];
     uint64_t questions_count;
     uint64_t fail_left;

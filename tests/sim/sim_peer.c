@@ -112,6 +112,24 @@ static void on_mail(void *context, struct span sender)
     (void)XXH3_64bits_reset(session->hash);
 }
 
+static uint64_t number_of(struct span text)
+{
+    struct cursor cursor = cursor_of(text);
+    uint64_t number;
+    return cursor_take_uint(&cursor, UINT64_MAX - 1, &number) ? number : SIM_PEER_NONE;
+}
+
+static uint64_t number_of_address(const char *address)
+{
+    const char *at = strrchr(address, '@');
+    const char *dash = at;
+    while (dash != NULL && dash > address && *dash != '-') {
+        dash--;
+    }
+    return dash == NULL || *dash != '-' ? SIM_PEER_NONE
+                                        : number_of(span_of(dash + 1, (size_t)(at - dash - 1)));
+}
+
 static size_t transaction_add(struct session *session, struct span recipient)
 {
     struct sim_peers *peers = session->peers;
@@ -142,8 +160,9 @@ static void on_rcpt(void *context, struct span recipient)
     if (session->rcpts_count == 0) {
         session->transaction = transaction_add(session, recipient);
     }
-    session->peers->transactions[session->transaction].rcpts_count++;
+    struct sim_transaction *row = &session->peers->transactions[session->transaction];
     copy_address(session->rcpts[session->rcpts_count++], recipient);
+    row->number = row->rcpts_count++ == 0 ? number_of_address(session->rcpts[0]) : row->number;
 }
 
 static void on_body(void *context, struct span piece)
@@ -155,24 +174,6 @@ static void on_body(void *context, struct span piece)
     size_t taken = piece.size < left ? piece.size : left;
     memcpy(session->head + session->head_size, piece.at, taken);
     session->head_size += taken;
-}
-
-static uint64_t number_of(struct span text)
-{
-    struct cursor cursor = cursor_of(text);
-    uint64_t number;
-    return cursor_take_uint(&cursor, UINT64_MAX - 1, &number) ? number : SIM_PEER_NONE;
-}
-
-static uint64_t number_of_address(const char *address)
-{
-    const char *at = strrchr(address, '@');
-    const char *dash = at;
-    while (dash != NULL && dash > address && *dash != '-') {
-        dash--;
-    }
-    return dash == NULL || *dash != '-' ? SIM_PEER_NONE
-                                        : number_of(span_of(dash + 1, (size_t)(at - dash - 1)));
 }
 
 static uint64_t token_of(const struct session *session)
@@ -418,10 +419,11 @@ static size_t take_part(struct session *session, struct span part)
 
 static void on_rx(struct session *session, struct span in, struct mono_time now)
 {
-    if (!session->has_greeted) {
+    bool is_strict = !session->host->may_shift;
+    if (is_strict && !session->has_greeted) {
         wrong(session->peers, "bytes before the greeting");
-    } else if (session->smtp.state == SINK_SMTP_BODY && session->sent_size < session->go_at &&
-               !session->host->may_shift) {
+    } else if (is_strict && session->smtp.state == SINK_SMTP_BODY &&
+               session->sent_size < session->go_at) {
         wrong(session->peers, "content before the reply to DATA");
     }
     while (in.size > 0 && sink_smtp_end(&session->smtp) == SINK_END_OPEN) {

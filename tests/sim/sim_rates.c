@@ -74,9 +74,10 @@ void sim_rates_check(const struct sim_engine *sim, const struct config_route *ro
     size_t known_count = 0;
     for (size_t i = 0; i < count; i++) {
         uint32_t life = all[i].asked_ns < 0 ? 0 : life_at(sim, all[i].asked_ns);
-        if (life > 0) {
+        uint32_t site = site_of(context, span_of_text(all[i].domain));
+        if (life > 0 && site != SIM_RATES_NO_SITE) {
             rows[known_count++] = (struct begun){
-                .site = site_of(context, span_of_text(all[i].domain)),
+                .site = site,
                 .life = life,
                 .rcpts_count = all[i].rcpts_count,
                 .at_ns = all[i].asked_ns,

@@ -16,6 +16,9 @@
 
 #include "tests/sim/sim_engine.h"
 
-/* `site_of` numbers a domain's set of mail hosts: no two sets have one number. */
+#define SIM_RATES_NO_SITE UINT32_MAX
+
+/* `site_of` numbers a domain's set of mail hosts: no two sets have one number. SIM_RATES_NO_SITE:
+ * it is not known, for the domain has moved; its mail is left out. */
 void sim_rates_check(const struct sim_engine *sim, const struct config_route *route,
                      uint32_t (*site_of)(void *context, struct span domain), void *context);

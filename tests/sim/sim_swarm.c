@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "tests/sim/sim_leads.h"
 #include "tests/sim/sim_rates.h"
 #include "tests/sim/sim_swarm_priv.h"
 
@@ -156,6 +157,9 @@ static void happen(struct swarm *swarm, const struct swarm_event *event)
         swarm->book.had_disk_faults = true;
         sim_disk_fail_at(swarm->sim->disk, event->ops, event->error, event->is_sticky);
         return;
+    case EVENT_NAME:
+        swarm_change_happens(swarm, &swarm->changes[event->index]);
+        return;
     case EVENT_HEAL:
         heal(swarm);
         return;
@@ -227,6 +231,7 @@ static void run(struct swarm *swarm)
     swarm->book.has_safe_ways = are_ways_safe(&swarm->settings.net);
     swarm->book.is_expiry_exact = swarm->is_calm && !swarm->is_cramped;
     sim_book_settle_up(&swarm->book);
+    sim_leads_check(&swarm->book);
     sim_rates_check(sim, &sim->routes[0], site_of, swarm);
 }
 

@@ -53,6 +53,8 @@ static void draw_limits(struct swarm *swarm)
     config->journal_segments_max = between(swarm, 2, 6);
     config->dns_questions_max = skewed(swarm, 1, 32);
     config->dns_answers_max = one_in(swarm, 4) ? 64 : 256;
+    config->dns_stale_max_s = one_in(swarm, 4) ? 86400 : skewed(swarm, 0, 1800);
+    config->dns_ttl_min_s = between(swarm, 1, 60);
     config->readahead_bytes_max = one_in(swarm, 4) ? 1 << 16 : 1 << 22;
     config->log_size_max = one_in(swarm, 4) ? 1 << 16 : 1 << 30;
     sim->sources[0].connections_max = one_in(swarm, 4) ? skewed(swarm, 1, 8) : 1000;
@@ -79,7 +81,7 @@ static void draw_limits(struct swarm *swarm)
     }
 }
 
-static void event_add(struct swarm *swarm, struct swarm_event event)
+void swarm_event_add(struct swarm *swarm, struct swarm_event event)
 {
     if (swarm->events_count < SWARM_EVENTS_MAX) {
         swarm->events[swarm->events_count++] = event;
@@ -91,23 +93,25 @@ static void draw_orders(struct swarm *swarm, uint32_t index, int64_t from_ns)
     struct swarm_batch *batch = &swarm->batches[index];
     int64_t at_ns = from_ns + within(swarm, 1200 * NS_PER_S);
     if (one_in(swarm, 4)) {
-        event_add(swarm, (struct swarm_event){
-                             .at_ns = at_ns, .kind = EVENT_ORDER, .index = index, .verb = "pause"});
-        event_add(swarm, (struct swarm_event){.at_ns = at_ns + within(swarm, 3000 * NS_PER_S),
-                                              .kind = EVENT_ORDER,
-                                              .index = index,
-                                              .verb = "resume"});
-        event_add(swarm, (struct swarm_event){.at_ns = SWARM_WAKE_S * NS_PER_S,
-                                              .kind = EVENT_ORDER,
-                                              .index = index,
-                                              .verb = "resume"});
+        swarm_event_add(swarm,
+                        (struct swarm_event){
+                            .at_ns = at_ns, .kind = EVENT_ORDER, .index = index, .verb = "pause"});
+        swarm_event_add(swarm, (struct swarm_event){.at_ns = at_ns + within(swarm, 3000 * NS_PER_S),
+                                                    .kind = EVENT_ORDER,
+                                                    .index = index,
+                                                    .verb = "resume"});
+        swarm_event_add(swarm, (struct swarm_event){.at_ns = SWARM_WAKE_S * NS_PER_S,
+                                                    .kind = EVENT_ORDER,
+                                                    .index = index,
+                                                    .verb = "resume"});
     }
     if (one_in(swarm, 6)) {
         batch->is_cancelled = true;
-        event_add(swarm, (struct swarm_event){.at_ns = from_ns + within(swarm, 2400 * NS_PER_S),
-                                              .kind = EVENT_ORDER,
-                                              .index = index,
-                                              .verb = "cancel"});
+        swarm_event_add(swarm,
+                        (struct swarm_event){.at_ns = from_ns + within(swarm, 2400 * NS_PER_S),
+                                             .kind = EVENT_ORDER,
+                                             .index = index,
+                                             .verb = "cancel"});
     }
 }
 
@@ -145,12 +149,14 @@ static void draw_batches(struct swarm *swarm)
         count += batch->plan.count;
         largest = batch->plan.count > largest ? batch->plan.count : largest;
         int64_t at_ns = one_in(swarm, 2) ? 0 : within(swarm, 1800 * NS_PER_S);
-        event_add(swarm, (struct swarm_event){.at_ns = at_ns, .kind = EVENT_SUBMIT, .index = i});
+        swarm_event_add(swarm,
+                        (struct swarm_event){.at_ns = at_ns, .kind = EVENT_SUBMIT, .index = i});
         draw_orders(swarm, i, at_ns);
         if (one_in(swarm, 8)) { /* while it is young much is under way */
-            event_add(swarm, (struct swarm_event){.at_ns = at_ns + within(swarm, 15 * NS_PER_S),
-                                                  .kind = EVENT_CRASH,
-                                                  .is_power_loss = one_in(swarm, 2)});
+            swarm_event_add(swarm,
+                            (struct swarm_event){.at_ns = at_ns + within(swarm, 15 * NS_PER_S),
+                                                 .kind = EVENT_CRASH,
+                                                 .is_power_loss = one_in(swarm, 2)});
         }
     }
     /* Tiny pieces of much mail cost more steps than they teach. */
@@ -171,35 +177,38 @@ static void draw_faults(struct swarm *swarm)
     uint32_t crashes = one_in(swarm, 2) ? 0 : between(swarm, 1, 4);
     for (uint32_t i = 0; i < crashes; i++) {
         int64_t most_ns = one_in(swarm, 2) ? 60 * NS_PER_S : 3600 * NS_PER_S;
-        event_add(swarm, (struct swarm_event){
-                             .at_ns = within(swarm, most_ns),
-                             .kind = KINDS[below(swarm, COUNT_OF(KINDS))],
-                             .is_power_loss = one_in(swarm, 2),
-                             .ops = skewed(swarm, 1, 300),
-                         });
+        swarm_event_add(swarm, (struct swarm_event){
+                                   .at_ns = within(swarm, most_ns),
+                                   .kind = KINDS[below(swarm, COUNT_OF(KINDS))],
+                                   .is_power_loss = one_in(swarm, 2),
+                                   .ops = skewed(swarm, 1, 300),
+                               });
     }
     for (uint32_t i = 0; i < swarm->hosts_count && !swarm->is_calm; i++) {
         if (one_in(swarm, 3)) {
             static const enum sim_net_rule RULES[] = {SIM_UNREACHABLE, SIM_SILENT, SIM_REFUSING};
             int64_t at_ns = within(swarm, 1800 * NS_PER_S);
-            event_add(swarm, (struct swarm_event){.at_ns = at_ns,
-                                                  .kind = EVENT_HOST,
-                                                  .index = i,
-                                                  .rule = RULES[below(swarm, COUNT_OF(RULES))]});
-            event_add(swarm, (struct swarm_event){.at_ns = at_ns + within(swarm, 5000 * NS_PER_S),
-                                                  .kind = EVENT_HOST,
-                                                  .index = i,
-                                                  .rule = SIM_NORMAL});
+            swarm_event_add(swarm,
+                            (struct swarm_event){.at_ns = at_ns,
+                                                 .kind = EVENT_HOST,
+                                                 .index = i,
+                                                 .rule = RULES[below(swarm, COUNT_OF(RULES))]});
+            swarm_event_add(swarm,
+                            (struct swarm_event){.at_ns = at_ns + within(swarm, 5000 * NS_PER_S),
+                                                 .kind = EVENT_HOST,
+                                                 .index = i,
+                                                 .rule = SIM_NORMAL});
         }
     }
     for (uint32_t i = swarm->has_disk_faults ? between(swarm, 1, 3) : 0; i > 0; i--) {
-        event_add(swarm, (struct swarm_event){.at_ns = within(swarm, 1800 * NS_PER_S),
-                                              .kind = EVENT_DISK,
-                                              .ops = skewed(swarm, 1, 400),
-                                              .error = one_in(swarm, 2) ? -EIO : -ENOSPC,
-                                              .is_sticky = one_in(swarm, 3)});
+        swarm_event_add(swarm, (struct swarm_event){.at_ns = within(swarm, 1800 * NS_PER_S),
+                                                    .kind = EVENT_DISK,
+                                                    .ops = skewed(swarm, 1, 400),
+                                                    .error = one_in(swarm, 2) ? -EIO : -ENOSPC,
+                                                    .is_sticky = one_in(swarm, 3)});
     }
-    event_add(swarm, (struct swarm_event){.at_ns = SWARM_WAKE_S * NS_PER_S, .kind = EVENT_HEAL});
+    swarm_event_add(swarm,
+                    (struct swarm_event){.at_ns = SWARM_WAKE_S * NS_PER_S, .kind = EVENT_HEAL});
 }
 
 void swarm_draw(struct swarm *swarm)
@@ -207,6 +216,7 @@ void swarm_draw(struct swarm *swarm)
     draw_limits(swarm);
     swarm_draw_hosts(swarm);
     swarm_draw_domains(swarm);
+    swarm_draw_changes(swarm);
     draw_batches(swarm);
     draw_faults(swarm);
 }

@@ -14,6 +14,8 @@ enum {
     SWARM_DOMAINS_MAX = 24,
     SWARM_BATCHES_MAX = 8,
     SWARM_EVENTS_MAX = 96,
+    SWARM_CHANGES_MAX = 8,
+    SWARM_CHANGE_ROWS_MAX = 3,
     SWARM_SCRIPTS_MAX = 4, /* of one batch */
     SWARM_WAKE_S = 7200,   /* all that is planned happens within so many seconds */
 };
@@ -25,8 +27,17 @@ enum swarm_kind {
     KIND_NULL,
     KIND_MISSING,
     KIND_BROKEN,
+    KIND_ALIAS,    /* another name for a domain */
+    KIND_MX_ALIAS, /* its host is another name for one */
+    KIND_HALF,     /* the first of its hosts are not there */
+    KIND_MANY,     /* more hosts than anybody looks at, few of them there */
+    KIND_LITERAL,  /* addresses where names must be */
+    KIND_DANGLING, /* hosts without an address */
+    KIND_DEAD,     /* a host where nobody listens */
+    KIND_CUT,      /* answers that are cut short */
+    KIND_CIRCLE,   /* names that lead in a circle */
 };
-enum { SWARM_KINDS_COUNT = KIND_BROKEN + 1 };
+enum { SWARM_KINDS_COUNT = KIND_CIRCLE + 1 };
 
 enum swarm_event_kind {
     EVENT_SUBMIT,
@@ -36,13 +47,14 @@ enum swarm_event_kind {
     EVENT_STOP,
     EVENT_HOST, /* a host's rule changes */
     EVENT_DISK, /* an operation of the disk will fail */
+    EVENT_NAME, /* the name servers say other things of a name */
     EVENT_HEAL, /* no more faults by chance */
 };
 
 struct swarm_event {
     int64_t at_ns;
     enum swarm_event_kind kind;
-    uint32_t index; /* batch, host */
+    uint32_t index; /* batch, host, change */
     const char *verb;
     enum sim_net_rule rule;
     bool is_power_loss;
@@ -70,9 +82,21 @@ struct swarm_host {
 
 struct swarm_domain {
     char name[32];
-    uint32_t hosts; /* a bit a host that its mail may come to */
-    uint32_t site;  /* one number a set of mail hosts */
+    uint32_t names; /* a bit a host's name that its mail may go to ... */
+    uint32_t addrs; /* ... or a host's address */
+    uint32_t site;  /* one number a set of mail hosts; SIM_RATES_NO_SITE: there are several */
     unsigned ends;  /* enum sim_end: what its mail comes to when all works */
+};
+
+/* What the name servers say of a name from some time on. */
+struct swarm_change {
+    char name[40];
+    uint32_t rows_count;
+    struct swarm_row {
+        int type;
+        uint32_t ttl_s;
+        char data[64];
+    } rows[SWARM_CHANGE_ROWS_MAX];
 };
 
 struct swarm {
@@ -81,6 +105,9 @@ struct swarm {
     struct random random;
     uint32_t hosts_count;
     struct swarm_host hosts[SWARM_HOSTS_MAX];
+    uint32_t reach[SWARM_HOSTS_MAX]; /* a bit a host whose address the name of this one may have */
+    uint32_t changes_count;
+    struct swarm_change changes[SWARM_CHANGES_MAX];
     uint32_t domains_count;
     struct swarm_domain domains[SWARM_DOMAINS_MAX];
     bool has_disk_faults;
@@ -127,6 +154,11 @@ struct sim_engine_config swarm_draw_settings(struct swarm *swarm, const struct c
 void swarm_draw(struct swarm *swarm);
 void swarm_draw_hosts(struct swarm *swarm);
 void swarm_draw_domains(struct swarm *swarm);
+void swarm_draw_changes(struct swarm *swarm);
+void swarm_change_happens(struct swarm *swarm, const struct swarm_change *change);
+/* A bit a host that mail for the domain may come to. */
+uint32_t swarm_hosts_of(const struct swarm *swarm, const struct swarm_domain *domain);
+void swarm_event_add(struct swarm *swarm, struct swarm_event event);
 void swarm_draw_scripts(struct swarm *swarm, struct swarm_batch *batch);
 /* Who the next recipient of `making` is; for struct sim_plan. */
 void swarm_choose(void *context, uint32_t index, struct sim_choice *ret_choice);

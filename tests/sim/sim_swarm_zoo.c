@@ -175,6 +175,7 @@ void swarm_draw_hosts(struct swarm *swarm)
         struct sim_peer *peer = sim_peers_at(sim->peers, index);
         (void)snprintf(text, sizeof(text), "h%u.mail.example", i);
         sim_dns_add(sim->dns, text, DNS_A, between(swarm, 0, 600), addr);
+        swarm->reach[i] = 1u << i;
         peer->delay_max_ms = one_in(swarm, 3) ? skewed(swarm, 1, 3000) : 0;
         peer->policy.is_stepwise = one_in(swarm, 4);
         peer->policy.is_old = one_in(swarm, 6);
@@ -250,8 +251,9 @@ void swarm_choose(void *context, uint32_t index, struct sim_choice *ret_choice)
             ends = (ends & ~(unsigned)SIM_DELIVERED) | SCRIPTS[script].own;
         }
     }
-    if (domain->hosts != 0) {
-        ends |= ends_by_hosts(swarm, domain->hosts);
+    uint32_t hosts = swarm_hosts_of(swarm, domain);
+    if (hosts != 0) {
+        ends |= ends_by_hosts(swarm, hosts);
     }
     if (!swarm->is_calm || swarm->has_disk_faults || swarm->is_cramped) {
         ends |= SIM_EXPIRED;

@@ -198,8 +198,8 @@ bool journal_accepted_get(const struct journal_record *record, struct span paylo
         return false;
     }
     accepted.accepted_at.ns = (int64_t)accepted_at;
-    /* Ordinals are 32 bits wide. */
-    if (cursor_left(&cursor) != 0 || directory_size == 0 ||
+    /* Ordinals are 32 bits wide; batches are numbered from 1. */
+    if (record->batch == 0 || cursor_left(&cursor) != 0 || directory_size == 0 ||
         directory_size > JOURNAL_DIRECTORY_MAX || accepted.records_count > UINT32_MAX ||
         accepted.recipients_count > accepted.records_count ||
         span_find(accepted.directory, '\0') != directory_size) {

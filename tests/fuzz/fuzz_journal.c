@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A segment of the journal: the input is its cells without their checksums, which are made right
- * here, so that replay believes them. A first byte of 1 makes it a checkpoint. Whatever they say,
- * replay ends, and what it tells of a batch agrees with itself.
+ * here, so that replay believes them. Bits of the first byte: 1 makes it a checkpoint, 2 breaks its
+ * header. Whatever they say, replay ends, and what it tells of a batch agrees with itself.
  */
 #include <errno.h>
 #include <xxhash.h>
@@ -59,10 +59,11 @@ void fuzz_one(struct span input)
     static struct crash_disk disk;
     static char bytes[CELLS_MAX * JOURNAL_CELL_SIZE + JOURNAL_SECTOR_SIZE];
     struct cursor cursor = cursor_of(input);
-    enum journal_file file =
-        fuzz_take(&cursor) == 1 ? JOURNAL_FILE_CHECKPOINT : JOURNAL_FILE_SEGMENT;
+    unsigned form = fuzz_take(&cursor);
+    enum journal_file file = (form & 1) != 0 ? JOURNAL_FILE_CHECKPOINT : JOURNAL_FILE_SEGMENT;
     memset(bytes, 0, sizeof(bytes));
     size_t size = make_file(&cursor, file, bytes);
+    bytes[0] ^= (char)(form & 2);
     char path[64] = "journal/";
     journal_name_put(path + strlen(path), file, 1);
     crash_disk_init(&disk, 1);

@@ -182,6 +182,7 @@ static void test_accepted_nonsense(void)
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         struct journal_accepted accepted = {
+            .number = 1,
             .recipients_count = ROWS[i].recipients_count,
             .records_count = ROWS[i].records_count,
             .directory = span_of(ROWS[i].directory, ROWS[i].directory_size),
@@ -194,6 +195,8 @@ static void test_accepted_nonsense(void)
         size_t total = payload_collect(cells, used, 1, payload);
         CHECK_ROW(i, journal_accepted_get(&record, span_of(payload, total), &accepted) ==
                          ROWS[i].is_good);
+        record.batch = 0;
+        CHECK_ROW(i, !journal_accepted_get(&record, span_of(payload, total), &accepted));
     }
 }
 

@@ -117,9 +117,9 @@ class Bad:
         self.place.__exit__(*trace)
 
 
-def stops_and_recovers(name, rules, words):
+def stops_and_recovers(name, rules, words, count=RECIPIENTS):
     with Bad(name) as bad:
-        bad.begin()
+        bad.begin(count=count)
         bad.faults(*rules)
         bad.wait_exit()
         said = bad.engine.words()
@@ -145,7 +145,7 @@ def case_next_segment():
     """The journal goes on in the segment it has; then it cannot."""
     stops_and_recovers("segment", ["allocate journal ENOSPC", "write journal-spare ENOSPC",
                                    "rename journal/journal-0 ENOSPC"],
-                       ["journal/journal-0", "disk is full"])
+                       ["journal/journal-0", "disk is full"], 5000)
 
 
 def case_read_only():

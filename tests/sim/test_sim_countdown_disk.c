@@ -76,7 +76,7 @@ static bool restart_behind(struct sim_book *book, uint64_t n)
 }
 
 /* Behind everything: what was handed back is on stable storage, also of a file whose sync has
- * failed. (Where nothing more could be written nor renamed, nobody knows which file that was.) */
+ * failed. */
 static void lose_power_at_last(struct sim_book *book, int64_t end_ns)
 {
     struct sim_engine *sim = book->sim;
@@ -129,7 +129,7 @@ static bool live(const struct config *defaults, int kind, uint64_t n)
     CHECK_ROW(n, downs <= BOOTS_MAX);
     is_met = fate == FATE_RESTARTED ? is_met : downs > 0 || sim_disk_failures_count(sim->disk) > 0;
     sim_disk_fail_at(sim->disk, 0, 0, false);
-    if (fate == FATE_ERROR) {
+    if (fate == FATE_ERROR || fate == FATE_BROKEN) {
         lose_power_at_last(&book, end_ns);
     }
     sim_disk_stop_at(sim->disk, 0);

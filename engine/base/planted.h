@@ -35,7 +35,7 @@
     PLANT(WRONG_IS_DELIVERED, "3xx to the end of data is taken as 2xx")                            \
     PLANT(EARLY_IS_DELIVERED, "a 2xx before the message is sent counts as its acceptance")         \
     PLANT(DATA_503_BOUNCES, "503 to DATA is taken as a refusal for good")                          \
-    PLANT(LONG_LINE_REFUSED, "a reply with a long line is taken as a protocol error")              \
+    PLANT(LONG_REPLY_REFUSED, "a reply of more than 512 bytes is taken as a protocol error")       \
     PLANT(PIPELINES_ALWAYS, "commands go out at once where PIPELINING is not offered")             \
     PLANT(ANSWER_KEPT, "an answer of the name servers never grows old")
 

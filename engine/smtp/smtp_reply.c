@@ -274,13 +274,11 @@ enum smtp_reply_step smtp_reply_take(struct smtp_reply_parser *parser, struct sp
         hold(parser, line);
         line = span_of(parser->held, parser->held_size);
     }
-    if (PLANTED(LONG_LINE_REFUSED) && line.size > SMTP_REPLY_LINE_MAX) {
-        return line_bad(parser, span_of(line.at, SMTP_REPLY_LINE_MAX));
-    }
     if (line.size > SMTP_REPLY_LINE_MAX) {
         line.size = SMTP_REPLY_LINE_MAX;
     }
-    if (parser->size > SMTP_REPLY_SIZE_MAX) {
+    uint32_t size_max = PLANTED(LONG_REPLY_REFUSED) ? SMTP_REPLY_LINE_MAX : SMTP_REPLY_SIZE_MAX;
+    if (parser->size > size_max) {
         return line_bad(parser, line);
     }
     if (lf == NULL) {

@@ -24,7 +24,7 @@ void __wrap_free(void *at);
 char *__wrap_strdup(const char *text);
 
 enum { PAGE = 4096, HEAD = 64 };
-enum { SMALL_FIRST = 32, SMALL_CLASSES = 12, SMALL_HEAD = 16 };
+enum { SMALL_FIRST = 32, SMALL_CLASSES = 13, SMALL_HEAD = 16 };
 
 #define SMALL_RANGE (UINT64_C(1) << 32)
 
@@ -41,7 +41,7 @@ static struct {
     size_t used;
     void *free[SMALL_CLASSES];
 } small;
-_Static_assert((size_t)SMALL_FIRST << (SMALL_CLASSES - 1) >= SIM_PAGES_SIZE,
+_Static_assert((size_t)SMALL_FIRST << (SMALL_CLASSES - 1) >= SIM_PAGES_SIZE + SMALL_HEAD,
                "up to the large ones");
 
 static struct {

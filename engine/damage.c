@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "engine/base/bitmap.h"
 #include "engine/base/text.h"
 #include "queue/journal.h"
 #include "queue/journal_record.h"
@@ -198,7 +199,7 @@ static void tell_batch(const struct engine *engine, const struct journal_known_b
     struct writer text = writer_of(memory, sizeof(memory));
     uint64_t settled = 0, first = 0, last = 0;
     for (uint64_t i = 0; i < batch->records_count; i++) {
-        if ((batch->settled[i / 64] >> (i % 64) & 1) != 0) {
+        if (bitmap_has(batch->settled, i)) {
             settled++;
             continue;
         }

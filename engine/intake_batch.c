@@ -399,6 +399,8 @@ void intake_open(struct intake_core *core, struct intake_batch *ib)
         (void)fail_open(core, ib, -ENOMEM, "");
         return;
     }
+    /* Small batches have ended by then, and never need one. */
+    ib->progress_at = mono_add_ms(clock_mono(core->engine->clock), INTAKE_PROGRESS_MS);
     intake_enter(core, ib, INTAKE_SCANNING);
 }
 
@@ -674,7 +676,7 @@ static const char *state_of(const struct intake_batch *ib)
 void intake_write_progress(struct intake_core *core, struct intake_batch *ib, struct mono_time now)
 {
     ensure(ib->fd >= 0);
-    ib->progress_at = mono_add_ms(now, 1000);
+    ib->progress_at = mono_add_ms(now, INTAKE_PROGRESS_MS);
     struct spool_progress progress = progress_of(core, ib, state_of(ib));
     uint64_t sum = progress.accepted + progress.rejected + progress.deferred +
                    batch_settled_xcore(ib->batch) + stat_read_xcore(&ib->batch->orders);

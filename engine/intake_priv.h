@@ -2,7 +2,7 @@
 /*
  * intake_priv: what the parts of intake share: intake.c (the actor), intake_batch.c (a batch's
  * life), intake_scan.c (its records), intake_load.c (read-ahead), intake_recover.c (what an earlier
- * engine left), intake_results.c (lines that it owed).
+ * engine left), intake_results.c, intake_results_lines.c (lines that it owed).
  *
  * A batch's stages (struct intake_batch, one a slot of the batch table):
  *
@@ -42,6 +42,7 @@ enum {
     INTAKE_SCANS_MAX = 64,           /* batches among which the nearest to its end is looked for */
     INTAKE_BYTES_STEP_MAX = 1 << 20, /* of streams, scanned in one step */
     INTAKE_GAP_MAX = 4096, /* bytes between two records that are read along rather than around */
+    INTAKE_PROGRESS_MS = 1000,
     INTAKE_PROGRESS_STEP_MAX = 64, /* progress.json files ... */
     INTAKE_PROGRESS_REST_MS = 50,  /* ... and the rest behind so many */
     INTAKE_LEAVE_AGAIN_MS = 1000,
@@ -314,6 +315,10 @@ struct intake_known *intake_known_of(struct intake_core *core, const struct inta
  * step. Memory and disk: 16 and 32 bytes a line. 0 or -errno: another start must do it. A
  * results.ndjson that cannot be read now is looked at when its batch is opened. */
 int intake_results_recover(struct intake_core *core) __attribute__((warn_unused_result));
+/* enum manifest_results of an outcome's record; 0: it is none. */
+unsigned intake_result_of(enum journal_kind kind);
+
+/* intake_results_lines.c */
 /* Of a scan that begins: the memory for its lines, and another look where one is needed. 0 or
  * -errno: the batch waits, and is opened again. */
 int intake_results_begin(struct intake_core *core, struct intake_batch *ib)

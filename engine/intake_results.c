@@ -2,8 +2,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "engine/base/bitmap.h"
 #include "engine/intake_priv.h"
-#include "engine/report.h"
+#include "engine/results_file.h"
 
 /*
  * Results that are not complete after a crash. Lines lay in the journal's buffers or in the page
@@ -13,40 +14,29 @@
  * it goes in four moves:
  *
  * 1. look: each known batch's results.ndjson is read, in active/ or in hold/. Who is settled and
- *    has no line is missing; what is no line of somebody settled is taken out of the file, and what
- *    is good in it is written again as it was read, and synced: the pages may have been called
- *    clean by a sync that failed. An engine that could still say so has given it another name.
+ *    has no line is missing (results_file.h).
  * 2. find: the records of those who are missing, in the segments that replay believed, from new to
  *    old, and in what an earlier start has kept.
  * 3. keep: all that was found goes into the file `results-missing` beside the journal, durable
  *    before this engine's journal takes its first step. From here on a checkpoint may take any
  *    record away, and the engine may die or stop at any time and as often as it likes.
- * 4. complete: lines are added as the scan of the batch comes by, and synced before the journal
- *    hears of the batch. What fails in that is tried again: the batch waits, OPENING, and another
- *    look finds out what the file holds.
+ * 4. complete (intake_results_lines.c): lines are added as the scan of the batch comes by, and
+ *    synced before the journal hears of the batch. What fails in that is tried again: the batch
+ *    waits, OPENING, and another look finds out what the file holds.
  *
  * A start that finds `results-missing` goes the same way, whether the one before was a crash or
  * not: those who have a line by then are left out of the new file, and nobody left means no file.
  * Held batches keep their place in it. Nothing has to be taken back when a batch is complete, and
  * neither journal nor scan waits for anything.
  */
-static const char RESULTS_NAME[] = JOURNAL_RESULTS_NAME;
-static const char DOUBTED_NAME[] = JOURNAL_RESULTS_DOUBTED_NAME;
-static const char MENDED_NAME[] = ".results.tmp";
 static const char KEPT_NAME[] = "results-missing";
 
 enum {
     CHUNK_SIZE = 256 * 1024,
-    LINES_SIZE = 64 * 1024,
     HEADER_CELLS = JOURNAL_SECTOR_CELLS,
     WANTED_ALL = MANIFEST_RESULT_DELIVERED | MANIFEST_RESULT_BOUNCED | MANIFEST_RESULT_EXPIRED |
                  MANIFEST_RESULT_CANCELLED,
 };
-
-static bool bit_is_set(const uint64_t *bitmap, uint32_t ordinal)
-{
-    return (bitmap[ordinal / 64] >> (ordinal % 64) & 1) != 0;
-}
 
 /* Which outcomes the batch wants to have in results.ndjson; all, when it cannot be asked now: of
  * what is kept too much is left out later. 0 or -ENOMEM. */
@@ -72,168 +62,6 @@ static int results_wanted(struct intake_core *core, int dir, const char *directo
     }
     free(json);
     return is_short ? -ENOMEM : 0;
-}
-
-/* The ordinal of whom the line speaks: "id":"<batch number>-<ordinal>" in front of all that people
- * have written. */
-static bool line_ordinal(struct span line, uint32_t number, uint64_t records_count,
-                         uint32_t *ret_ordinal)
-{
-    struct cursor cursor = cursor_of(line);
-    uint64_t value;
-    if (!cursor_take_text(&cursor, SPAN("{\"type\":\""))) {
-        return false;
-    }
-    (void)cursor_take_until(&cursor, '"');
-    if (!cursor_take_text(&cursor, SPAN("\",\"id\":\"")) ||
-        !cursor_take_uint(&cursor, UINT32_MAX, &value) || value != number ||
-        !cursor_take_byte(&cursor, '-') || !cursor_take_uint(&cursor, UINT32_MAX, &value) ||
-        value >= records_count) {
-        return false;
-    }
-    *ret_ordinal = (uint32_t)value;
-    return true;
-}
-
-/* One reading of results.ndjson. */
-struct reading {
-    const struct journal_known_batch *known;
-    uint64_t *missing; /* bits of those who have a line are cleared */
-    /* Lines that nobody can read, of a file whose pages were written in part; lines of outcomes
-     * whose record was lost: these recipients will get another. */
-    bool is_broken;
-};
-
-/* Takes the whole lines out of `bytes`, and moves those that are good to its front; returns how
- * many bytes all of them are. */
-static size_t lines_take(struct reading *reading, char *bytes, size_t size, size_t *ret_kept)
-{
-    struct cursor cursor = cursor_of(span_of(bytes, size));
-    size_t kept = 0;
-    struct span line;
-    const char *start = bytes;
-    while (cursor_take_line(&cursor, &line)) {
-        uint32_t ordinal;
-        size_t whole = (size_t)(cursor.at - start);
-        if (line.size > 0 && line.at[line.size - 1] == '}' &&
-            memchr(line.at, '\0', line.size) == NULL &&
-            line_ordinal(line, reading->known->number, reading->known->records_count, &ordinal) &&
-            bit_is_set(reading->known->settled, ordinal)) {
-            reading->missing[ordinal / 64] &= ~(UINT64_C(1) << (ordinal % 64));
-            memmove(bytes + kept, start, whole);
-            kept += whole;
-        } else {
-            reading->is_broken = true;
-        }
-        start = cursor.at;
-    }
-    *ret_kept = kept;
-    return size - cursor_left(&cursor);
-}
-
-/* From one end to the other; `out` >= 0: good lines are written there. What is behind the last
- * whole line was torn. 0 or -errno. */
-static int results_pass(struct intake_core *core, int fd, int out, struct reading *reading)
-{
-    char *chunk = malloc(CHUNK_SIZE);
-    uint64_t offset = 0;
-    uint64_t written = 0;
-    int64_t got = chunk == NULL ? -ENOMEM : 1;
-    while (got > 0) {
-        got = disk_read(core->disk, fd, chunk, CHUNK_SIZE, offset);
-        size_t kept = 0;
-        size_t taken = got > 0 ? lines_take(reading, chunk, (size_t)got, &kept) : 0;
-        if (got > 0 && taken == 0) {
-            reading->is_broken = true; /* no line of ours is so long */
-            taken = (size_t)got;
-        }
-        int64_t result =
-            kept > 0 && out >= 0 ? disk_write(core->disk, out, chunk, kept, written) : 0;
-        got = result < 0 ? result : got;
-        offset += taken;
-        written += kept;
-    }
-    free(chunk);
-    return (int)got;
-}
-
-/* The good lines only, under the same name. */
-static int results_mend(struct intake_core *core, int dir, int fd, struct reading *reading)
-{
-    int out = disk_open(core->disk, dir, MENDED_NAME, DISK_READWRITE | DISK_CREATE | DISK_EMPTY);
-    if (out < 0) {
-        return out;
-    }
-    int result = results_pass(core, fd, out, reading);
-    result = result == 0 ? disk_datasync(core->disk, out) : result;
-    disk_close(core->disk, out);
-    if (result == 0) {
-        result = disk_rename(core->disk, dir, MENDED_NAME, dir, RESULTS_NAME);
-    }
-    return result == 0 ? disk_sync(core->disk, dir) : result;
-}
-
-/* Lives as long as the pages that are in doubt: no sync. */
-static void results_doubt(struct intake_core *core, int dir)
-{
-    odd(results_in_doubt);
-    (void)disk_rename(core->disk, dir, RESULTS_NAME, dir, DOUBTED_NAME);
-}
-
-/* The engine that wrote the lines may have died before they were synced; or its sync has failed,
- * after which the kernel calls the pages clean: they would pass a sync now and still be lost. So
- * they are written again as they were read (as the journal's last group is: journal_replay.c). */
-static int results_make_durable(struct intake_core *core, int fd)
-{
-    char *chunk = malloc(CHUNK_SIZE);
-    uint64_t offset = 0;
-    int64_t got = chunk == NULL ? -ENOMEM : 1;
-    while (got > 0) {
-        got = disk_read(core->disk, fd, chunk, CHUNK_SIZE, offset);
-        if (got > 0) {
-            int64_t result = disk_write(core->disk, fd, chunk, (size_t)got, offset);
-            offset += (uint64_t)got;
-            got = result < 0 ? result : got;
-        }
-    }
-    free(chunk);
-    return got < 0 ? (int)got : disk_datasync(core->disk, fd);
-}
-
-/* The file in doubt is read when it has not been copied to its end. */
-static int results_open(struct intake_core *core, int dir, bool *ret_is_doubted)
-{
-    int fd = disk_open(core->disk, dir, RESULTS_NAME, DISK_READWRITE);
-    *ret_is_doubted = fd == -ENOENT;
-    return fd == -ENOENT ? disk_open(core->disk, dir, DOUBTED_NAME, DISK_READONLY) : fd;
-}
-
-/* Clears the bits of those who have a line, and takes out what is no line. 0 or -errno. */
-static int results_read(struct intake_core *core, int dir, const struct journal_known_batch *known,
-                        uint64_t *missing)
-{
-    struct reading reading = {.known = known, .missing = missing};
-    bool is_doubted;
-    int fd = results_open(core, dir, &is_doubted);
-    if (fd < 0) {
-        return fd == -ENOENT ? 0 : fd;
-    }
-    int result = results_pass(core, fd, -1, &reading);
-    if (result == 0 && (reading.is_broken || is_doubted)) {
-        result = results_mend(core, dir, fd, &reading);
-    } else if (result == 0) {
-        result = results_make_durable(core, fd);
-        if (result != 0) {
-            results_doubt(core, dir);
-        } else {
-            result = disk_sync(core->disk, dir);
-        }
-    }
-    disk_close(core->disk, fd);
-    if (result == 0) {
-        (void)disk_unlink(core->disk, dir, DOUBTED_NAME);
-    }
-    return result;
 }
 
 /* The journal's batch is the one in hold/ when there are two of the name. */
@@ -269,7 +97,7 @@ static int missing_find(struct intake_core *core, int dir, struct intake_known *
         return -ENOMEM;
     }
     memcpy(missing, known->settled, words * sizeof(*missing));
-    result = dir < 0 ? dir : results_read(core, dir, known, missing);
+    result = dir < 0 ? dir : results_file_read(core->disk, dir, known, missing);
     if (result == -ENOMEM) {
         free(missing);
         return result;
@@ -302,7 +130,7 @@ static int results_look(struct intake_core *core, struct intake_known *row,
     return result;
 }
 
-static unsigned result_of(enum journal_kind kind)
+unsigned intake_result_of(enum journal_kind kind)
 {
     switch (kind) {
     case JOURNAL_KIND_DELIVERED:
@@ -357,10 +185,10 @@ struct search {
 
 static void record_take(struct search *search, const struct journal_record *record)
 {
-    unsigned result = result_of(record->kind);
+    unsigned result = intake_result_of(record->kind);
     struct intake_known *row = result == 0 ? NULL : row_of_number(search->core, record->batch);
     if (row == NULL || row->missing == NULL || record->ordinal >= row->records_count ||
-        !bit_is_set(row->missing, record->ordinal)) {
+        !bitmap_has(row->missing, record->ordinal)) {
         return;
     }
     ensure(search->left > 0);
@@ -451,7 +279,7 @@ static void row_settle(struct intake_known *row)
 {
     bool is_wanted = !row->must_look && (row->wanted & WANTED_ALL) == WANTED_ALL;
     for (uint32_t i = 0; row->missing != NULL && is_wanted && i < row->records_count; i++) {
-        if (bit_is_set(row->missing, i)) {
+        if (bitmap_has(row->missing, i)) {
             row->lost_first = row->lost_count++ == 0 ? i : row->lost_first;
             row->lost_last = i;
         }
@@ -575,181 +403,4 @@ int intake_results_recover(struct intake_core *core)
     }
     free(search.chunk);
     return result;
-}
-
-static void final_put(struct intake_core *core, const struct intake_batch *ib,
-                      const struct intake_final *final, const struct intake_result *result,
-                      struct writer *line)
-{
-    static const struct {
-        enum outcome_class class;
-        enum policy_reason reason;
-    } ROWS[] = {
-        [MANIFEST_RESULT_DELIVERED] = {OUTCOME_DELIVERED, REASON_DELIVERED},
-        [MANIFEST_RESULT_BOUNCED] = {OUTCOME_BOUNCED, PERM_REPLY},
-        [MANIFEST_RESULT_EXPIRED] = {OUTCOME_EXPIRED, PERM_EXPIRED},
-        [MANIFEST_RESULT_CANCELLED] = {OUTCOME_CANCELLED, PERM_CANCELLED},
-    };
-    struct recipient recipient = {.ordinal = final->ordinal, .domain = result->domain};
-    struct attempt attempt = {.recipient = &recipient, .batch = ib->batch};
-    size_t size = result->address.size < sizeof(attempt.address) ? result->address.size
-                                                                 : sizeof(attempt.address);
-    memcpy(attempt.address, result->address.at, size);
-    attempt.address_size = (uint16_t)size;
-    size = result->id.size < ATTEMPT_ID_MAX ? result->id.size : ATTEMPT_ID_MAX;
-    if (size > 0) {
-        memcpy(attempt.id, result->id.at, size);
-    }
-    attempt.id_size = (uint8_t)size;
-    unsigned row = result_of(final->kind);
-    struct policy_verdict verdict = policy_of_reason(ROWS[row].reason);
-    struct outcome outcome = {
-        .class = ROWS[row].class,
-        .reason = ROWS[row].reason,
-        .response = verdict.response,
-        .place.sender = result->sender,
-    };
-    outcome.response.code = final->code != 0 ? final->code : outcome.response.code;
-    outcome.response.content = SPAN("from the journal: the line was lost in a crash");
-    struct report_cache cache = {.second = INT64_MIN};
-    report_put_line(line, core->engine, &cache, &attempt, &outcome, final->attempts_count,
-                    (final->flags & JOURNAL_FLAG_POSSIBLE_DUPLICATE) != 0,
-                    (struct wall_time){.ns = (int64_t) final->at_s * NS_PER_S});
-}
-
-/* What is in the file is not known any more: the scan begins anew, with another look at it. */
-static void lines_failed(struct intake_known *row)
-{
-    odd(results_not_completed);
-    row->must_look = true;
-    row->lines_size = 0;
-}
-
-static void lines_flush(struct intake_core *core, struct intake_known *row)
-{
-    if (row->lines_size == 0) {
-        return;
-    }
-    ensure(row->fd >= 0);
-    if (disk_write(core->disk, row->fd, row->lines, row->lines_size, row->offset) < 0) {
-        lines_failed(row);
-        return;
-    }
-    row->offset += row->lines_size;
-    row->lines_size = 0;
-}
-
-static void lines_open(struct intake_core *core, struct intake_batch *ib, struct intake_known *row)
-{
-    struct disk_stat stat;
-    row->fd = disk_open(core->disk, ib->fd, RESULTS_NAME, DISK_READWRITE | DISK_CREATE);
-    if (row->fd < 0 || disk_stat_fd(core->disk, row->fd, &stat) != 0) {
-        lines_failed(row);
-        return;
-    }
-    row->offset = stat.size;
-}
-
-/* Of what is kept, those who have a line by now are left out. 0 or -errno. */
-static int results_look_again(struct intake_core *core, struct intake_batch *ib,
-                              struct intake_known *row)
-{
-    size_t words = (size_t)((ib->known->records_count + 63) / 64);
-    uint64_t *missing = malloc((words + 1) * sizeof(*missing));
-    if (missing == NULL) {
-        return -ENOMEM;
-    }
-    memcpy(missing, ib->known->settled, words * sizeof(*missing));
-    int result = results_read(core, ib->fd, ib->known, missing);
-    if (result == 0) {
-        uint32_t count = 0;
-        for (uint32_t i = 0; i < row->finals_count; i++) {
-            const struct intake_final final = row->finals[i];
-            if (bit_is_set(missing, final.ordinal) &&
-                (ib->batch->manifest->results & result_of(final.kind)) != 0) {
-                row->finals[count++] = final;
-            }
-        }
-        row->finals_count = count;
-        row->finals_next = 0;
-        row->must_look = false;
-    }
-    free(missing);
-    return result;
-}
-
-int intake_results_begin(struct intake_core *core, struct intake_batch *ib)
-{
-    struct intake_known *row = intake_known_of(core, ib);
-    int result = row != NULL && row->must_look ? results_look_again(core, ib, row) : 0;
-    if (result != 0 && result != -ENOMEM) {
-        odd(results_not_read);
-    }
-    if (result != 0 || row == NULL || row->finals_next == row->finals_count) {
-        return result;
-    }
-    ensure(row->lines == NULL);
-    row->lines = malloc(LINES_SIZE);
-    return row->lines == NULL ? -ENOMEM : 0;
-}
-
-void intake_result_complete(struct intake_core *core, struct intake_batch *ib, uint32_t ordinal,
-                            const struct intake_result *result)
-{
-    struct intake_known *row = intake_known_of(core, ib);
-    if (row == NULL || row->must_look) {
-        return;
-    }
-    /* Of a damaged journal an ordinal may be that of a record that was rejected. */
-    while (row->finals_next < row->finals_count &&
-           row->finals[row->finals_next].ordinal < ordinal) {
-        row->finals_next++;
-    }
-    if (row->finals_next == row->finals_count || row->finals[row->finals_next].ordinal != ordinal) {
-        return;
-    }
-    if (row->fd < 0) {
-        lines_open(core, ib, row);
-    }
-    if (LINES_SIZE - row->lines_size < JOURNAL_LINE_MAX) {
-        lines_flush(core, row);
-    }
-    if (row->must_look) {
-        return;
-    }
-    struct writer line = writer_of(row->lines + row->lines_size, JOURNAL_LINE_MAX);
-    final_put(core, ib, &row->finals[row->finals_next++], result, &line);
-    row->lines_size += writer_size(&line);
-}
-
-/* The name, too: it may be new. */
-static void lines_sync(struct intake_core *core, const struct intake_batch *ib,
-                       struct intake_known *row)
-{
-    if (disk_datasync(core->disk, row->fd) != 0) {
-        results_doubt(core, ib->fd);
-        lines_failed(row);
-    } else if (disk_sync(core->disk, ib->fd) != 0) {
-        lines_failed(row);
-    }
-}
-
-int intake_results_end(struct intake_core *core, struct intake_batch *ib)
-{
-    struct intake_known *row = intake_known_of(core, ib);
-    if (row == NULL || row->lines == NULL) {
-        return 0;
-    }
-    ensure(row->finals_next <= row->finals_count);
-    lines_flush(core, row);
-    if (row->fd >= 0 && !row->must_look) {
-        lines_sync(core, ib, row);
-    }
-    if (row->fd >= 0) {
-        disk_close(core->disk, row->fd);
-        row->fd = -1;
-    }
-    free(row->lines);
-    row->lines = NULL;
-    return row->must_look ? -EAGAIN : 0;
 }

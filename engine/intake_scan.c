@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
+#include "engine/base/bitmap.h"
 #include "engine/intake_priv.h"
 #include "engine/record_check.h"
 
@@ -129,7 +130,7 @@ static void reject(struct intake_core *core, struct intake_batch *ib, uint64_t l
 static bool is_settled(const struct intake_batch *ib, uint32_t ordinal)
 {
     return ib->known != NULL && ordinal < ib->known->records_count &&
-           (ib->known->settled[ordinal / 64] >> (ordinal % 64) & 1) != 0;
+           bitmap_has(ib->known->settled, ordinal);
 }
 
 /* What the journal knows of a recipient that was tried before. */

@@ -49,7 +49,8 @@ def case_pause_and_resume():
     give("p1", "pause")
     stopped = settle(lambda: taken("p1"), "it stands still")
     check(stopped < 1200, "it stopped before the end", stopped)
-    wait_for(lambda: (engine.progress("p1") or {}).get("state") == "paused", "progress.json says so")
+    wait_for(lambda: (engine.progress("p1") or {}).get("state") == "paused",
+             "progress.json says so")
     equal(read_text(os.path.join(engine.spool, "active", "p1.batch", "order")).strip(), "pause",
           "the order is kept")
     end = send(engine, "other", ["other-1@slow.test"])

@@ -169,6 +169,18 @@ static struct sim_entry *entry_without_name(const struct sim_book *book,
                : NULL;
 }
 
+/* One object, of printable text: servers send what they like, and people read it in a terminal. */
+static bool is_printable(struct span line)
+{
+    for (size_t i = 0; i < line.size; i++) {
+        if ((unsigned char)line.at[i] < ' ' || line.at[i] == 0x7f) {
+            return false;
+        }
+    }
+    return line.size > 2 && line.at[0] == '{' && line.at[line.size - 1] == '}' &&
+           text_is_utf8(line);
+}
+
 static void join_results(struct sim_book *book, const struct sim_submitted *batch,
                          struct span content)
 {
@@ -179,9 +191,7 @@ static void join_results(struct sim_book *book, const struct sim_submitted *batc
         struct sim_entry *entry = entry_of_line(book, line);
         entry = entry != NULL ? entry : entry_without_name(book, batch, line);
         enum sim_end end = end_of_line(line);
-        bool is_whole = line.size > 2 && line.at[0] == '{' && line.at[line.size - 1] == '}' &&
-                        memchr(line.at, '\0', line.size) == NULL;
-        if (entry == NULL || end == 0 || !is_whole) {
+        if (entry == NULL || end == 0 || !is_printable(line)) {
             sim_violation(sim, "results of %s: a line that nobody can read: %.*s", batch->id,
                           (int)line.size, line.at);
         }
@@ -208,6 +218,10 @@ static void join_events(struct sim_book *book, struct span content)
     struct span line;
     while (cursor_take_line(&cursor, &line)) {
         struct sim_entry *entry = entry_of_line(book, line);
+        if (!is_printable(line) && !book->had_power_loss && !book->had_disk_faults) {
+            sim_violation(book->sim, "the log: a line that nobody can read: %.*s", (int)line.size,
+                          line.at);
+        }
         if (entry == NULL) {
             continue;
         }

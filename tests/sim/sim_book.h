@@ -17,7 +17,7 @@
  *   - other bytes than were submitted, or not the same bytes each time (LAW 6)
  *   - more deliveries than ambiguous ends account for, and deaths of the engine soon behind one
  *     (LAW 6); one that a server has taken and said no to may be repeated, and nobody can know
- *   - a line of the log that is not one object of printable text
+ *   - a line of results, or of the log, that is not one object of printable text
  *   - a repeat that the log does not call possible_duplicate
  *   - an expiry before its time, or long behind it
  *   - attempts that an orderly restart has forgotten

@@ -31,10 +31,38 @@ static void on_deferral(void *context, struct journal_tally_batch *batch,
                                   .is_ambiguous = (record->flags & ambiguous) != 0};
 }
 
-static int deferral_compare(const void *a, const void *b)
+/* By ordinal: `seen` has the bit of each, so the bits below it are its place. Into exactly the
+ * memory that they need: what on_deferral has made room for is up to twice as much. */
+static int deferrals_sort(struct journal_tally_batch *row)
 {
-    const struct journal_deferral *one = a, *other = b;
-    return one->ordinal < other->ordinal ? -1 : one->ordinal > other->ordinal;
+    struct journal_known_batch *known = &row->known;
+    if (known->deferrals_count == 0) {
+        return 0;
+    }
+    size_t words = (size_t)((known->records_count + 63) / 64);
+    uint32_t *before = malloc(words * sizeof(*before)); /* bits in the words in front of each */
+    struct journal_deferral *sorted = malloc((size_t)known->deferrals_count * sizeof(*sorted));
+    if (before == NULL || sorted == NULL) {
+        free(before);
+        free(sorted);
+        return -ENOMEM;
+    }
+    uint32_t sum = 0;
+    for (size_t i = 0; i < words; i++) {
+        before[i] = sum;
+        sum += (uint32_t)__builtin_popcountll(row->seen[i]);
+    }
+    ensure(sum == known->deferrals_count);
+    for (uint32_t i = 0; i < known->deferrals_count; i++) {
+        const struct journal_deferral *deferral = &known->deferrals[i];
+        uint32_t word = deferral->ordinal / 64;
+        uint64_t below = (UINT64_C(1) << (deferral->ordinal % 64)) - 1;
+        sorted[before[word] + (uint32_t)__builtin_popcountll(row->seen[word] & below)] = *deferral;
+    }
+    free(before);
+    free(known->deferrals);
+    known->deferrals = sorted;
+    return 0;
 }
 
 /* Both passes. */
@@ -149,9 +177,9 @@ static int known_fill(struct journal_walk *walk, struct journal_known *known)
         if (!row->is_live) {
             continue;
         }
-        if (row->known.deferrals_count > 1) {
-            qsort(row->known.deferrals, row->known.deferrals_count, sizeof(struct journal_deferral),
-                  deferral_compare);
+        int error = deferrals_sort(row);
+        if (error != 0) {
+            return error;
         }
         known->batches[known->batches_count++] = row->known;
         row->known.settled = NULL;
@@ -190,6 +218,8 @@ int journal_replay(struct disk *disk, const char *directory, struct journal_know
     disk_close(disk, dir);
     if (error == 0) {
         *ret_known = known;
+    } else {
+        journal_known_free(&known);
     }
     return error;
 }

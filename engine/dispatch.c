@@ -139,6 +139,10 @@ void dispatch_lane(struct lane *lane, struct mono_time now)
     }
     if (lane->site != NULL) {
         dispatch_connect_more(lane, now);
+        /* Those that are not to be tried have been settled above. */
+        if (lane->sessions_count == 0 && done < DISPATCH_STEP_MAX) {
+            dispatch_load_give_back(lane);
+        }
     }
     linger(lane, now);
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/dispatch_priv.h"
 
+#include <errno.h>
+
 #include "engine/compose.h"
 #include "engine/intake.h"
 
-enum { LOAD_EACH = 8 };
+enum { LOAD_EACH = 8, REFUSED_MS = 5000 };
 
 /* Recipients for one session where they share transactions: whole ones. */
 static uint32_t same_count(const struct lane *lane)
@@ -42,9 +44,34 @@ static uint32_t load_take(struct lane *lane, struct load *load)
     return load->count;
 }
 
+/* Whether what comes can be used, or settled, as soon as it is here. */
+static bool is_needed(const struct lane *lane)
+{
+    struct mono_time now = lane->worker->now;
+    return lane->sessions_count > 0 || lane->site == NULL || lane_is_no_mail(lane, now) ||
+           lane_rest_until(lane, now).ns != 0;
+}
+
+/* Recipients that wait for a session without their bytes may be cancelled, or expire, meanwhile:
+ * they are asked for again. */
+static bool is_refused(struct lane *lane)
+{
+    if (!mono_before(lane->worker->now, lane->ahead_at)) {
+        return false;
+    }
+    if (!timer_is_set(&lane->timer) || mono_before(lane->ahead_at, lane->timer.expires)) {
+        timer_set(&lane->worker->timers, &lane->timer, lane->ahead_at);
+    }
+    return true;
+}
+
 void dispatch_load_ask(struct lane *lane)
 {
     struct worker *worker = lane->worker;
+    bool is_now = is_needed(lane);
+    if (ready_has_work(&lane->ready) && !is_now && is_refused(lane)) {
+        return;
+    }
     uint32_t loads_max = 1 + lane->sessions_count / 8;
     loads_max = loads_max < 2 ? 2 : loads_max > LANE_LOADS_MAX ? LANE_LOADS_MAX : loads_max;
     while (lane->loads_asked + lane->loads_filled < loads_max && ready_has_work(&lane->ready)) {
@@ -53,7 +80,7 @@ void dispatch_load_ask(struct lane *lane)
             lane_mark_starved(lane);
             return;
         }
-        *load = (struct load){.reply_to = &worker->loads, .lane = lane};
+        *load = (struct load){.reply_to = &worker->loads, .lane = lane, .is_needed = is_now};
         if (load_take(lane, load) == 0) {
             slab_give(&worker->loads_free, load);
             return;
@@ -68,6 +95,37 @@ void dispatch_load_ask(struct lane *lane)
     }
 }
 
+/* Those who are not dispatched yet are ready again, in front. */
+static void load_unload(struct lane *lane, struct load *load)
+{
+    worker_move(lane->worker, PLACE_LOADING, PLACE_READY, load->count - load->next);
+    for (uint32_t i = load->count; i > load->next; i--) {
+        ready_push_front(&lane->ready, load->recipients[i - 1], load->batch);
+    }
+    load->next = load->count;
+}
+
+void dispatch_load_give_back(struct lane *lane)
+{
+    ensure(lane->sessions_count == 0);
+    struct list *node = lane->loads.prev;
+    while (node != &lane->loads) {
+        struct load *load = CONTAINER_OF(node, struct load, link);
+        node = node->prev;
+        if (!load->is_needed) {
+            continue;
+        }
+        ensure(lane->loaded_count >= load->count - load->next);
+        lane->loaded_count -= load->count - load->next;
+        lane->loads_filled--;
+        list_remove(&load->link);
+        load->holds++;
+        load_unload(lane, load);
+        dispatch_drop_load(lane->worker, load);
+        lane_mark_dirty(lane);
+    }
+}
+
 void dispatch_on_load(struct worker *worker, struct load *load)
 {
     ensure(load->next == 0);
@@ -77,11 +135,17 @@ void dispatch_on_load(struct worker *worker, struct load *load)
     ensure(lane->loading_count >= load->count);
     lane->loads_asked--;
     lane->loading_count -= load->count;
+    lane_mark_dirty(lane);
+    if (load->block == NULL) {
+        ensure(load->result == -ENOBUFS);
+        lane->ahead_at = mono_add_ms(worker->now, REFUSED_MS);
+        load_unload(lane, load);
+        worker_give(worker, &worker->loads_free, load);
+        return;
+    }
     lane->loads_filled++;
     lane->loaded_count += load->count;
     list_add_last(&lane->loads, &load->link);
-    lane_mark_dirty(lane);
-    (void)worker;
 }
 
 void dispatch_drop_load(struct worker *worker, struct load *load)

@@ -21,8 +21,12 @@ static inline struct load *dispatch_load_head(struct lane *lane)
     return list_is_empty(&lane->loads) ? NULL : CONTAINER_OF(lane->loads.next, struct load, link);
 }
 
-/* Asks intake for the bytes of what is ready, a few loads ahead; starved when no load is free. */
+/* Asks intake for the bytes of what is ready, a few loads ahead; starved when no load is free.
+ * Refused for a lane that has no session: asked again a while later. */
 void dispatch_load_ask(struct lane *lane);
+/* A lane has lost its sessions, and gets none now: bytes that were given to it for them go back,
+ * for others that have some. The lane is dirty when there were any. */
+void dispatch_load_give_back(struct lane *lane);
 /* What is loaded belongs to other sites by now: it is placed anew. */
 void dispatch_load_displace(struct lane *lane, struct mono_time now);
 /* The next recipient of the load becomes an attempt; NULL, and the lane is starved, when the worker

@@ -131,6 +131,18 @@ static int check_files(struct intake_core *core, struct intake_batch *ib)
     return 0;
 }
 
+/* Something needed always gets through, however much lies ahead. */
+static bool is_over_budget(const struct intake_core *core, const struct load *load, uint64_t room)
+{
+    uint64_t budget = core->engine->config->readahead_bytes_max;
+    uint64_t ahead_bytes = core->block_bytes - core->needed_bytes;
+    bool is_over = core->block_bytes + room > budget;
+    if (load->is_needed) {
+        return is_over && core->needed_bytes > 0;
+    }
+    return ahead_bytes > 0 && (is_over || ahead_bytes + room > budget / 2);
+}
+
 /* False: no room now. */
 static bool load_start(struct intake_core *core, struct load *load)
 {
@@ -138,8 +150,13 @@ static bool load_start(struct intake_core *core, struct load *load)
     uint32_t runs;
     uint64_t room = room_of(ib, runs_size(load, ib->stream->files_count, &runs));
     room = ib->is_bsmtp_lf ? 2 * room : room;
-    uint64_t budget = core->engine->config->readahead_bytes_max;
-    bool is_over = core->block_bytes > 0 && core->block_bytes + room > budget;
+    bool is_over = is_over_budget(core, load, room);
+    if (is_over && !load->is_needed) {
+        load->result = -ENOBUFS;
+        odd(readahead_full);
+        inbox_push_xcore(load->reply_to, &load->node);
+        return true;
+    }
     if (is_over || core->ops_away + runs > INTAKE_READS_MAX) {
         return false;
     }
@@ -154,7 +171,9 @@ static bool load_start(struct intake_core *core, struct load *load)
     block->size = room;
     block->batch = ib->batch->index;
     ib->blocks_count++;
+    block->is_needed = load->is_needed;
     core->block_bytes += room;
+    core->needed_bytes += load->is_needed ? room : 0;
     list_init(&block->link);
     list_add_last(&core->blocks, &block->link);
     load->block = block;
@@ -224,8 +243,10 @@ void intake_load_blocks(struct intake_core *core)
         struct load_block *block = CONTAINER_OF(node, struct load_block, node);
         struct intake_batch *ib = intake_batch_of(core, block->batch);
         ensure(core->block_bytes >= block->size);
+        ensure(!block->is_needed || core->needed_bytes >= block->size);
         ensure(ib->blocks_count > 0);
         core->block_bytes -= block->size;
+        core->needed_bytes -= block->is_needed ? block->size : 0;
         ib->blocks_count--;
         if (PLANTED(BLOCKS_KEPT)) {
             continue;

@@ -8,7 +8,8 @@
  *
  *   FREE -> OPENING         claimed, or found in active/ at a start
  *   OPENING -> SCANNING     manifest, message and stream are open and legal
- *   SCANNING -> OPENING     memory is short: it is opened from the beginning a little later
+ *   SCANNING -> OPENING     memory is short, or the disk does not take its rejects or the lines
+ *                           that it owes: it is opened from the beginning a little later
  *   SCANNING -> ACCEPTING   every record was checked; rejects are on stable storage; the accept
  *                           record is with the journal
  *   ACCEPTING -> DEALING    the accept record is durable: the batch is accepted (LAW 1)
@@ -36,7 +37,8 @@ enum {
     INTAKE_CLAIMS_STEP_MAX = 16,
     INTAKE_DEALS_STEP_MAX = 256, /* chunks */
     INTAKE_READS_MAX = 192,      /* disk operations of read-ahead under way */
-    INTAKE_RESCAN_MS = 1000,
+    INTAKE_OPENS_STEP_MAX = 16, /* of batches that are opened again */
+    INTAKE_RESCAN_MS = 1000,    /* looks at in/; and the rest in front of an opening */
     INTAKE_PICKUP_RESCAN_MS = 1000,
     INTAKE_REASON_MAX = 4096,
     INTAKE_SCANS_MAX = 64,           /* batches among which the nearest to its end is looked for */
@@ -102,6 +104,7 @@ struct intake_batch {
     enum spool_end leaving_to;
     struct span reason; /* why it failed; owned when has_reason */
     bool has_reason;
+    struct mono_time open_at;  /* OPENING: it could not be opened, or scanned: tried again then */
     struct mono_time leave_at; /* it could not leave: tried again then */
     bool has_id;               /* it is in core->by_id */
     uint64_t files_hash;       /* of batch.json and the message: the seed of the content's hash */
@@ -195,7 +198,7 @@ struct intake_core {
     uint32_t by_id_mask;
     uint32_t *free_slots;
     uint32_t free_count;
-    struct list opening;  /* OPENING: no memory or descriptor was free, tried again */
+    struct list opening;  /* OPENING: tried again, as they are due */
     struct list refused;  /* ACCEPTING: the journal had no memory, asked again */
     struct list scanning; /* SCANNING, in turn */
     uint32_t fds_max;     /* 0 = any number */
@@ -227,8 +230,9 @@ struct intake_core {
     struct inbox_chain loads_waiting; /* no read slot or no budget */
     struct load *load_held;           /* found no room: the next to be read */
     uint32_t ops_away;
-    uint64_t block_bytes; /* lent or being filled */
-    struct list blocks;   /* they */
+    uint64_t block_bytes;  /* lent or being filled ... */
+    uint64_t needed_bytes; /* ... of them, for loads that were needed at once */
+    struct list blocks;    /* they */
     struct mono_time rescan_at;
     struct mono_time pickup_at;
     struct mono_time progress_at; /* no progress.json is written before */
@@ -255,11 +259,12 @@ bool intake_has_slots(const struct intake_core *core, uint32_t count);
 void intake_open(struct intake_core *core, struct intake_batch *ib);
 /* What another moment may mend: nothing that speaks against the batch. */
 bool intake_is_want(int error);
-/* A scan cannot go on for want of memory: what it has brought is given back, and the batch is
- * opened from the beginning a little later. The scan is gone behind this. */
+/* A scan cannot go on for want of memory, or what it writes the disk does not take: what it has
+ * brought is given back, and the batch is opened from the beginning INTAKE_RESCAN_MS later. The
+ * scan is gone behind this. */
 void intake_open_again(struct intake_core *core, struct intake_batch *ib);
-/* Those for which no memory or descriptor was free. */
-void intake_open_waiting(struct intake_core *core);
+/* Those OPENING that have rested, a part a step. True: there may be more to do at once. */
+bool intake_open_waiting(struct intake_core *core, struct mono_time now);
 void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib);
 /* The batch cannot run: words for people; it leaves for failed/. */
 void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *words);

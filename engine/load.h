@@ -9,11 +9,15 @@
  * the load is over and no transport reads of it any more. It stands for the batch's template as
  * well: the batch does not end before its blocks are back.
  * Bounds: LOAD_RECIPIENTS_MAX recipients when they share transactions, LOAD_MIXED_MAX otherwise;
- * about LOAD_SIZE_MAX bytes (one larger record may come alone); blocks within readahead_bytes_max:
- * intake lets loads wait.
+ * about LOAD_SIZE_MAX bytes (one larger record may come alone); blocks within readahead_bytes_max.
+ * At that bound intake lets loads wait that are needed at once, because their lane has a session.
+ * What is only wanted ahead, for a session still to come, has half of it and is refused beyond:
+ * else lanes that wait for a connection could hold all the bytes that those which have one wait
+ * for.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/base/bytes.h"
@@ -32,6 +36,7 @@ struct load_block {
     struct list link; /* intake's: all that are out */
     uint32_t batch;   /* whose it is: the batch does not end before all its blocks are back */
     uint64_t size;    /* bytes that count against the budget */
+    bool is_needed;   /* as its load's */
     char bytes[];
 };
 
@@ -40,7 +45,9 @@ struct load {
     struct inbox *reply_to;
     const struct batch *batch;
     uint32_t count;
-    int result; /* 0, or -errno: the bytes could not be read or have changed (`problem` says so) */
+    bool is_needed; /* it can be used as soon as it comes */
+    int result; /* 0, or -errno: the bytes could not be read or have changed (`problem` says so);
+                   -ENOBUFS, and no block: refused */
     struct recipient *recipients[LOAD_RECIPIENTS_MAX];
     /* Filled by intake: the record of each recipient. BSMTP records are in wire form already (CRLF,
      * dot-stuffed). */

@@ -233,6 +233,38 @@ static void test_the_rate_of_two_workers_is_that_of_the_site(void)
     world_end(&world, HOUR_S);
 }
 
+static void choose_domain(void *context, uint32_t index, struct sim_choice *ret_choice)
+{
+    (void)index;
+    *ret_choice = (struct sim_choice){.domain = context, .ends = SIM_DELIVERED};
+}
+
+/* Who waits for the only connection must not hold the bytes that its holder waits for. */
+static void test_two_sites_share_one_connection_and_little_memory(void)
+{
+    static char *const DOMAINS[] = {"one.example", "two.example"};
+    static const char *const IDS[] = {"first", "second"};
+    struct world world;
+    world_make(&world);
+    world.sim->config.workers_count = 1;
+    world.sim->config.readahead_bytes_max = 1 << 16;
+    world.sim->sources[0].connections_max = 1;
+    world_boot(&world);
+    for (size_t i = 0; i < COUNT_OF(DOMAINS); i++) {
+        const struct sim_plan plan = {.id = IDS[i],
+                                      .kind = SIM_BSMTP,
+                                      .count = 60,
+                                      .body_size = 30000,
+                                      .rcpts_per_record = 1,
+                                      .choose = choose_domain,
+                                      .context = DOMAINS[i]};
+        (void)sim_book_submit(&world.book, &plan);
+    }
+    run_s(&world, 600);
+    CU_ASSERT_EQUAL(mails_count(&world), 120);
+    world_end(&world, HOUR_S);
+}
+
 static void test_a_throttled_batch_does_not_starve_a_small_one(void)
 {
     struct world world;
@@ -379,6 +411,7 @@ SUITE(sim_scenarios, test_a_deferred_one_is_tried_again_when_it_is_due,
       test_who_cannot_be_reached_expires_to_the_second, test_a_pause_holds_until_a_resume,
       test_a_cancel_ends_all_that_wait, test_a_site_that_refuses_is_left_alone_and_comes_back,
       test_what_no_host_ever_takes_bounces, test_the_rate_of_two_workers_is_that_of_the_site,
+      test_two_sites_share_one_connection_and_little_memory,
       test_a_throttled_batch_does_not_starve_a_small_one,
       test_a_lost_250_is_repeated_with_the_same_bytes_and_told,
       test_a_stop_waits_for_the_answer_behind_the_end_of_data,

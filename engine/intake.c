@@ -178,7 +178,6 @@ static void look(struct intake_core *core, struct mono_time now)
         return;
     }
     core->rescan_at = mono_add_ms(now, INTAKE_RESCAN_MS);
-    intake_open_waiting(core);
     intake_accept_again(core);
     if (!core->is_recovering) {
         intake_claim_new(core);
@@ -221,6 +220,7 @@ static struct mono_time intake_step(struct actor *actor, struct mono_time now)
         core->rescan_at = core->is_recovering ? core->rescan_at : now;
         core->pickup_at = core->is_recovering ? MONO_NEVER : now;
     }
+    is_more |= intake_open_waiting(core, now);
     look(core, now);
     is_more = is_more || may_claim_more(core);
     if (!core->is_recovering && !mono_before(now, core->pickup_at)) {

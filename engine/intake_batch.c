@@ -198,6 +198,15 @@ bool intake_is_want(int error)
     return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
 }
 
+/* Opened from the beginning when it has rested: the list is in the order in which they are due. */
+static void rest(struct intake_core *core, struct intake_batch *ib)
+{
+    ensure(ib->stage == INTAKE_OPENING);
+    ib->open_at = mono_add_ms(clock_mono(core->engine->clock), INTAKE_RESCAN_MS);
+    list_remove(&ib->link);
+    list_add_last(&core->opening, &ib->link);
+}
+
 /* For want of something it stays OPENING, and is opened from the beginning a little later. */
 static bool fail_open(struct intake_core *core, struct intake_batch *ib, int error,
                       const char *words)
@@ -206,6 +215,7 @@ static bool fail_open(struct intake_core *core, struct intake_batch *ib, int err
     if (intake_is_want(error)) {
         odd(batch_open_waits);
         batch_close(core, ib);
+        rest(core, ib);
     } else {
         intake_fail(core, ib, words);
     }
@@ -235,7 +245,9 @@ static const char FORGOTTEN_WORDS[] =
 static bool has_results(struct intake_core *core, const struct intake_batch *ib)
 {
     struct disk_stat stat;
-    return disk_stat_at(core->disk, ib->fd, JOURNAL_RESULTS_NAME, &stat) == 0 && stat.size > 0;
+    return (disk_stat_at(core->disk, ib->fd, JOURNAL_RESULTS_NAME, &stat) == 0 && stat.size > 0) ||
+           (disk_stat_at(core->disk, ib->fd, JOURNAL_RESULTS_DOUBTED_NAME, &stat) == 0 &&
+            stat.size > 0);
 }
 
 static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
@@ -414,16 +426,19 @@ void intake_open_again(struct intake_core *core, struct intake_batch *ib)
     batch->rejected_count = 0;
     ib->is_bsmtp_lf = false;
     intake_enter(core, ib, INTAKE_OPENING);
+    rest(core, ib);
 }
 
-void intake_open_waiting(struct intake_core *core)
+bool intake_open_waiting(struct intake_core *core, struct mono_time now)
 {
-    struct list *last = core->opening.prev;
-    for (struct list *node = core->opening.next; node != &core->opening;) {
-        struct list *next = node == last ? &core->opening : node->next;
-        intake_open(core, CONTAINER_OF(node, struct intake_batch, link));
-        node = next;
+    for (uint32_t i = 0; i < INTAKE_OPENS_STEP_MAX && !list_is_empty(&core->opening); i++) {
+        struct intake_batch *ib = CONTAINER_OF(core->opening.next, struct intake_batch, link);
+        if (mono_before(now, ib->open_at)) {
+            return false;
+        }
+        intake_open(core, ib);
     }
+    return !list_is_empty(&core->opening);
 }
 
 /* Recipients that were made and will not be sent: their entries and domains come back at once. */

@@ -37,8 +37,8 @@ enum {
     INTAKE_CLAIMS_STEP_MAX = 16,
     INTAKE_DEALS_STEP_MAX = 256, /* chunks */
     INTAKE_READS_MAX = 192,      /* disk operations of read-ahead under way */
-    INTAKE_OPENS_STEP_MAX = 16, /* of batches that are opened again */
-    INTAKE_RESCAN_MS = 1000,    /* looks at in/; and the rest in front of an opening */
+    INTAKE_OPENS_STEP_MAX = 16,  /* of batches that are opened again */
+    INTAKE_RESCAN_MS = 1000,     /* looks at in/; and the rest in front of an opening */
     INTAKE_PICKUP_RESCAN_MS = 1000,
     INTAKE_REASON_MAX = 4096,
     INTAKE_SCANS_MAX = 64,           /* batches among which the nearest to its end is looked for */

@@ -2,7 +2,9 @@
 /* A batch's way through intake, its bounds, and who waits for whom at the end. */
 #include "engine/intake.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -22,7 +24,74 @@ static void test_a_batch_comes_and_goes(void)
     rig_destroy(rig);
 }
 
+/* A disk of intake's that fails one verb, and counts how often a batch's stream is opened. */
+static struct {
+    const struct disk_ops *under;
+    struct disk_ops ops;
+    int failing; /* enum disk_verb; -1: none */
+    int error;
+    uint32_t failures_left;
+    uint32_t streams_opened;
+} broken;
+
+static int64_t broken_run(struct disk *disk, struct disk_op *op)
+{
+    bool is_stream = op->verb == DISK_OPEN && strcmp(op->path, "recipients.ndjson") == 0;
+    broken.streams_opened += is_stream ? 1 : 0;
+    if ((int)op->verb == broken.failing && broken.failures_left > 0) {
+        broken.failures_left--;
+        op->result = broken.error;
+        return op->result;
+    }
+    return broken.under->run(disk, op);
+}
+
+/* Until the rig is down. */
+static void break_disk(struct rig *rig, int failing, int error)
+{
+    broken.under = rig->intake_disk->ops;
+    broken.ops = *broken.under;
+    broken.ops.run = broken_run;
+    broken.ops.run_all = NULL;
+    broken.failing = failing;
+    broken.error = error;
+    broken.failures_left = UINT32_MAX;
+    broken.streams_opened = 0;
+    rig->intake_disk->ops = &broken.ops;
+}
+
 /* Bounds. */
+
+/* What an accepted batch was told is rejected does not fit on the disk: it is scanned again once a
+ * second, whether or not new ones wait for the disk, too. */
+static void test_a_batch_that_is_opened_again_rests(void)
+{
+    struct rig *rig = rig_create();
+    rig_submit(rig, "one", 2);
+    rig_file_write(rig, "in/new/one.batch/recipients.ndjson",
+                   "{\"to\":\"a@d.example\"}\n{\"to\":\"nobody\"}\n");
+    rig_file_write(rig, "in/new/one.batch/batch.json",
+                   "{\"v\":1,\"kind\":\"merge\",\"from\":\"news@sender.example\","
+                   "\"max_reject\":\"100%\"}");
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 1);
+    rig_down(rig, false);
+    rig->config->free_space_min = UINT64_MAX;
+    rig_submit(rig, "two", 2);
+    rig_boot(rig);
+    break_disk(rig, DISK_WRITE, -ENOSPC);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 0);
+    CU_ASSERT(broken.streams_opened >= 3);
+    CU_ASSERT(broken.streams_opened <= 7);
+    broken.failing = -1;
+    rig->config->free_space_min = 0;
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 3);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    rig_destroy(rig);
+}
 
 static void test_descriptors_bound_what_is_claimed(void)
 {
@@ -133,6 +202,7 @@ static void test_a_batch_that_people_took_away_is_no_burden(void)
     rig_destroy(rig);
 }
 
-SUITE(intake, test_a_batch_comes_and_goes, test_descriptors_bound_what_is_claimed,
-      test_want_of_descriptors_fails_no_batch, test_a_batch_waits_for_what_it_has_lent,
-      test_a_batch_waits_for_its_order, test_a_batch_that_people_took_away_is_no_burden)
+SUITE(intake, test_a_batch_comes_and_goes, test_a_batch_that_is_opened_again_rests,
+      test_descriptors_bound_what_is_claimed, test_want_of_descriptors_fails_no_batch,
+      test_a_batch_waits_for_what_it_has_lent, test_a_batch_waits_for_its_order,
+      test_a_batch_that_people_took_away_is_no_burden)

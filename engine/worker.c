@@ -306,7 +306,7 @@ static struct mono_time worker_step(struct actor *actor, struct mono_time now)
     is_more |= take_entries(worker);
     take_loads(worker);
     take_answers(worker);
-    worker_domain_ask_step(worker);
+    is_more |= worker_domain_ask_step(worker);
     take_kicks(worker);
     take_orders(worker);
     take_reports(worker, now);

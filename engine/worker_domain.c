@@ -5,7 +5,7 @@
 #include "engine/load.h"
 
 /* Budgets of one step. */
-enum { STEP_PENDING = 1024, STEP_DOMAINS = 16384 };
+enum { STEP_PENDING = 1024, STEP_WAITING = 1024, STEP_DOMAINS = 16384 };
 
 static struct worker_domain *domain_of(struct worker *worker, const struct recipient *recipient)
 {
@@ -85,9 +85,14 @@ static void domain_wait(struct worker *worker, struct worker_domain *domain, uin
     worker->wait_last = index + 1;
 }
 
-void worker_domain_ask_step(struct worker *worker)
+static bool may_ask_next(const struct worker *worker)
 {
-    while (worker->wait_first != 0 && slab_left(&worker->queries) > WORKER_QUERIES_OF_LANES) {
+    return worker->wait_first != 0 && slab_left(&worker->queries) > WORKER_QUERIES_OF_LANES;
+}
+
+bool worker_domain_ask_step(struct worker *worker)
+{
+    for (uint32_t i = 0; i < STEP_WAITING && may_ask_next(worker); i++) {
         uint32_t index = worker->wait_first - 1;
         struct worker_domain *domain = &worker->domains[index];
         ensure(domain->is_waiting);
@@ -98,6 +103,7 @@ void worker_domain_ask_step(struct worker *worker)
             ensure(domain_ask(worker, domain, index));
         }
     }
+    return may_ask_next(worker);
 }
 
 static const struct config_route *domain_route(struct worker *worker, struct worker_domain *domain,
@@ -168,7 +174,9 @@ static struct site *domain_site(struct worker *worker, struct worker_domain *dom
     if (freshness == MX_MISSING) {
         return NULL;
     }
-    if (freshness == MX_STALE && domain->is_asked && !worker_may_use_stale(worker)) {
+    /* The new answer is waited for, or the query that will ask for it. */
+    bool is_awaited = is_wanted || domain->is_asked;
+    if (freshness == MX_STALE && is_awaited && !worker_may_use_stale(worker)) {
         return NULL;
     }
     if (answer->outcome != MX_OK) {
@@ -301,5 +309,7 @@ bool worker_domain_rehouse_step(struct worker *worker, struct mono_time now)
         return true;
     }
     worker->rehouse_next = 0;
+    /* Who waits for a query may be over by the next look. */
+    worker->has_homeless |= worker->wait_first != 0;
     return false;
 }

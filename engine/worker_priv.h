@@ -21,8 +21,9 @@ bool worker_ask(struct worker *worker, enum mx_kind kind, struct span name, uint
 
 /* An answer for the domain that `user` names: those who wait for it are placed again. */
 void worker_domain_on_answer(struct worker *worker, uint64_t user);
-/* Queries have come back: the next domains that wait for one are asked for. */
-void worker_domain_ask_step(struct worker *worker);
+/* Queries have come back: the next domains that wait for one are asked for, a part a step. True
+ * when there is more to do at once. */
+bool worker_domain_ask_step(struct worker *worker);
 /* Places some of those whose domain was released. True when there is more to do at once. */
 bool worker_domain_release_step(struct worker *worker, struct mono_time now);
 /* Recipients that found no lane, site or query free: all domains are looked at again, a part a

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dns/mx_cache_writer.h"
+#include "engine/worker_priv.h"
 #include "tests/unit/engine/worker_rig.h"
 
 static const char LETTER[] = "From: News <news@sender.example>\nTo: {{_to}}\nSubject: News\n\n"
@@ -438,7 +440,7 @@ static struct rig *many_domains_rig(uint32_t domains_count, uint32_t *ret_batch)
 {
     struct rig *rig = rig_create();
     rig->config->routes[0].hosts_count = 0;
-    rig->config->domains_max = domains_count;
+    rig->config->domains_max = domains_count + 1;
     rig_start(rig);
     *ret_batch = rig_batch_merge(rig, LETTER, "");
     for (uint32_t i = 0; i < domains_count; i++) {
@@ -475,12 +477,67 @@ static void test_who_waits_for_a_query_is_cancelled(void)
     enum { DOMAINS = 2 * WORKER_QUERIES_MAX };
     uint32_t batch;
     struct rig *rig = many_domains_rig(DOMAINS, &batch);
+    rig_run(rig, 3000);
     rig_order(rig, batch, BATCH_CANCELLED);
     uint32_t asked = WORKER_QUERIES_MAX - WORKER_QUERIES_OF_LANES;
     CU_ASSERT(rig_run_until_returned(rig, DOMAINS - asked, 10000));
     rig->is_resolver_held = false;
     CU_ASSERT(rig_run_until_returned(rig, DOMAINS, 10000));
     CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_CANCELLED), DOMAINS);
+    check_quiet(rig);
+    rig_destroy(rig);
+}
+
+/* No query is free to ask whether an expired answer still holds: it is waited for, since the name
+ * servers do not fail. */
+static void test_an_expired_answer_is_not_used_unasked(void)
+{
+    enum { DOMAINS = WORKER_QUERIES_MAX };
+    uint32_t batch;
+    struct rig *rig = many_domains_rig(DOMAINS, &batch);
+    int error = 0;
+    mx_cache_destroy(rig->mx_cache);
+    rig->engine.mx_cache = rig->mx_cache = mx_cache_create(1024, 3600, 1, &error);
+    ensure(rig->mx_cache != NULL);
+    rig_mx_put(rig, "moved.example", MX_OK, "mx.host.example", &rig->server_addr, 1000);
+    rig_run(rig, 2000);
+    rig_add_many(rig, batch, "moved.example", 3);
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 5000);
+    CU_ASSERT_EQUAL(rig->messages, 0);
+    CU_ASSERT_EQUAL(rig_place(rig, PLACE_DOMAIN), DOMAINS + 3);
+    rig_mx_put(rig, "moved.example", MX_OK, "mx.other.example", &rig->other_addr, DAY_MS);
+    rig->is_resolver_held = false;
+    CU_ASSERT(rig_run_until_returned(rig, 3, 10000));
+    CU_ASSERT_EQUAL(rig->other_messages, 3);
+    rig_destroy(rig);
+}
+
+/* Those who waited for a query are gone: their domains leave the queue a part a step. */
+static void test_domains_that_wait_for_nobody_leave_in_parts(void)
+{
+    enum { DOMAINS = 2 * WORKER_QUERIES_MAX };
+    uint32_t batch;
+    struct rig *rig = many_domains_rig(DOMAINS, &batch);
+    struct worker *worker = rig->workers[0];
+    rig_order(rig, batch, BATCH_CANCELLED);
+    uint32_t asked = WORKER_QUERIES_MAX - WORKER_QUERIES_OF_LANES;
+    CU_ASSERT(rig_run_until_returned(rig, DOMAINS - asked, 10000));
+    struct mx_query *query =
+        CONTAINER_OF(inbox_take(&rig->resolver.queries), struct mx_query, node);
+    struct mx_query kept = *query;
+    slab_give(&worker->queries, query);
+    uint32_t steps = 1;
+    while (worker_domain_ask_step(worker)) {
+        steps++;
+    }
+    CU_ASSERT(steps > 2);
+    CU_ASSERT_EQUAL(worker->wait_first, 0);
+    ensure(slab_take(&worker->queries) == query);
+    *query = kept;
+    inbox_push_xcore(&rig->resolver.queries, &query->node);
+    rig->is_resolver_held = false;
+    CU_ASSERT(rig_run_until_returned(rig, DOMAINS, 10000));
     check_quiet(rig);
     rig_destroy(rig);
 }
@@ -728,6 +785,7 @@ SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_it
       test_one_recipient_at_a_time_gets_on, test_a_domain_that_moves_does_not_take_others_along,
       test_domains_that_moved_are_placed_anew, test_many_wait_for_one_answer,
       test_queries_that_come_back_ask_for_more_domains, test_who_waits_for_a_query_is_cancelled,
+      test_an_expired_answer_is_not_used_unasked, test_domains_that_wait_for_nobody_leave_in_parts,
       test_an_answer_that_is_not_kept_is_temporary, test_who_finds_no_site_expires,
       test_a_source_that_cannot_be_bound_harms_its_own_mail_only,
       test_nothing_is_begun_when_the_journal_has_failed, test_a_stop_waits_for_what_is_in_flight,

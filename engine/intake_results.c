@@ -24,10 +24,11 @@
  *    synced before the journal hears of the batch. What fails in that is tried again: the batch
  *    waits, OPENING, and another look finds out what the file holds.
  *
- * A start that finds `results-missing` goes the same way, whether the one before was a crash or
- * not: those who have a line by then are left out of the new file, and nobody left means no file.
- * Held batches keep their place in it. Nothing has to be taken back when a batch is complete, and
- * neither journal nor scan waits for anything.
+ * A start that finds `results-missing`, or damage in the journal, goes the same way, whether the
+ * one before was a crash or not: those who have a line by then are left out of the new file, and
+ * nobody left means no file. A batch that could not be read keeps the file there, if without a
+ * cell. Held batches keep their place in it. Nothing has to be taken back when a batch is complete,
+ * and the journal waits for nothing: only the batch itself does, in move 4.
  */
 static const char KEPT_NAME[] = "results-missing";
 
@@ -349,7 +350,10 @@ static int kept_look(struct intake_core *core, int dir)
     }
     int64_t got = disk_read(core->disk, fd, sector, sizeof(sector), 0);
     disk_close(core->disk, fd);
-    int result = got < 0 ? (int)got : -EBADMSG;
+    if (got < 0) {
+        return (int)got;
+    }
+    int result = -EBADMSG;
     if (got == sizeof(sector)) {
         result = journal_header_get(span_of(sector, sizeof(sector)), &header);
     }
@@ -360,18 +364,35 @@ static int kept_look(struct intake_core *core, int dir)
     return result == 0 ? 1 : result;
 }
 
-/* 0 or -errno. */
+/* Of a batch that could not be read the file may have no cell: it is there for the next start,
+ * which has to look whatever stop comes before it. 0 or -errno. */
 static int finals_keep(struct intake_core *core, int dir, bool is_kept)
 {
     uint64_t count = 0;
+    bool must_look = false;
     for (uint32_t i = 0; i < core->known.batches_count; i++) {
         row_settle(&core->known_rows[i]);
         count += core->known_rows[i].finals_count;
+        must_look = must_look || core->known_rows[i].must_look;
     }
-    if (count == 0 && is_kept && disk_unlink(core->disk, dir, KEPT_NAME) != 0) {
+    if (count > 0 || must_look) {
+        return kept_write(core, dir, count);
+    }
+    if (is_kept && disk_unlink(core->disk, dir, KEPT_NAME) != 0) {
         odd(results_kept_too_long); /* the next start looks once more */
     }
-    return count == 0 ? 0 : kept_write(core, dir, count);
+    return 0;
+}
+
+/* A recipient whose record was lost is sent to again, and his line must not stay beside the new
+ * one; a checkpoint may have lost it while the engine ran, and then only the batch's mark tells. */
+static bool has_damage(const struct intake_core *core)
+{
+    bool is_damaged = core->known.damages.count > 0;
+    for (uint32_t i = 0; i < core->known.batches_count && !is_damaged; i++) {
+        is_damaged = core->known.batches[i].is_damaged;
+    }
+    return is_damaged;
 }
 
 int intake_results_recover(struct intake_core *core)
@@ -379,12 +400,10 @@ int intake_results_recover(struct intake_core *core)
     ensure(core->known_rows != NULL);
     int dir = core->spool.places[SPOOL_JOURNAL];
     int kept = kept_look(core, dir);
-    if (kept == -EBADMSG) {
-        odd(results_not_kept); /* none of ours */
-    } else if (kept < 0) {
+    if (kept < 0) {
         return kept;
     }
-    if (!core->is_unclean && kept == 0) {
+    if (!core->is_unclean && kept == 0 && !has_damage(core)) {
         return 0;
     }
     struct search search = {.core = core, .chunk = malloc(CHUNK_SIZE)};
@@ -399,7 +418,7 @@ int intake_results_recover(struct intake_core *core)
         if (kept > 0) {
             file_read(&search, dir, KEPT_NAME, JOURNAL_FILE_RESULTS, 0);
         }
-        result = search.error != 0 ? search.error : finals_keep(core, dir, kept != 0);
+        result = search.error != 0 ? search.error : finals_keep(core, dir, kept > 0);
     }
     free(search.chunk);
     return result;

@@ -427,13 +427,18 @@ struct mono_time journal_checkpoint_deadline(const struct journal_core *core)
     return is_waiting ? check->retry_at : MONO_NEVER;
 }
 
-/* FORWARD is over: what was read is proved before anything is built on it. */
+/* FORWARD is over: what was read is proved before anything is built on it. The last group of a
+ * closed segment was synced before one went to the next segment: broken cells in it are no torn
+ * write, although the group behind it is not read. (That of a run before this one may be torn.) */
 static void forward_end(struct journal_core *core)
 {
     struct journal_checkpoint *check = &core->checkpoint;
     if (check->walk.error != 0) {
         check_failed(core, check->walk.error);
         return;
+    }
+    if (check->walk.reader.run == core->segments.run) {
+        journal_reader_convict(&check->walk.reader);
     }
     journal_tally_prove(&check->walk.tally);
     stat_set(&core->journal->stats.corrupt_records, check->walk.tally.corrupt_records);

@@ -34,7 +34,7 @@ struct journal_damage {
     uint64_t offset; /* bytes in it ... */
     uint64_t size;   /* ... 0: no place in particular */
     uint64_t count;
-    uint32_t batch; /* number, as far as it can be read; 0: not known, it may be any */
+    uint32_t batch; /* number, when it can be told for sure; 0: not known, it may be any */
     uint32_t ordinal_first;
     uint32_t ordinal_last; /* smaller than the first: not known, it may be any of the batch */
 };

@@ -102,55 +102,6 @@ void journal_reader_end_checkpoint(struct journal_reader *reader,
     reader->is_group_unknown = reader->is_headless;
 }
 
-/* What a broken record says of a batch that is known may be true; else it may be of any batch. */
-static void damage_guess(const struct journal_reader *reader, const struct journal_record *record,
-                         struct journal_damage *damage)
-{
-    const struct journal_tally_batch *row = journal_tally_find(reader->tally, record->batch);
-    uint64_t records_count = row == NULL ? 0 : row->known.records_count;
-    bool is_of_batch = record->kind == JOURNAL_KIND_ACCEPTED ||
-                       record->kind == JOURNAL_KIND_COUNTS || record->kind == JOURNAL_KIND_ENDED;
-    if (is_of_batch || record->ordinal < records_count) {
-        damage->batch = record->batch;
-    }
-    if (!is_of_batch && record->ordinal < records_count) {
-        uint64_t last = record->ordinal;
-        last += record->kind == JOURNAL_KIND_SETTLED ? SETTLED_ORDINALS - 1 : 0;
-        damage->ordinal_first = record->ordinal;
-        damage->ordinal_last = (uint32_t)(last < records_count ? last : records_count - 1);
-    }
-}
-
-/* `record`: what it is a part of; NULL: only the cell itself may tell. */
-static void suspect(struct journal_reader *reader, const struct journal_cell *cell,
-                    const struct journal_record *record)
-{
-    struct journal_damage damage =
-        damage_here(reader, JOURNAL_DAMAGE_RECORDS, reader->index, reader->index + 1);
-    struct journal_record guess;
-    if (record == NULL && journal_cell_guess(cell, reader->group, &guess)) {
-        record = &guess;
-    }
-    if (record != NULL) {
-        damage_guess(reader, record, &damage);
-    }
-    suspect_put(reader, &damage);
-}
-
-void journal_reader_convict(struct journal_reader *reader)
-{
-    struct journal_damages *suspected = &reader->suspected;
-    for (uint32_t i = 0; i < suspected->count; i++) {
-        journal_tally_damage(reader->tally, &suspected->rows[i]);
-    }
-    if (suspected->left_count > 0) {
-        struct journal_damage damage = damage_here(reader, JOURNAL_DAMAGE_RECORDS, 0, 0);
-        damage.count = suspected->left_count;
-        journal_tally_damage(reader->tally, &damage);
-    }
-    suspects_forget(reader);
-}
-
 static bool kind_is_of_file(enum journal_kind kind, enum journal_file file)
 {
     switch (kind) {
@@ -175,10 +126,63 @@ static bool kind_is_of_file(enum journal_kind kind, enum journal_file file)
     return false;
 }
 
+/* Whom a record speaks of; the batch is left open when it is not one that is known. */
+static void damage_attribute(const struct journal_reader *reader,
+                             const struct journal_record *record, struct journal_damage *damage)
+{
+    const struct journal_tally_batch *row = journal_tally_find(reader->tally, record->batch);
+    uint64_t records_count = row == NULL ? 0 : row->known.records_count;
+    bool is_of_batch = record->kind == JOURNAL_KIND_ACCEPTED ||
+                       record->kind == JOURNAL_KIND_COUNTS || record->kind == JOURNAL_KIND_ENDED;
+    if (is_of_batch || record->ordinal < records_count) {
+        damage->batch = record->batch;
+    }
+    if (!is_of_batch && record->ordinal < records_count) {
+        uint64_t last = record->ordinal;
+        last += record->kind == JOURNAL_KIND_SETTLED ? SETTLED_ORDINALS - 1 : 0;
+        damage->ordinal_first = record->ordinal;
+        damage->ordinal_last = (uint32_t)(last < records_count ? last : records_count - 1);
+    }
+}
+
+/* `record`: what it is a part of; NULL: only the cell itself may tell, when it can be mended for
+ * sure. A number that merely stands in a broken cell may be the wrong one: its batch would be
+ * marked, and the right one not. */
+static void suspect(struct journal_reader *reader, const struct journal_cell *cell,
+                    const struct journal_record *record)
+{
+    struct journal_damage damage =
+        damage_here(reader, JOURNAL_DAMAGE_RECORDS, reader->index, reader->index + 1);
+    struct journal_record mended;
+    if (record == NULL && journal_cell_mend(cell, reader->seed + reader->index, &mended) &&
+        mended.group == reader->group && kind_is_of_file(mended.kind, reader->file)) {
+        record = &mended;
+    }
+    if (record != NULL) {
+        damage_attribute(reader, record, &damage);
+    }
+    suspect_put(reader, &damage);
+}
+
+void journal_reader_convict(struct journal_reader *reader)
+{
+    struct journal_damages *suspected = &reader->suspected;
+    for (uint32_t i = 0; i < suspected->count; i++) {
+        journal_tally_damage(reader->tally, &suspected->rows[i]);
+    }
+    if (suspected->left_count > 0) {
+        struct journal_damage damage = damage_here(reader, JOURNAL_DAMAGE_RECORDS, 0, 0);
+        damage.count = suspected->left_count;
+        journal_tally_damage(reader->tally, &damage);
+    }
+    suspects_forget(reader);
+}
+
 /* A group of this number begins, or is found without its beginning. False: it cannot be. */
 static bool group_begin(struct journal_reader *reader, uint32_t group)
 {
-    if (reader->is_headless && group < reader->group) {
+    bool is_first = reader->end == 0;
+    if (reader->is_headless && (group < reader->group || (group == reader->group && is_first))) {
         run_begin(reader, reader->tally->at.number);
     }
     if (group <= reader->group) {
@@ -310,7 +314,7 @@ static void feed_between(struct journal_reader *reader, const struct journal_cel
         reader->is_beheaded = false;
         return;
     }
-    if (is_good && kind_is_of_file(record.kind, reader->file) && record.group != reader->group &&
+    if (is_good && kind_is_of_file(record.kind, reader->file) &&
         group_begin(reader, record.group)) {
         reader->is_beheaded = true;
         struct journal_damage damage =

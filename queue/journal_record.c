@@ -96,14 +96,24 @@ bool journal_record_get(const struct journal_cell *cell, uint64_t seed,
     return true;
 }
 
-bool journal_cell_guess(const struct journal_cell *cell, uint32_t group,
-                        struct journal_record *ret_record)
+/* The checksum is tried under each flip: that it fits by chance is as good as impossible. */
+bool journal_cell_mend(const struct journal_cell *cell, uint64_t seed,
+                       struct journal_record *ret_record)
 {
-    if (!kind_is_record(cell->kind) || le32toh(cell->group) != group || cell->batch == 0) {
-        return false;
+    uint32_t wrong = le32toh(cell->checksum) ^ cell_checksum(cell, seed);
+    if ((wrong & (wrong - 1)) == 0) {
+        struct journal_cell whole = *cell;
+        whole.checksum ^= htole32(wrong);
+        return wrong != 0 && journal_record_get(&whole, seed, ret_record);
     }
-    record_fill(cell, ret_record);
-    return true;
+    for (uint32_t bit = sizeof(uint32_t) * 8; bit < JOURNAL_CELL_SIZE * 8; bit++) {
+        struct journal_cell whole = *cell;
+        ((uint8_t *)&whole)[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        if (journal_record_get(&whole, seed, ret_record)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool journal_cell_is_empty(const struct journal_cell *cell)

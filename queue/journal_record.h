@@ -132,10 +132,10 @@ void journal_record_put(struct journal_cell *cell, const struct journal_record *
 /* False: the cell is broken, of no known kind, or a MORE cell. */
 bool journal_record_get(const struct journal_cell *cell, uint64_t seed,
                         struct journal_record *ret_record);
-/* Of whom a broken cell seems to speak, when it looks like a record of this group: only good to
- * tell whom the damage may concern. */
-bool journal_cell_guess(const struct journal_cell *cell, uint32_t group,
-                        struct journal_record *ret_record);
+/* What a broken cell was, when its checksum fits with one bit flipped back: certain enough to tell
+ * whom the damage concerns. False: it cannot be told, or the cell is not broken. */
+bool journal_cell_mend(const struct journal_cell *cell, uint64_t seed,
+                       struct journal_record *ret_record);
 /* Nothing but zeros: what a group's last sector is filled up with. */
 bool journal_cell_is_empty(const struct journal_cell *cell);
 

@@ -156,6 +156,9 @@ static struct journal_damage damage_of(const struct journal_walk *walk,
 static bool checkpoint_refused(struct journal_walk *walk)
 {
     struct journal_reader *reader = &walk->reader;
+    if (walk->tally.error != 0) {
+        return false; /* what was not added for want of memory says nothing about the file */
+    }
     bool is_whole = reader->is_whole && reader->suspects == 0 && reader->group_left == 0 &&
                     walk->tally.corrupt_records == walk->corrupt_before;
     if (is_whole) {

@@ -2,8 +2,11 @@
 /* Lines of results that a crash has taken are made again from the journal, once. */
 #include "engine/intake.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/unit/engine/intake_rig.h"
 
@@ -196,7 +199,158 @@ static void test_a_batch_on_hold_keeps_its_missing_results(void)
     rig_destroy(rig);
 }
 
+/* Twelve of twenty are settled, in two groups of the journal, and all have their lines. */
+static struct rig *rig_with_whole_results(void)
+{
+    struct rig *rig = rig_create();
+    rig_submit(rig, "one", 20);
+    rig_run(rig);
+    for (uint32_t i = 0; i < 12; i++) {
+        rig_end(rig, i, JOURNAL_DELIVERED, 0);
+        if (i == 5 || i == 11) {
+            rig_run(rig);
+        }
+    }
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 12);
+    rig_down(rig, true);
+    return rig;
+}
+
+/* A file in doubt that could not be copied, and no record left that it misses: nothing told the
+ * start behind an orderly stop of it, the journal began a new file, and the old lines were gone. */
+static void test_results_in_doubt_outlive_an_orderly_stop(void)
+{
+    struct rig *rig = rig_with_whole_results();
+    char path[RIG_PATH_SIZE];
+    boot_until_checkpoint(rig);
+    rig_down(rig, false);
+    rig_move(rig, "active/one.batch/results.ndjson", "active/one.batch/.results.doubted");
+    rig_path(rig, "active/one.batch/.results.tmp", path);
+    CU_ASSERT_EQUAL(mkdir(path, 0770), 0); /* where the copy would be */
+    for (uint32_t stops = 0; stops < 3; stops++) {
+        rig_boot(rig);
+        CU_ASSERT(rig_is_there(rig, "journal/results-missing"));
+        rig_run(rig);
+        CU_ASSERT_EQUAL(rig->taken_count, 0);
+        rig_down(rig, true);
+    }
+    CU_ASSERT_EQUAL(rmdir(path), 0);
+    rig_boot(rig);
+    CU_ASSERT_FALSE(rig_is_there(rig, "journal/results-missing"));
+    rig_run(rig);
+    CU_ASSERT_EQUAL(results_count(rig, "active/one.batch/results.ndjson"), 12);
+    CU_ASSERT_EQUAL(rig->taken_count, 8);
+    rig_end_rest(rig, 0);
+    CU_ASSERT_EQUAL(results_count(rig, "done/2027-01-15/one.batch/results.ndjson"), 20);
+    rig_destroy(rig);
+}
+
+/* The cell in the first segment that says who was delivered. */
+static void record_break(const struct rig *rig, uint32_t ordinal)
+{
+    char path[RIG_PATH_SIZE];
+    struct journal_cell cell;
+    struct journal_record record = {.ordinal = UINT32_MAX};
+    rig_path(rig, "journal/journal-00000001.log", path);
+    FILE *file = fopen(path, "r+");
+    ensure(file != NULL);
+    uint64_t seed = journal_seed(JOURNAL_FILE_SEGMENT, 1);
+    long index = JOURNAL_SECTOR_CELLS;
+    ensure(fseek(file, index * JOURNAL_CELL_SIZE, SEEK_SET) == 0);
+    while (fread(&cell, sizeof(cell), 1, file) == 1 &&
+           !(journal_record_get(&cell, seed + (uint64_t)index, &record) &&
+             record.kind == JOURNAL_KIND_DELIVERED && record.ordinal == ordinal)) {
+        index++;
+    }
+    ensure(record.ordinal == ordinal);
+    ensure(fseek(file, index * JOURNAL_CELL_SIZE, SEEK_SET) == 0);
+    ensure(fputs("broken", file) >= 0);
+    ensure(fclose(file) == 0);
+}
+
+/* Damage while no engine ran, or seen by a checkpoint while one did: whoever is sent to again had
+ * two lines in the end, since a start behind an orderly stop did not look at the file. */
+static void test_who_is_sent_to_again_has_one_line(void)
+{
+    for (uint32_t row = 0; row < 2; row++) {
+        struct rig *rig = rig_with_whole_results();
+        char text[64 * 1024];
+        if (row == 0) {
+            record_break(rig, 3);
+            rig_boot(rig);
+            CHECK_ROW(row, rig->intake.core->known.damages.count == 1);
+        } else {
+            rig->segments_max = 1;
+            rig_boot(rig);
+            record_break(rig, 3);
+            for (uint32_t i = 0; i < 60; i++) {
+                (void)rig->journal.actor.step(&rig->journal.actor, clock_mono(&rig->clock.clock));
+            }
+            CHECK_ROW(row, stat_read_xcore(&rig->journal.stats.checkpoints) > 0);
+            rig_down(rig, true);
+            rig_boot(rig);
+            CHECK_ROW(row, rig->intake.core->known.damages.count == 0);
+        }
+        CHECK_ROW(row, results_count(rig, "active/one.batch/results.ndjson") == 11);
+        rig_run(rig);
+        CHECK_ROW(row, rig->taken_count == 9);
+        CHECK_ROW(row, rig_marked_count(rig) == 9);
+        rig_end_rest(rig, 0);
+        CHECK_ROW(row, rig_is_in(rig, "done", "one"));
+        rig_file_read(rig, "done/2027-01-15/one.batch/results.ndjson", text, sizeof(text));
+        CHECK_ROW(row, lines_with(text, "}\n") == 20);
+        CHECK_ROW(row, lines_with(text, "\"id\":\"1-3\"") == 1);
+        rig_destroy(rig);
+    }
+}
+
+/* A disk on which one operation on results-missing fails. */
+struct broken_disk {
+    struct disk disk;
+    struct disk *under;
+    enum disk_verb verb;
+    int fd;
+};
+
+static int64_t broken_run(struct disk *disk, struct disk_op *op)
+{
+    struct broken_disk *broken = CONTAINER_OF(disk, struct broken_disk, disk);
+    bool is_open = op->verb == DISK_OPEN && strcmp(op->path, "results-missing") == 0;
+    if ((is_open && broken->verb == DISK_OPEN) ||
+        (op->verb == DISK_READ && broken->verb == DISK_READ && op->fd == broken->fd)) {
+        op->result = -EBADMSG;
+        return op->result;
+    }
+    int64_t result = disk_run(broken->under, op);
+    broken->fd = is_open ? (int)result : broken->fd;
+    return result;
+}
+
+/* What is kept was taken for another file's content, and written over. */
+static void test_kept_results_that_cannot_be_read_stay(void)
+{
+    static const enum disk_verb VERBS[] = {DISK_OPEN, DISK_READ};
+    static const struct disk_ops OPS = {.run = broken_run};
+    for (size_t i = 0; i < COUNT_OF(VERBS); i++) {
+        struct rig *rig = rig_with_lost_results();
+        char before[4096];
+        char after[4096];
+        boot_until_checkpoint(rig);
+        rig_file_read(rig, "journal/results-missing", before, sizeof(before));
+        struct broken_disk broken = {
+            .disk = {.ops = &OPS}, .under = rig->intake_disk, .verb = VERBS[i], .fd = -1};
+        rig->intake.core->disk = &broken.disk;
+        CHECK_ROW(i, intake_results_recover(rig->intake.core) == -EBADMSG);
+        rig->intake.core->disk = rig->intake_disk;
+        CHECK_ROW(i, rig_is_there(rig, "journal/results-missing"));
+        rig_file_read(rig, "journal/results-missing", after, sizeof(after));
+        CHECK_ROW(i, memcmp(before, after, 512 + 9 * 32) == 0);
+        rig_destroy(rig);
+    }
+}
+
 SUITE(intake_results, test_lost_results_are_made_from_the_journal,
       test_found_results_outlive_what_comes_next, test_completed_results_are_not_completed_again,
       test_kept_results_are_joined_by_new_ones, test_a_strange_file_of_kept_results_is_passed_over,
-      test_a_batch_on_hold_keeps_its_missing_results)
+      test_a_batch_on_hold_keeps_its_missing_results, test_results_in_doubt_outlive_an_orderly_stop,
+      test_who_is_sent_to_again_has_one_line, test_kept_results_that_cannot_be_read_stay)

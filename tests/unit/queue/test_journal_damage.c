@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "queue/journal_record.h"
+#include "queue/journal_walk.h"
 #include "tests/harness.h"
 #include "tests/unit/queue/journal_rig.h"
 
@@ -216,9 +217,9 @@ static bool is_place_told(const struct bench *bench, size_t file, size_t offset)
     return false;
 }
 
-/* One bit of each cell: of its time, so that all else can be read, and of its checksum. What stood
- * there is lost, and nothing else. */
-static void one_cell(bool has_older)
+/* One byte of each cell, with that mask. What stood there is lost, and nothing else; who lost
+ * something is marked, whatever number stands in the broken cell. */
+static void one_cell(bool has_older, size_t byte, unsigned mask)
 {
     struct bench bench;
     bench_init(&bench, has_older);
@@ -226,7 +227,7 @@ static void one_cell(bool has_older)
         for (size_t at = 0; at < bench.sizes[file]; at += JOURNAL_CELL_SIZE) {
             size_t row = file * 1000000 + at;
             put(&bench, file);
-            bytes_of(&bench, file)[at + 17] ^= 0x20;
+            bytes_of(&bench, file)[at + byte] ^= (char)mask;
             replay(&bench, row);
             uint32_t gone = 0;
             uint32_t losses = losses_of(&bench, row, &gone);
@@ -249,8 +250,19 @@ static void one_cell(bool has_older)
 
 static void test_one_cell(void)
 {
-    one_cell(true);
-    one_cell(false);
+    static const struct {
+        size_t byte;
+        unsigned mask;
+    } ROWS[] = {
+        {17, 0x20},                                              /* the time */
+        {8, 0x01},  {8, 0x02},  {8, 0x04}, {8, 0x08}, {8, 0x10}, /* the batch */
+        {8, 0x03},  {8, 0x06},  {8, 0x0c},                       /* not by one bit */
+        {12, 0x01}, {12, 0x03},                                  /* the ordinal */
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        one_cell(true, ROWS[i].byte, ROWS[i].mask);
+        one_cell(false, ROWS[i].byte, ROWS[i].mask);
+    }
 }
 
 /* Each sector of each file zeroed, put in the place of the next one, and filled with that of
@@ -324,6 +336,119 @@ static void test_files(void)
     bench_deinit(&bench);
 }
 
+/* Where the last group of this segment begins. */
+static size_t last_group_of(struct rig *rig, uint32_t number)
+{
+    char path[PATH_SIZE] = "journal/";
+    journal_name_put(path + strlen(path), JOURNAL_FILE_SEGMENT, number);
+    const struct crash_bytes *bytes = crash_disk_file(rig->disk, path);
+    size_t found = 0;
+    for (size_t at = JOURNAL_SECTOR_SIZE; at < bytes->size; at += JOURNAL_SECTOR_SIZE) {
+        struct journal_record record;
+        uint64_t seed = journal_seed(JOURNAL_FILE_SEGMENT, number) + at / JOURNAL_CELL_SIZE;
+        if (journal_record_get((const void *)(bytes->at + at), seed, &record)) {
+            found = at;
+        }
+    }
+    return found;
+}
+
+/* The last group of a closed segment was synced: a checkpoint that is made of it tells what is
+ * broken there, although it reads no group behind it, and marks who lost something. */
+static void test_end_of_a_closed_segment(void)
+{
+    struct rig *rig = rig_create(31);
+    rig->segment_size = 4096;
+    rig->segments_max = 1;
+    ensure(rig_start(rig, NULL) == 0);
+    struct rig_batch *batch = rig_accept(rig, 100);
+    struct rig_batch *other = rig_accept(rig, 1);
+    rig_settle_down(rig);
+    /* Whichever is the last group of the segment at the moment is broken. */
+    char *bytes = crash_disk_file(rig->disk, "journal/journal-00000001.log")->at;
+    size_t broken = 0;
+    for (uint32_t i = 0; stat_read_xcore(&rig->journal.stats.checkpoints) == 0; i++) {
+        size_t at = last_group_of(rig, 1) + JOURNAL_CELL_SIZE + 17;
+        if (at != broken) {
+            bytes[broken] ^= (char)(broken != 0);
+            bytes[at] ^= 1;
+            broken = at;
+        }
+        (void)rig_entry(rig, batch, i % 100, JOURNAL_DEFERRED); /* some have none */
+        rig_settle_down(rig);
+    }
+    CU_ASSERT_EQUAL(stat_read_xcore(&rig->journal.stats.corrupt_records), 1);
+    rig_stop(rig);
+    struct journal_known known = {0};
+    ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+    CU_ASSERT_EQUAL(known.corrupt_records, 1);
+    CU_ASSERT_EQUAL_FATAL(known.batches_count, 2);
+    CU_ASSERT(journal_known_find(&known, batch->batch.directory)->is_damaged);
+    CU_ASSERT_FALSE(journal_known_find(&known, other->batch.directory)->is_damaged);
+    journal_known_free(&known);
+    rig_destroy(rig);
+}
+
+/* The run in front ended with the same number of a group with which a segment without a header
+ * begins: it is another group all the same. */
+static void test_headless_run_behind_a_short_one(void)
+{
+    for (size_t is_beheaded = 0; is_beheaded < 2; is_beheaded++) {
+        struct rig *rig = rig_create(32);
+        ensure(rig_start(rig, NULL) == 0);
+        (void)rig_accept(rig, 1);
+        rig_settle_down(rig);
+        rig_stop(rig);
+        struct journal_known known = {0};
+        ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+        CU_ASSERT_EQUAL(known.last_group, 1);
+        ensure(rig_start(rig, &known) == 0);
+        rig_adopt(rig, &known);
+        journal_known_free(&known);
+        struct rig_batch *batch = rig_accept(rig, 2);
+        rig_settle_down(rig);
+        ensure(rig_entry(rig, batch, 0, JOURNAL_DELIVERED) != NULL);
+        rig_settle_down(rig);
+        rig_stop(rig);
+        char path[PATH_SIZE];
+        (void)rig_last_group_at(rig, path);
+        char *bytes = crash_disk_file(rig->disk, path)->at;
+        bytes[100] ^= 1;
+        bytes[JOURNAL_SECTOR_SIZE] ^= (char)is_beheaded;
+        ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+        CHECK_ROW(is_beheaded, known.corrupt_records == 1 + is_beheaded);
+        const struct journal_known_batch *found =
+            journal_known_find(&known, batch->batch.directory);
+        CHECK_ROW(is_beheaded, found != NULL && is_settled(found, 0) && !is_settled(found, 1));
+        journal_known_free(&known);
+        rig_destroy(rig);
+    }
+}
+
+/* Memory that is short while a checkpoint is read says nothing about the checkpoint. */
+static void test_no_memory_is_no_damage(void)
+{
+    struct bench bench;
+    bench_init(&bench, true);
+    struct disk *disk = &bench.rig->disk->disk;
+    int dir = disk_open(disk, DISK_ROOT, "journal", DISK_READONLY | DISK_DIRECTORY);
+    struct journal_walk *walk = malloc(sizeof(*walk));
+    struct disk_op op;
+    ensure(walk != NULL && journal_walk_init(walk, disk, dir, JOURNAL_NUMBER_MAX) == 0);
+    ensure(journal_walk_next(walk, &op));
+    CU_ASSERT_EQUAL(walk->listing.files[walk->at].file, JOURNAL_FILE_CHECKPOINT);
+    (void)disk_run(disk, &op);
+    walk->tally.error = -ENOMEM;
+    journal_walk_feed(walk, &op);
+    CU_ASSERT_FALSE(journal_walk_next(walk, &op));
+    CU_ASSERT_EQUAL(walk->error, -ENOMEM);
+    CU_ASSERT_EQUAL(walk->passed.count, 0);
+    journal_walk_deinit(walk);
+    free(walk);
+    disk_close(disk, dir);
+    bench_deinit(&bench);
+}
+
 /* The list: neighbours become one, what is beyond its end is counted. */
 static void test_list(void)
 {
@@ -362,4 +487,6 @@ static void test_list(void)
               list.left_count == 100 + 3 - JOURNAL_DAMAGES_MAX);
 }
 
-SUITE(journal_damage, test_list, test_one_cell, test_sectors, test_files)
+SUITE(journal_damage, test_list, test_one_cell, test_sectors, test_files,
+      test_end_of_a_closed_segment, test_headless_run_behind_a_short_one,
+      test_no_memory_is_no_damage)

@@ -76,14 +76,17 @@ static void test_damage_is_seen(void)
         struct journal_cell bad = cell;
         ((unsigned char *)&bad)[bit / 8] ^= (unsigned char)(1u << bit % 8);
         CHECK_ROW(bit, !journal_record_get(&bad, seed, &got));
+        CHECK_ROW(bit, journal_cell_mend(&bad, seed, &got) && record_equal(&got, &RECORD));
+        ((unsigned char *)&bad)[(bit / 8 + 1) % JOURNAL_CELL_SIZE] ^= 0x10;
+        CHECK_ROW(bit, !journal_cell_mend(&bad, seed, &got));
     }
     CU_ASSERT_FALSE(journal_record_get(&cell, seed + 1, &got));
     CU_ASSERT_FALSE(journal_record_get(&cell, journal_seed(JOURNAL_FILE_CHECKPOINT, 3) + 17, &got));
     CU_ASSERT_FALSE(journal_record_get(&cell, journal_seed(JOURNAL_FILE_SEGMENT, 4) + 17, &got));
     CU_ASSERT_FALSE(journal_record_get(&zeros, seed, &got));
-    CU_ASSERT(journal_cell_guess(&cell, RECORD.group, &got) && record_equal(&got, &RECORD));
-    CU_ASSERT_FALSE(journal_cell_guess(&cell, RECORD.group + 1, &got));
-    CU_ASSERT_FALSE(journal_cell_guess(&zeros, 0, &got));
+    CU_ASSERT_FALSE(journal_cell_mend(&cell, seed, &got));
+    CU_ASSERT_FALSE(journal_cell_mend(&cell, seed + 1, &got));
+    CU_ASSERT_FALSE(journal_cell_mend(&zeros, seed, &got));
     CU_ASSERT(journal_cell_is_empty(&zeros) && !journal_cell_is_empty(&cell));
 }
 

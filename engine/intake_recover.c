@@ -123,13 +123,21 @@ struct intake_known *intake_known_of(struct intake_core *core, const struct inta
     return ib->known == NULL ? NULL : &core->known_rows[ib->known - core->known.batches];
 }
 
+/* Beside such a journal, what is found in active/ may have been accepted before: something in it
+ * was lost, now or before its last checkpoint; or it had no file at all, which is so beside an
+ * empty active/ only, or when people emptied it. */
+static bool has_lost_accepts(const struct intake_core *core)
+{
+    const struct journal_known *known = &core->known;
+    return known->damages.count > 0 || known->corrupt_records > 0 || known->next_segment == 1;
+}
+
 bool intake_may_be_repeated(struct intake_core *core, const struct intake_batch *ib,
                             const struct recipient *recipient)
 {
     const struct intake_known *row = intake_known_of(core, ib);
     if (row == NULL) {
-        /* Found in active/ beside a journal that has lost something: its accept record, perhaps. */
-        return !ib->is_new && core->known.damages.count > 0;
+        return !ib->is_new && has_lost_accepts(core);
     }
     if (!row->is_suspect) {
         return false;

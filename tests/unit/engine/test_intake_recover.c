@@ -2,8 +2,10 @@
 /* What an earlier engine left behind: who is marked, and whose batch it is. */
 #include "engine/intake.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/unit/engine/intake_rig.h"
 
@@ -226,8 +228,68 @@ static void test_a_changed_file_holds_its_batch(void)
     }
 }
 
+/* People emptied journal/. */
+
+static void journal_empty(const struct rig *rig)
+{
+    char path[RIG_PATH_SIZE];
+    rig_path(rig, "journal", path);
+    DIR *dir = opendir(path);
+    ensure(dir != NULL);
+    const struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
+        if (entry->d_name[0] != '.') {
+            ensure(unlinkat(dirfd(dir), entry->d_name, 0) == 0);
+        }
+    }
+    ensure(closedir(dir) == 0);
+}
+
+/* Nothing says any more that it was accepted, or who has it: no damage is seen where no file is. */
+static void test_beside_an_emptied_journal_all_are_marked(void)
+{
+    for (uint32_t row = 0; row < 2; row++) {
+        struct rig *rig = rig_create();
+        rig_submit(rig, "one", 20);
+        rig_run(rig);
+        CHECK_ROW(row, rig->taken_count == 20);
+        rig_down(rig, row == 1);
+        journal_empty(rig);
+        rig_boot(rig);
+        rig_submit(rig, "two", 5);
+        rig_run(rig);
+        CHECK_ROW(row, rig->taken_count == 25);
+        CHECK_ROW(row, rig_marked_count(rig) == 20);
+        rig_destroy(rig);
+    }
+}
+
+/* Lines tell that it was accepted, by whichever name their file has. */
+static void test_beside_an_emptied_journal_results_hold_a_batch(void)
+{
+    static const char *const NAMES[] = {"results.ndjson", ".results.doubted"};
+    for (size_t i = 0; i < COUNT_OF(NAMES); i++) {
+        struct rig *rig = rig_create();
+        char name[64];
+        rig_submit(rig, "one", 20);
+        rig_run(rig);
+        rig_end(rig, 0, JOURNAL_DELIVERED, 0);
+        rig_run(rig);
+        rig_down(rig, false);
+        (void)snprintf(name, sizeof(name), "active/one.batch/%s", NAMES[i]);
+        rig_move(rig, "active/one.batch/results.ndjson", name);
+        journal_empty(rig);
+        rig_boot(rig);
+        rig_run(rig);
+        CHECK_ROW(i, rig->taken_count == 0);
+        CHECK_ROW(i, rig_is_there(rig, "hold/one.batch/reason.txt"));
+        rig_destroy(rig);
+    }
+}
+
 SUITE(intake_recover, test_after_a_crash_all_who_may_have_been_in_flight_are_marked,
       test_after_an_orderly_stop_nobody_is_marked, test_a_doubt_outlives_an_orderly_stop,
       test_who_was_tried_before_a_crash_stays_in_doubt,
       test_a_batch_that_left_is_not_taken_for_a_new_one, test_a_batch_on_hold_keeps_its_name,
-      test_a_changed_file_holds_its_batch)
+      test_a_changed_file_holds_its_batch, test_beside_an_emptied_journal_all_are_marked,
+      test_beside_an_emptied_journal_results_hold_a_batch)

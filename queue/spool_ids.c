@@ -14,6 +14,8 @@ enum {
     READ_SIZE = 64 * 1024,
     LINE_MAX_SIZE = MANIFEST_ID_MAX + 16,
     FILES_MAX = 64, /* in one listing: what is beyond is old, and goes the next time */
+    LINES_MIN = 4096,
+    FULL_S = 60, /* a full table is not looked through again so long */
 };
 
 #define FILE_PREFIX "ids-"
@@ -22,6 +24,7 @@ enum {
 struct slot {
     uint64_t hash; /* 0: free */
     uint32_t at_s;
+    bool is_read; /* from a file: what the page cache knows may never have been synced */
 };
 
 struct spool_ids {
@@ -30,14 +33,16 @@ struct spool_ids {
     struct slot *slots;
     uint32_t slots_count; /* a power of two, more than 4/3 of used_count unless memory is short */
     uint32_t used_count;
+    bool is_full;
+    uint32_t full_at_s; /* when that was found */
     char day[DAY_SIZE]; /* of the file that is open, "" none */
     int fd;
-    uint64_t offset;
-    uint64_t synced; /* of the open file */
-    bool is_dirty;   /* there is something behind `synced` ... */
-    bool is_doubted; /* ... and a sync of it has failed: its pages may be clean, and lost */
-    char *waiting;   /* lines that could not be written */
-    size_t waiting_size;
+    bool is_cut;     /* "\n" comes in front of `lines`: the last line there may have been cut */
+    uint64_t synced; /* of the open file; lines are written behind it */
+    char *lines;     /* that no sync has made durable: a page whose sync has failed may be lost */
+    size_t lines_room;
+    size_t lines_size;
+    size_t written;       /* of them, into the open file since a sync of it has failed */
     bool is_memory_short; /* an id was not kept for want of memory */
 };
 
@@ -84,7 +89,9 @@ static int grow(struct spool_ids *ids, uint32_t now_s)
         live += slots[i].hash != 0 && !is_old(slots[i].at_s, now_s);
     }
     uint32_t wanted = count == 0 ? SLOTS_MIN : live > count / 2 ? 2 * count : count;
-    if (live >= SPOOL_IDS_MAX) {
+    ids->is_full = live >= SPOOL_IDS_MAX;
+    ids->full_at_s = now_s;
+    if (ids->is_full) {
         return -ENOSPC;
     }
     struct slot *more = calloc(wanted, sizeof(*more));
@@ -103,19 +110,29 @@ static int grow(struct spool_ids *ids, uint32_t now_s)
     return 0;
 }
 
-/* While memory is short the table is filled beyond what is good for its speed, but for one slot: a
- * search ends there. */
-static void keep(struct spool_ids *ids, uint64_t hash, uint32_t at_s, uint32_t now_s)
+/* For one more hash. While memory is short the table is filled beyond what is good for its speed,
+ * but for one slot: a search ends there. */
+static bool has_room(struct spool_ids *ids, uint32_t now_s)
 {
-    int result = ids->used_count >= ids->slots_count / 4 * 3 ? grow(ids, now_s) : 0;
-    if (result == -ENOSPC || ids->used_count + 1 >= ids->slots_count) {
-        odd(batch_id_not_kept);
-        ids->is_memory_short |= result == -ENOMEM;
-        return;
+    if (ids->is_full && now_s - ids->full_at_s < FULL_S) {
+        return false;
     }
-    struct slot *slot = slot_of(ids, hash);
-    ids->used_count += slot->hash == 0;
-    *slot = (struct slot){.hash = hash, .at_s = at_s};
+    int result = ids->used_count >= ids->slots_count / 4 * 3 ? grow(ids, now_s) : 0;
+    bool has_slot = result != -ENOSPC && ids->used_count + 1 < ids->slots_count;
+    ids->is_memory_short |= !has_slot && result == -ENOMEM;
+    return has_slot;
+}
+
+static void keep(struct spool_ids *ids, struct slot slot, uint32_t now_s)
+{
+    if (slot_of(ids, slot.hash)->hash == 0) {
+        if (!has_room(ids, now_s)) {
+            odd(batch_id_not_kept);
+            return;
+        }
+        ids->used_count++;
+    }
+    *slot_of(ids, slot.hash) = slot;
 }
 
 /* "ID SECONDS"; a line that a crash has cut is none, or one of 1970. */
@@ -133,7 +150,8 @@ static void take_line(struct spool_ids *ids, struct span line, uint32_t now_s)
     if (id_size == 0 || at_s > UINT32_MAX || is_old((uint32_t)at_s, now_s)) {
         return;
     }
-    keep(ids, hash_of(ids, span_of(line.at, id_size)), (uint32_t)at_s, now_s);
+    uint64_t hash = hash_of(ids, span_of(line.at, id_size));
+    keep(ids, (struct slot){.hash = hash, .at_s = (uint32_t)at_s, .is_read = true}, now_s);
 }
 
 static void read_file(struct spool_ids *ids, const char *name, uint32_t now_s)
@@ -212,7 +230,9 @@ struct spool_ids *spool_ids_create(struct spool *spool, uint64_t secret, struct 
     ids->spool = spool;
     ids->secret = secret;
     ids->fd = -1;
-    ids->is_memory_short = grow(ids, wall_seconds(now)) != 0;
+    ids->lines = malloc(LINES_MIN);
+    ids->lines_room = LINES_MIN;
+    ids->is_memory_short = ids->lines == NULL || grow(ids, wall_seconds(now)) != 0;
     if (!ids->is_memory_short) {
         look(ids, wall_seconds(now), true);
     }
@@ -235,7 +255,7 @@ void spool_ids_destroy(struct spool_ids *ids)
 {
     if (ids != NULL) {
         file_close(ids);
-        free(ids->waiting);
+        free(ids->lines);
         free(ids->slots);
         free(ids);
     }
@@ -253,49 +273,13 @@ bool spool_ids_find(const struct spool_ids *ids, const char *id, struct wall_tim
     return true;
 }
 
-/* What reads well is made to be written again. */
-static int file_rewrite(struct spool_ids *ids)
-{
-    char bytes[4096];
-    struct disk *disk = ids->spool->disk;
-    for (uint64_t at = ids->synced; at < ids->offset;) {
-        size_t size = ids->offset - at < sizeof(bytes) ? (size_t)(ids->offset - at) : sizeof(bytes);
-        int64_t got = disk_read(disk, ids->fd, bytes, size, at);
-        got = got > 0 ? disk_write(disk, ids->fd, bytes, (size_t)got, at) : got;
-        if (got <= 0) {
-            return got < 0 ? (int)got : -EIO;
-        }
-        at += (uint64_t)got;
-    }
-    return 0;
-}
-
-static int file_sync(struct spool_ids *ids)
-{
-    if (!ids->is_dirty) {
-        return 0;
-    }
-    int result = ids->is_doubted ? file_rewrite(ids) : 0;
-    result = result == 0 ? disk_datasync(ids->spool->disk, ids->fd) : result;
-    ids->is_doubted = result != 0;
-    if (result == 0) {
-        ids->synced = ids->offset;
-        ids->is_dirty = false;
-    }
-    return result;
-}
-
-/* The file of this day; a last line that was cut short is ended first. */
+/* The file of this day. Lines that are not durable in the one before go into this one as well. */
 static int file_of_day(struct spool_ids *ids, struct wall_time now)
 {
     char day[DAY_SIZE];
     put_day(day, wall_seconds(now));
     if (ids->fd >= 0 && strcmp(day, ids->day) == 0) {
         return 0;
-    }
-    int synced = file_sync(ids);
-    if (synced != 0) {
-        return synced;
     }
     file_close(ids);
     look(ids, wall_seconds(now), false);
@@ -309,73 +293,105 @@ static int file_of_day(struct spool_ids *ids, struct wall_time now)
     struct disk_stat stat;
     int result = disk_stat_fd(ids->spool->disk, fd, &stat);
     result = result == 0 ? disk_sync(ids->spool->disk, dir) : result;
-    if (result == 0 && stat.size > 0 && disk_write(ids->spool->disk, fd, "\n", 1, stat.size) != 1) {
-        result = -EIO;
-    }
     if (result != 0) {
         disk_close(ids->spool->disk, fd);
         return result;
     }
     ids->fd = fd;
-    ids->offset = stat.size > 0 ? stat.size + 1 : 0;
-    ids->synced = ids->offset;
+    ids->synced = stat.size;
+    ids->is_cut = stat.size > 0;
+    ids->written = 0;
     memcpy(ids->day, day, sizeof(day));
     return 0;
 }
 
-static int file_add(struct spool_ids *ids, struct span lines, struct wall_time now)
+/* Into the page cache, where they outlive this process. */
+static int lines_write(struct spool_ids *ids, struct wall_time now)
 {
     int result = file_of_day(ids, now);
     if (result != 0) {
         return result;
     }
-    int64_t done = disk_write(ids->spool->disk, ids->fd, lines.at, lines.size, ids->offset);
-    if (done != (int64_t)lines.size) {
+    struct disk *disk = ids->spool->disk;
+    size_t size = ids->lines_size - ids->written;
+    uint64_t at = ids->synced + ids->written + ids->is_cut;
+    if (size == 0) {
+        return 0;
+    }
+    int64_t done = 1;
+    if (ids->is_cut && ids->written == 0) {
+        done = disk_write(disk, ids->fd, "\n", 1, ids->synced);
+    }
+    if (done == 1) {
+        done = disk_write(disk, ids->fd, ids->lines + ids->written, size, at);
+    }
+    if (done != (int64_t)size) {
         return done < 0 ? (int)done : -EIO;
     }
-    ids->offset += lines.size;
-    ids->is_dirty = true;
+    ids->written = ids->lines_size;
     return 0;
 }
 
-static void wait_add(struct spool_ids *ids, struct span line)
+static int lines_sync(struct spool_ids *ids, struct wall_time now)
 {
-    char *waiting = realloc(ids->waiting, ids->waiting_size + line.size);
-    if (waiting == NULL) {
-        odd(batch_id_not_kept);
-        return;
+    int result = ids->lines_size > 0 ? lines_write(ids, now) : 0;
+    if (ids->lines_size == 0 || result != 0) {
+        return result;
     }
-    memcpy(waiting + ids->waiting_size, line.at, line.size);
-    ids->waiting = waiting;
-    ids->waiting_size += line.size;
+    result = disk_datasync(ids->spool->disk, ids->fd);
+    ids->written = 0;
+    if (result == 0) {
+        ids->synced += ids->lines_size + ids->is_cut;
+        ids->is_cut = false;
+        ids->lines_size = 0;
+    }
+    return result;
+}
+
+/* Room for one more line; without memory, by a sync. */
+static int lines_room(struct spool_ids *ids, struct wall_time now)
+{
+    if (ids->lines_room - ids->lines_size >= LINE_MAX_SIZE) {
+        return 0;
+    }
+    char *lines = realloc(ids->lines, 2 * ids->lines_room);
+    if (lines == NULL) {
+        return lines_sync(ids, now);
+    }
+    ids->lines = lines;
+    ids->lines_room *= 2;
+    return 0;
 }
 
 void spool_ids_add(struct spool_ids *ids, const char *id, struct wall_time now)
 {
-    struct wall_time at;
-    if (spool_ids_find(ids, id, now, &at)) {
+    uint32_t now_s = wall_seconds(now);
+    uint64_t hash = hash_of(ids, span_of_text(id));
+    struct slot *slot = slot_of(ids, hash);
+    struct wall_time at = {.ns = (int64_t)now_s * NS_PER_S};
+    if (!spool_ids_find(ids, id, now, &at)) {
+        keep(ids, (struct slot){.hash = hash, .at_s = now_s}, now_s);
+    } else if (!slot->is_read) {
+        return;
+    } else {
+        slot->is_read = false; /* with its old time, once more */
+    }
+    if (lines_room(ids, now) != 0) {
+        odd(batch_id_not_kept);
         return;
     }
-    uint32_t now_s = wall_seconds(now);
-    keep(ids, hash_of(ids, span_of_text(id)), now_s, now_s);
-    char line[LINE_MAX_SIZE];
-    struct writer writer = writer_of(line, sizeof(line));
-    writer_put_format(&writer, "%s %u\n", id, (unsigned)now_s);
+    struct writer writer = writer_of(ids->lines + ids->lines_size, LINE_MAX_SIZE);
+    writer_put_format(&writer, "%s %u\n", id, (unsigned)wall_seconds(at));
     ensure(!writer.is_full);
-    if (file_add(ids, writer_span(&writer), now) != 0) {
+    ids->lines_size += writer_size(&writer);
+    if (lines_write(ids, now) != 0) {
         odd(batch_id_waits);
-        wait_add(ids, writer_span(&writer));
     }
 }
 
 int spool_ids_sync(struct spool_ids *ids, struct wall_time now)
 {
-    int result = 0;
-    if (ids->waiting_size > 0) {
-        result = file_add(ids, span_of(ids->waiting, ids->waiting_size), now);
-        ids->waiting_size = result == 0 ? 0 : ids->waiting_size;
-    }
-    result = result == 0 ? file_sync(ids) : result;
+    int result = lines_sync(ids, now);
     if (result != 0) {
         odd(batch_id_waits);
     }

@@ -7,11 +7,14 @@
  * journal/ids-YYYY-MM-DD (UTC), files older than that removed at a start and when the day changes.
  * An id counts from spool_ids_add; it is durable with the next spool_ids_sync, which must come
  * before the journal forgets the batch: until then the batch itself is found at a start, and its id
- * added again.
+ * added again. What was read at a start may stand in the page cache alone: such an id is known, and
+ * written anew, with its old time, when it is added.
  *
  * Bound: SPOOL_IDS_MAX; ids beyond it are not kept: counted (odd), and such a batch may be sent
- * again; so are those for whom no memory can be had, once the table is full to the last slots.
- * Lines that cannot be written now wait in memory, one a batch, for the next spool_ids_sync.
+ * again; so are those for whom no memory can be had, once the table is full to the last slots. A
+ * full table is looked through for old ids once a minute.
+ * Lines are written when they are added, and stay in memory as well until a sync has made them
+ * durable: while the disk refuses, one a batch. After a failed sync all are written again.
  */
 #pragma once
 
@@ -31,7 +34,7 @@ void spool_ids_destroy(struct spool_ids *ids); /* NULL-safe */
 /* Whether the id was added in the last 30 days, and when. */
 bool spool_ids_find(const struct spool_ids *ids, const char *id, struct wall_time now,
                     struct wall_time *ret_at);
-/* Idempotent. */
+/* Idempotent. Of a batch that was accepted: by this engine, or by one before it. */
 void spool_ids_add(struct spool_ids *ids, const char *id, struct wall_time now);
 /* 0: what was added is on stable storage; -errno: not yet, ask again. Costs nothing when nothing
  * was added. */

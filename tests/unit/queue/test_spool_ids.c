@@ -73,6 +73,7 @@ static void test_a_restart_remembers(void)
     begin();
     spool_ids_add(ids, "one", at_s(NOW));
     spool_ids_add(ids, "one", at_s(NOW + 7)); /* again: no second line */
+    CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW)), 0);
     spool_ids_add(ids, "two", at_s(NOW + DAY_S));
     CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW + DAY_S)), 0);
     CU_ASSERT_STRING_EQUAL(text_of("journal/ids-2026-12-01"), "one 1796112000\n");
@@ -168,5 +169,162 @@ static void test_after_any_failure(void)
     }
 }
 
+/* What the page cache knew of the file beyond the first `kept` bytes was never written, and is gone
+ * from there too: bytes that no longer count are zeros. */
+static void lose_pages(const char *path, size_t kept, size_t end)
+{
+    const char *text = text_of(path);
+    size_t size = strlen(text);
+    char bytes[256] = {0};
+    ensure(size <= sizeof(bytes) && end <= size);
+    memcpy(bytes, text, kept);
+    memcpy(bytes + end, text + end, size - end);
+    put_file(path, span_of(bytes, size));
+}
+
+#define FILE_NAME "journal/ids-2026-12-01"
+
+/* An engine that was killed, or stopped after a failed sync, leaves an id in the page cache. The
+ * next one has its batch accepted again, and lets it leave. */
+static void test_read_ids_are_made_durable(void)
+{
+    for (int is_sync_failing = 0; is_sync_failing < 2; is_sync_failing++) {
+        begin();
+        check.left = INT64_MAX;
+        spool_ids_add(ids, "one", at_s(NOW));
+        if (is_sync_failing != 0) {
+            check.failing = DISK_DATASYNC;
+            check.error = -EIO;
+            CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW)), -EIO);
+            check.failing = -1;
+        }
+        size_t unsynced = strlen(text_of(FILE_NAME));
+        check.left = -1; /* what it remembers would hold the lock of the spool */
+        stop();
+        start(NOW + 5);
+        check.left = INT64_MAX;
+        CU_ASSERT(is_known("one", NOW + 5));
+        spool_ids_add(ids, "one", at_s(NOW + 5));
+        spool_ids_add(ids, "one", at_s(NOW + 6)); /* no third line */
+        CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW + 6)), 0);
+        check.left = -1;
+        stop();
+        if (is_sync_failing != 0) {
+            CU_ASSERT_STRING_EQUAL(text_of(FILE_NAME), "one 1796112000\n\none 1796112000\n");
+            lose_pages(FILE_NAME, 0, unsynced);
+        } else {
+            check_disk_settle(&check, 1);
+        }
+        start(NOW + 7);
+        CU_ASSERT(is_known("one", NOW + 7));
+        CU_ASSERT_FALSE(is_known("one", NOW + 30 * DAY_S));
+        end();
+    }
+}
+
+/* All that a failed sync may have lost is written again, and not from what the page cache has. */
+static void test_a_failed_sync_counts_for_nothing(void)
+{
+    static const char CUT[] = "three 17961";
+    for (int is_evicted = 0; is_evicted < 2; is_evicted++) {
+        begin();
+        stop();
+        put_text(FILE_NAME, CUT);
+        start(NOW);
+        check.left = INT64_MAX;
+        spool_ids_add(ids, "four", at_s(NOW));
+        check.failing = DISK_DATASYNC;
+        check.error = -EIO;
+        CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW)), -EIO);
+        check.failing = -1;
+        if (is_evicted != 0) {
+            lose_pages(FILE_NAME, strlen(CUT), strlen(text_of(FILE_NAME)));
+        }
+        spool_ids_add(ids, "five", at_s(NOW));
+        CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW)), 0);
+        CU_ASSERT_STRING_EQUAL(text_of(FILE_NAME),
+                               "three 17961\nfour 1796112000\nfive 1796112000\n");
+        stop();
+        check_disk_settle(&check, 1);
+        check.left = -1;
+        start(NOW + 1);
+        CHECK_ROW((size_t)is_evicted, is_known("four", NOW + 1));
+        CHECK_ROW((size_t)is_evicted, is_known("five", NOW + 1));
+        end();
+    }
+}
+
+/* Lines of one day that no sync made durable go to the next day's file as well. */
+static void test_a_sync_that_fails_over_midnight(void)
+{
+    begin();
+    check.left = INT64_MAX;
+    spool_ids_add(ids, "one", at_s(NOW));
+    check.failing = DISK_DATASYNC;
+    check.error = -EIO;
+    CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW)), -EIO);
+    spool_ids_add(ids, "two", at_s(NOW + DAY_S));
+    CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW + DAY_S)), -EIO);
+    check.failing = -1;
+    CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW + DAY_S)), 0);
+    CU_ASSERT_STRING_EQUAL(text_of("journal/ids-2026-12-02"), "one 1796112000\ntwo 1796198400\n");
+    stop();
+    check_disk_settle(&check, 1);
+    check.left = -1;
+    start(NOW + DAY_S);
+    CU_ASSERT(is_known("one", NOW + DAY_S));
+    CU_ASSERT(is_known("two", NOW + DAY_S));
+    end();
+}
+
+static uint64_t not_kept_count(void)
+{
+    const char *name;
+    uint64_t count;
+    for (size_t i = 0; odd_row(i, &name, &count); i++) {
+        if (strcmp(name, "batch_id_not_kept") == 0) {
+            return count;
+        }
+    }
+    return 0;
+}
+
+/* A full table says so at once, and is not looked through for each id it cannot keep. */
+static void test_a_full_table(void)
+{
+    enum { FULL = (1u << 21) / 4 * 3, MORE = 20, LINE = 32 };
+    begin();
+    stop();
+    char *lines = malloc((size_t)(FULL + MORE) * LINE);
+    ensure(lines != NULL);
+    struct writer writer = writer_of(lines, (size_t)(FULL + MORE) * LINE);
+    for (uint32_t i = 0; i < FULL + MORE; i++) { /* 30 days ago in 10 s */
+        writer_put_uint(&writer, i);
+        writer_put_byte(&writer, ' ');
+        writer_put_uint(&writer, NOW + 10 - 30 * DAY_S);
+        writer_put_byte(&writer, '\n');
+    }
+    ensure(!writer.is_full);
+    put_file("journal/ids-2026-11-01", writer_span(&writer));
+    free(lines);
+    uint64_t before = not_kept_count();
+    start(NOW);
+    CU_ASSERT_EQUAL(not_kept_count() - before, MORE);
+    CU_ASSERT(is_known("0", NOW));
+    spool_ids_add(ids, "new", at_s(NOW));
+    CU_ASSERT_FALSE(is_known("new", NOW));
+    spool_ids_add(ids, "newer", at_s(NOW + 59));
+    CU_ASSERT_FALSE(is_known("newer", NOW + 59)); /* though all others are old now */
+    CU_ASSERT_EQUAL(not_kept_count() - before, MORE + 2);
+    spool_ids_add(ids, "newest", at_s(NOW + 60));
+    CU_ASSERT(is_known("newest", NOW + 60));
+    spool_ids_add(ids, "last", at_s(NOW + 60));
+    CU_ASSERT(is_known("last", NOW + 60));
+    CU_ASSERT_EQUAL(not_kept_count() - before, MORE + 2);
+    end();
+}
+
 SUITE(spool_ids, test_an_id_is_known_for_30_days, test_a_restart_remembers, test_odd_lines,
-      test_many, test_after_any_failure)
+      test_many, test_after_any_failure, test_read_ids_are_made_durable,
+      test_a_failed_sync_counts_for_nothing, test_a_sync_that_fails_over_midnight,
+      test_a_full_table)

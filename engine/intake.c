@@ -156,9 +156,16 @@ static void collect_pickup(struct intake_core *core, struct mono_time now)
 {
     core->pickup_at = mono_add_ms(now, INTAKE_PICKUP_RESCAN_MS);
     struct spool_collected collected;
-    if (!intake_has_slot(core) || stat_read_xcore(&core->engine->is_draining) != 0 ||
-        spool_pickup_collect(&core->spool, clock_wall(core->engine->clock), SPOOL_PICKUP_FILES_MAX,
-                             &collected) != 0) {
+    if (!intake_has_slot(core) || stat_read_xcore(&core->engine->is_draining) != 0) {
+        return;
+    }
+    int result = spool_pickup_collect(&core->spool, clock_wall(core->engine->clock),
+                                      SPOOL_PICKUP_FILES_MAX, &collected);
+    if (result == -ENOTRECOVERABLE) {
+        stat_set(&core->engine->must_stop, 1);
+    }
+    if (result != 0) {
+        odd(pickup_not_collected); /* its files lie in pickup/ still, and are tried again */
         return;
     }
     if (collected.files_count > 0) {

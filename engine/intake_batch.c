@@ -740,6 +740,21 @@ static bool may_leave(const struct intake_core *core, const struct intake_batch 
     return !mono_before(now, ib->leave_at) && !has_order_away(core, ib);
 }
 
+/* Something is not there any more: the batch, taken away by people, or the place that it goes to,
+ * which then is made anew for the next try. */
+static bool was_taken_away(struct intake_core *core, const struct intake_batch *ib)
+{
+    struct disk_stat stat;
+    int active = core->spool.places[SPOOL_ACTIVE];
+    if (disk_stat_at(core->disk, active, ib->batch->directory, &stat) == -ENOENT) {
+        return true;
+    }
+    if (spool_places_renew(&core->spool) != 0) {
+        odd(places_not_renewed);
+    }
+    return false;
+}
+
 static void on_left(struct intake_core *core, struct intake_batch *ib, int result,
                     struct mono_time now)
 {
@@ -747,10 +762,10 @@ static void on_left(struct intake_core *core, struct intake_batch *ib, int resul
     if (result == -ENOTRECOVERABLE) {
         stat_set(&core->engine->must_stop, 1);
     }
-    if (result == -ENOENT) {
+    if (result == -ENOENT && was_taken_away(core, ib)) {
         odd(batch_was_taken_away); /* by people: there is nothing to be moved any more */
     } else if (result != 0) {
-        odd(batch_cannot_leave); /* disk full or broken */
+        odd(batch_cannot_leave); /* disk full or broken, or its way was gone */
         ib->leave_at = mono_add_ms(now, INTAKE_LEAVE_AGAIN_MS);
         return;
     }

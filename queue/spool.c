@@ -204,6 +204,27 @@ void spool_close(struct spool *spool)
     close_if_open(spool, &spool->root);
 }
 
+int spool_places_renew(struct spool *spool)
+{
+    static const enum spool_place PLACES[] = {SPOOL_DONE, SPOOL_FAILED, SPOOL_HOLD, SPOOL_BADMAIL};
+    int result = 0;
+    for (size_t i = 0; i < COUNT_OF(PLACES) && result == 0; i++) {
+        result = mkdir_if_missing(spool->disk, spool->root, PLACE_NAMES[PLACES[i]]);
+    }
+    result = result == 0 ? disk_sync(spool->disk, spool->root) : result;
+    for (size_t i = 0; i < COUNT_OF(PLACES) && result == 0; i++) {
+        int fd = disk_open(spool->disk, spool->root, PLACE_NAMES[PLACES[i]],
+                           DISK_READONLY | DISK_DIRECTORY);
+        if (fd < 0) {
+            return fd;
+        }
+        disk_close(spool->disk, spool->places[PLACES[i]]);
+        spool->places[PLACES[i]] = fd;
+    }
+    memset(spool->days, 0, sizeof(spool->days));
+    return result;
+}
+
 static uint64_t mute_hash(enum spool_place place, const char *name)
 {
     return XXH3_64bits_withSeed(name, strlen(name), (uint64_t)place);

@@ -14,8 +14,9 @@
  * Errors: 0 or -errno; where people must act, a problem with file and remedy. -EINVAL: the input is
  * at fault and was put aside as the call says; anything else: the disk is. What cannot even be put
  * aside is passed over for SPOOL_MUTE_S, so that it is told once and not in a loop.
- * -ENOTRECOVERABLE of spool_claim and spool_finish: a batch was moved, and can neither be made to
- * stay nor moved back: only the next start can tell where it is.
+ * -ENOTRECOVERABLE of spool_claim, spool_finish, their _group calls and spool_pickup_collect: a
+ * batch was moved, and can neither be made to stay nor moved back: only the next start can tell
+ * where it is.
  *
  * Bounds: SPOOL_NAMES_MAX names a listing, SPOOL_STREAM_FILES_MAX files a stream,
  * SPOOL_PICKUP_WATCHED_MAX pickup files under watch; what does not fit waits for the next call.
@@ -104,6 +105,10 @@ int spool_open(struct spool *spool, const struct spool_config *config,
                struct spool_problem *ret_problem) __attribute__((warn_unused_result));
 /* Half-built safe; gives the lock back. */
 void spool_close(struct spool *spool);
+
+/* People may have removed done/, failed/, hold/ or badmail/ under the engine: what is not there any
+ * more is made anew, durable, and all four are opened anew. */
+int spool_places_renew(struct spool *spool) __attribute__((warn_unused_result));
 
 /* What lies in in/new, oldest calls first passed over, for spool_claim one by one. */
 int spool_list_new(struct spool *spool, struct wall_time now, struct spool_names *ret_names)
@@ -227,7 +232,8 @@ int spool_finish(struct spool *spool, const char *directory, enum spool_end end,
                  const struct spool_progress *summary, struct span reason, struct wall_time now,
                  char *ret_path) __attribute__((warn_unused_result));
 
-/* Several at once: each as spool_finish does it, with shared syncs. At most SPOOL_GROUP_MAX. */
+/* Several at once: each as spool_finish does it, with shared syncs. At most SPOOL_GROUP_MAX.
+ * -ENOENT: it is not in active/, or the place that it goes to is gone (spool_places_renew). */
 struct spool_leaving {
     const char *directory;
     enum spool_end end;

@@ -82,10 +82,8 @@ static int moves_sync(struct spool *spool, int dir, int dir_to)
     return result == 0 ? disk_sync(spool->disk, dir) : result;
 }
 
-/* It cannot be made durable: it goes back, so that who asked can ask again. `error`, or
- * -ENOTRECOVERABLE: not even that. */
-static int move_back(struct spool *spool, int dir, const char *name, int dir_to,
-                     const char *name_to, int error)
+int spool_move_back(struct spool *spool, int dir, const char *name, int dir_to, const char *name_to,
+                    int error)
 {
     ensure(error < 0);
     return disk_rename(spool->disk, dir_to, name_to, dir, name) == 0 ? error : -ENOTRECOVERABLE;
@@ -132,7 +130,8 @@ void spool_claim_group(struct spool *spool, struct spool_claimed *claims, uint32
     for (uint32_t i = count; i-- > 0;) {
         struct spool_claimed *claim = &claims[i];
         if (claim->result == 0 && result != 0) {
-            claim->result = move_back(spool, in_new, claim->name, active, claim->directory, result);
+            claim->result =
+                spool_move_back(spool, in_new, claim->name, active, claim->directory, result);
         }
         if (claim->result != 0 && claim->result != -EINVAL) {
             spool_problem_set(&claim->problem, "in/new/%s: %s", spool_show(claim->name).text,
@@ -226,7 +225,7 @@ static int day_open(struct spool *spool, enum spool_place place, struct wall_tim
     int dir = spool->places[place];
     int result = disk_mkdir(spool->disk, dir, ret_day);
     char *durable = spool->days[place == SPOOL_FAILED];
-    if ((result == 0 || result == -EEXIST) && strcmp(durable, ret_day) != 0) {
+    if (result == 0 || (result == -EEXIST && strcmp(durable, ret_day) != 0)) {
         result = disk_sync(spool->disk, dir);
         if (result == 0) {
             (void)snprintf(durable, sizeof(spool->days[0]), "%s", ret_day);
@@ -342,7 +341,7 @@ static void finish_moves(struct spool *spool, struct spool_leaving *leavings, ui
         struct spool_leaving *leaving = &leavings[i];
         if (leaving->end == end && leaving->result == 0) {
             leaving->result =
-                move_back(spool, active, leaving->directory, dir, leaving->name, result);
+                spool_move_back(spool, active, leaving->directory, dir, leaving->name, result);
         }
     }
     if (has_day && dir >= 0) {

@@ -98,6 +98,7 @@ static void making_abandon(struct spool *spool, struct making *making)
 static int making_end(struct spool *spool, struct making *making)
 {
     struct disk *disk = spool->disk;
+    int tmp = spool->places[SPOOL_IN_TMP];
     int active = spool->places[SPOOL_ACTIVE];
     int result = disk_datasync(disk, making->file);
     if (result == 0) {
@@ -108,11 +109,18 @@ static int making_end(struct spool *spool, struct making *making)
                                  writer_span(&making->sources), true);
     }
     if (result == 0) {
-        result = disk_rename(disk, spool->places[SPOOL_IN_TMP], making->making_name, active,
-                             making->directory);
-        making->is_moved = result == 0;
+        result = disk_rename(disk, tmp, making->making_name, active, making->directory);
     }
-    return result == 0 ? disk_sync(disk, active) : result;
+    if (result != 0) {
+        return result;
+    }
+    result = disk_sync(disk, active);
+    if (result != 0) {
+        result =
+            spool_move_back(spool, tmp, making->making_name, active, making->directory, result);
+    }
+    making->is_moved = result == 0 || result == -ENOTRECOVERABLE;
+    return result;
 }
 
 enum take { TAKE_DONE, TAKE_LATER, TAKE_BAD, TAKE_FAILED };

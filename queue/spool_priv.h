@@ -36,6 +36,10 @@ int spool_refuse(struct spool *spool, enum spool_place place, const char *name, 
 int spool_stat_check(const struct spool *spool, const struct disk_stat *stat, bool is_directory,
                      uint64_t size_max, const char *path, struct spool_problem *ret_problem)
     __attribute__((warn_unused_result));
+/* dir/NAME became dir_to/NAME_TO and cannot be made durable there: it goes back, so that who asked
+ * can ask again. `error`, or -ENOTRECOVERABLE: not even that. */
+int spool_move_back(struct spool *spool, int dir, const char *name, int dir_to, const char *name_to,
+                    int error) __attribute__((warn_unused_result));
 bool spool_name_ends(const char *name, const char *end);
 /* Sorts names by their bytes. */
 void spool_names_sort(struct spool_names *names);

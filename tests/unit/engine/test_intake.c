@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/unit/engine/intake_rig.h"
@@ -30,6 +31,7 @@ static struct {
     struct disk_ops ops;
     int failing; /* enum disk_verb; -1: none */
     int error;
+    int fd; /* only of this one; -1: any */
     uint32_t failures_left;
     uint32_t streams_opened;
 } broken;
@@ -38,7 +40,8 @@ static int64_t broken_run(struct disk *disk, struct disk_op *op)
 {
     bool is_stream = op->verb == DISK_OPEN && strcmp(op->path, "recipients.ndjson") == 0;
     broken.streams_opened += is_stream ? 1 : 0;
-    if ((int)op->verb == broken.failing && broken.failures_left > 0) {
+    bool is_it = (int)op->verb == broken.failing && (broken.fd < 0 || broken.fd == op->fd);
+    if (is_it && broken.failures_left > 0) {
         broken.failures_left--;
         op->result = broken.error;
         return op->result;
@@ -55,6 +58,7 @@ static void break_disk(struct rig *rig, int failing, int error)
     broken.ops.run_all = NULL;
     broken.failing = failing;
     broken.error = error;
+    broken.fd = -1;
     broken.failures_left = UINT32_MAX;
     broken.streams_opened = 0;
     rig->intake_disk->ops = &broken.ops;
@@ -202,7 +206,55 @@ static void test_a_batch_that_people_took_away_is_no_burden(void)
     rig_destroy(rig);
 }
 
+/* A place that people removed is no sign that they took the batch. */
+static void test_a_place_that_people_removed_is_made_anew(void)
+{
+    static const char *const PLACES[] = {"done", "failed", "badmail"};
+    for (uint32_t row = 0; row < 2; row++) {
+        struct rig *rig = rig_create();
+        rig_submit(rig, "one", 4);
+        rig_run(rig);
+        rig_submit(rig, "two", 4);
+        rig_file_write(rig, "in/new/two.batch/batch.json", "{}");
+        for (size_t i = 0; i < COUNT_OF(PLACES); i++) {
+            char path[RIG_PATH_SIZE];
+            rig_path(rig, PLACES[i], path);
+            ensure(rmdir(path) == 0);
+            ensure(row == 0 || mkdir(path, 0770) == 0); /* and made another one */
+        }
+        rig_end_rest(rig, 0);
+        CHECK_ROW(row, rig_is_in(rig, "done", "one"));
+        CHECK_ROW(row, rig_is_in(rig, "failed", "two"));
+        CHECK_ROW(row, rig_is_there(rig, "badmail"));
+        CHECK_ROW(row, intake_is_idle(&rig->intake));
+        rig_destroy(rig);
+    }
+}
+
+/* pickup/. */
+
+/* A batch made of files is not left in active/ when its move there cannot be made durable. */
+static void test_files_are_collected_again_when_a_sync_failed(void)
+{
+    struct rig *rig = rig_create();
+    rig_file_write(rig, "pickup/a.eml",
+                   "x-sender: a@sender.example\nx-receiver: b@d.example\nSubject: A\n\nA.\n");
+    break_disk(rig, DISK_SYNC, -EIO);
+    broken.fd = rig->intake.core->spool.places[SPOOL_ACTIVE];
+    broken.failures_left = 1;
+    rig_run(rig);
+    CU_ASSERT_EQUAL(broken.failures_left, 0);
+    CU_ASSERT_EQUAL(stat_read_xcore(&rig->engine.must_stop), 0);
+    CU_ASSERT_EQUAL(rig->taken_count, 1);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(intake_is_idle(&rig->intake));
+    CU_ASSERT_FALSE(rig_is_there(rig, "pickup/a.eml"));
+    rig_destroy(rig);
+}
+
 SUITE(intake, test_a_batch_comes_and_goes, test_a_batch_that_is_opened_again_rests,
       test_descriptors_bound_what_is_claimed, test_want_of_descriptors_fails_no_batch,
       test_a_batch_waits_for_what_it_has_lent, test_a_batch_waits_for_its_order,
-      test_a_batch_that_people_took_away_is_no_burden)
+      test_a_batch_that_people_took_away_is_no_burden,
+      test_a_place_that_people_removed_is_made_anew,
+      test_files_are_collected_again_when_a_sync_failed)

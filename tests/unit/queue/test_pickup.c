@@ -600,6 +600,48 @@ static void test_goes_on_after_failure(void)
     }
 }
 
+/* Moves into active/ that cannot be made durable: 1 they go back; 2 not even that. */
+static int stuck;
+
+static int64_t stuck_run(struct disk *disk, struct disk_op *op)
+{
+    int active = spool.places[SPOOL_ACTIVE];
+    bool is_it = (op->verb == DISK_SYNC && op->fd == active && stuck > 0) ||
+                 (op->verb == DISK_RENAME && op->dir == active && stuck > 1);
+    if (is_it) {
+        op->result = -EIO;
+        return op->result;
+    }
+    return check_disk_run(disk, op);
+}
+
+static void test_what_cannot_be_made_durable_goes_back(void)
+{
+    static const struct disk_ops ops = {.run = stuck_run};
+    begin();
+    check.disk.ops = &ops;
+    put_text("pickup/0.eml", "S: 0\n" MAIL);
+    put_text("pickup/1.eml", "S: 1\n" MAIL);
+    put_text("pickup/2.eml", "S: 2\n" MAIL);
+    stuck = 1;
+    CU_ASSERT_EQUAL(collect(NOW), -EIO);
+    CU_ASSERT_EQUAL(collected.files_count, 0);
+    CU_ASSERT_EQUAL(names_count("active"), 0);
+    CU_ASSERT_EQUAL(names_count("in/tmp"), 0);
+    stuck = 0;
+    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 4), 100, &collected), 0);
+    CU_ASSERT_EQUAL(collected.files_count, 3);
+    CU_ASSERT(each_is_taken_once());
+    put_text("pickup/3.eml", "S: 3\n" MAIL);
+    stuck = 2;
+    CU_ASSERT_EQUAL(collect(NOW + 10), -ENOTRECOVERABLE);
+    stuck = 0;
+    CU_ASSERT_EQUAL(names_count("active"), 2);
+    CU_ASSERT_EQUAL(collect(NOW + 20), 0);
+    CU_ASSERT_EQUAL(collected.files_count, 0); /* taken, wherever it is */
+    end();
+}
+
 /* More files than are watched at once: all come in turn. */
 static void test_many_files(void)
 {
@@ -629,4 +671,4 @@ static void test_many_files(void)
 SUITE(pickup, test_mailbox_lists, test_mailbox_mutations, test_good_files, test_bad_files,
       test_mutated_files, test_bounds, test_stands_still, test_names_and_kinds,
       test_batch_and_release, test_sources_change, test_failed_batch, test_after_any_stop,
-      test_goes_on_after_failure, test_many_files)
+      test_goes_on_after_failure, test_what_cannot_be_made_durable_goes_back, test_many_files)

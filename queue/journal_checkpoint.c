@@ -53,6 +53,7 @@ enum {
     OUT_CELLS = 2 * JOURNAL_CHUNK_CELLS,
 };
 
+_Static_assert(OUT_CELLS - 1 <= (int)JOURNAL_GROUP_BEHIND_MAX, "replay believes its groups");
 _Static_assert(SETTLED_PAYLOAD_SIZE % 8 == 0, "a record carries whole words");
 
 static void check_enter(struct journal_checkpoint *check, enum journal_check state)

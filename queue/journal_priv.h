@@ -36,6 +36,7 @@ enum {
     JOURNAL_HOLD_FACTOR = 4, /* live segments, in checkpoint intervals, at which intake is held */
 };
 
+_Static_assert((int)JOURNAL_GROUP_MAX <= (int)JOURNAL_GROUP_BEHIND_MAX, "replay believes it");
 _Static_assert(JOURNAL_RESULT_WRITES_MAX < JOURNAL_RESULT_FILES_MAX, "a file can be closed");
 _Static_assert((int)JOURNAL_RESULT_WRITES_MAX + 8 <= (int)DISK_OPS_MAX, "every op finds room");
 _Static_assert((int)JOURNAL_LINE_MAX <= (int)JOURNAL_RESULT_BUFFER_SIZE, "a line fits");

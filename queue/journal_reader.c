@@ -277,6 +277,15 @@ static void feed_record(struct journal_reader *reader, const struct journal_reco
     ensure(false);
 }
 
+/* Whole, but not what is written here, whoever made its checksum right. */
+static bool is_misplaced(const struct journal_reader *reader, const struct journal_record *record)
+{
+    bool is_long = record->kind == JOURNAL_KIND_ACCEPTED || record->kind == JOURNAL_KIND_COUNTS ||
+                   record->kind == JOURNAL_KIND_SETTLED;
+    return record->group != reader->group || !kind_is_of_file(record->kind, reader->file) ||
+           (is_long && record->code > JOURNAL_MORE_CELLS_MAX);
+}
+
 static void feed_inside(struct journal_reader *reader, const struct journal_cell *cell)
 {
     struct journal_record record;
@@ -292,7 +301,7 @@ static void feed_inside(struct journal_reader *reader, const struct journal_cell
             suspect(reader, cell, &reader->record);
         }
     }
-    if (record.group != reader->group || !kind_is_of_file(record.kind, reader->file)) {
+    if (is_misplaced(reader, &record)) {
         suspect(reader, cell, NULL);
         return;
     }
@@ -309,7 +318,7 @@ static void feed_between(struct journal_reader *reader, const struct journal_cel
     bool is_good = journal_record_get(cell, reader->seed + reader->index, &record);
     bool is_head = is_good && record.kind == JOURNAL_KIND_GROUP;
     if (is_head && reader->index % JOURNAL_SECTOR_CELLS == 0 && record.ordinal > 0 &&
-        group_begin(reader, record.group)) {
+        record.ordinal <= JOURNAL_GROUP_BEHIND_MAX && group_begin(reader, record.group)) {
         reader->group_left = record.ordinal;
         reader->is_beheaded = false;
         return;

@@ -295,7 +295,7 @@ int journal_header_get(struct span sector, struct journal_header *ret_header)
         return -EPROTONOSUPPORT;
     }
     if (file < JOURNAL_FILE_SEGMENT || file > JOURNAL_FILE_RESULTS ||
-        header.number > JOURNAL_NUMBER_MAX) {
+        header.number > JOURNAL_NUMBER_MAX || header.next_number > JOURNAL_BATCH_NUMBER_MAX) {
         return -EBADMSG;
     }
     header.file = file;

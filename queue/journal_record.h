@@ -29,12 +29,16 @@ enum {
     JOURNAL_SECTOR_SIZE = 512,
     JOURNAL_CELL_SIZE = 32,
     JOURNAL_SECTOR_CELLS = JOURNAL_SECTOR_SIZE / JOURNAL_CELL_SIZE,
-    JOURNAL_MORE_SIZE = 24,       /* bytes that a MORE cell carries */
-    JOURNAL_MORE_CELLS_MAX = 255, /* behind one record */
+    JOURNAL_MORE_SIZE = 24,           /* bytes that a MORE cell carries */
+    JOURNAL_MORE_CELLS_MAX = 255,     /* behind one record */
+    JOURNAL_GROUP_BEHIND_MAX = 16383, /* cells behind a group's own */
     JOURNAL_DIRECTORY_MAX = MANIFEST_ID_MAX + 31,
     JOURNAL_ACCEPTED_CELLS_MAX = 10,
     JOURNAL_NUMBER_MAX = 99999999, /* of a file: eight digits in its name */
 };
+
+/* Of a batch; what is beyond was not written by us, and the next one must not come to 0. */
+static const uint32_t JOURNAL_BATCH_NUMBER_MAX = UINT32_MAX - (1u << 20);
 
 /* On disk; the first seven are enum journal_what + 1. */
 enum journal_kind {

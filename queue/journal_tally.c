@@ -177,7 +177,7 @@ static void strange(struct journal_tally *tally, const struct journal_record *re
 
 static void number_seen(struct journal_tally *tally, uint32_t number)
 {
-    if (number >= tally->next_number && number < UINT32_MAX) {
+    if (number >= tally->next_number && number < JOURNAL_BATCH_NUMBER_MAX) {
         tally->next_number = number + 1;
     }
 }

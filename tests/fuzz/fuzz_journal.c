@@ -2,7 +2,8 @@
 /*
  * A segment of the journal: the input is its cells without their checksums, which are made right
  * here, so that replay believes them. Bits of the first byte: 1 makes it a checkpoint, 2 breaks its
- * header. Whatever they say, replay ends, and what it tells of a batch agrees with itself.
+ * header, 4: its next batch number is the highest. An empty segment comes behind it. Whatever they
+ * say, replay ends, and what it tells of a batch agrees with itself.
  */
 #include <errno.h>
 #include <xxhash.h>
@@ -35,7 +36,8 @@ static void check_batch(const struct journal_known_batch *batch)
     }
 }
 
-static size_t make_file(struct cursor *cursor, enum journal_file file, char *bytes)
+static size_t make_file(struct cursor *cursor, enum journal_file file, uint32_t next_number,
+                        char *bytes)
 {
     size_t size = JOURNAL_SECTOR_SIZE;
     struct span content;
@@ -49,9 +51,20 @@ static size_t make_file(struct cursor *cursor, enum journal_file file, char *byt
     }
     size = (size + JOURNAL_SECTOR_SIZE - 1) / JOURNAL_SECTOR_SIZE * JOURNAL_SECTOR_SIZE;
     const struct journal_header header = {
-        .file = file, .number = 1, .run = 1, .size = size, .next_number = 1000};
+        .file = file, .number = 1, .run = 1, .size = size, .next_number = next_number};
     journal_header_put(bytes, &header);
     return size;
+}
+
+static void put_behind(struct crash_disk *disk)
+{
+    char sector[JOURNAL_SECTOR_SIZE];
+    const struct journal_header header = {
+        .file = JOURNAL_FILE_SEGMENT, .number = 2, .run = 1, .size = sizeof(sector)};
+    journal_header_put(sector, &header);
+    char path[64] = "journal/";
+    journal_name_put(path + strlen(path), JOURNAL_FILE_SEGMENT, 2);
+    crash_disk_put(disk, path, span_of(sector, sizeof(sector)));
 }
 
 void fuzz_one(struct span input)
@@ -62,15 +75,17 @@ void fuzz_one(struct span input)
     unsigned form = fuzz_take(&cursor);
     enum journal_file file = (form & 1) != 0 ? JOURNAL_FILE_CHECKPOINT : JOURNAL_FILE_SEGMENT;
     memset(bytes, 0, sizeof(bytes));
-    size_t size = make_file(&cursor, file, bytes);
+    size_t size = make_file(&cursor, file, (form & 4) != 0 ? UINT32_MAX : 1000, bytes);
     bytes[0] ^= (char)(form & 2);
     char path[64] = "journal/";
     journal_name_put(path + strlen(path), file, 1);
     crash_disk_init(&disk, 1);
     ensure(disk_mkdir(&disk.disk, DISK_ROOT, "journal") == 0);
     crash_disk_put(&disk, path, span_of(bytes, size));
+    put_behind(&disk);
     struct journal_known known = {0};
     if (journal_replay(&disk.disk, "journal", &known) == 0) {
+        ensure(known.next_number > 0 && known.next_number < UINT32_MAX);
         for (uint32_t i = 0; i < known.batches_count; i++) {
             check_batch(&known.batches[i]);
             ensure(journal_known_find(&known, known.batches[i].directory) != NULL);

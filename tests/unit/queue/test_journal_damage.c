@@ -6,9 +6,13 @@
  */
 #include "queue/journal_damage.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include "queue/journal_record.h"
 #include "queue/journal_walk.h"
@@ -449,6 +453,73 @@ static void test_no_memory_is_no_damage(void)
     bench_deinit(&bench);
 }
 
+static void cell_put(char *bytes, uint32_t index, const struct journal_record *record)
+{
+    struct journal_cell cell;
+    journal_record_put(&cell, record, journal_seed(JOURNAL_FILE_SEGMENT, 1) + index);
+    memcpy(bytes + (size_t)index * JOURNAL_CELL_SIZE, &cell, sizeof(cell));
+}
+
+/* Bytes that this engine would never write, with checksums that are right, and an empty segment
+ * behind: told, and no more. */
+static void test_crafted_cells(void)
+{
+    enum { CELLS = 512, FIRST = JOURNAL_SECTOR_CELLS };
+    static const struct {
+        uint32_t behind, next_number, batch;
+        uint16_t more_count;
+    } ROWS[] = {
+        {UINT32_MAX - 5, 0, 1, 3}, /* the group */
+        {CELLS - FIRST - 1, 0, 1, 256},
+        {CELLS - FIRST - 1, 0, 1, 300},
+        {CELLS - FIRST - 1, 0, 1, UINT16_MAX},
+        {CELLS - FIRST - 1, UINT32_MAX, 1, 3},
+        {CELLS - FIRST - 1, 0, UINT32_MAX - 1, 3},
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct rig *rig = rig_create(33);
+        static char bytes[CELLS * JOURNAL_CELL_SIZE];
+        memset(bytes, 0, sizeof(bytes));
+        cell_put(bytes, FIRST,
+                 &(struct journal_record){
+                     .kind = JOURNAL_KIND_GROUP, .ordinal = ROWS[i].behind, .group = 1});
+        struct journal_cell cells[1 + JOURNAL_MORE_CELLS_MAX];
+        char payload[JOURNAL_MORE_CELLS_MAX * JOURNAL_MORE_SIZE] = "";
+        struct journal_record record = {
+            .kind = JOURNAL_KIND_ACCEPTED, .batch = ROWS[i].batch, .group = 1};
+        uint32_t count = journal_long_put(cells, record, span_of(payload, sizeof(payload)),
+                                          journal_seed(JOURNAL_FILE_SEGMENT, 1) + FIRST + 1);
+        memcpy(bytes + (FIRST + 1) * JOURNAL_CELL_SIZE, cells, count * JOURNAL_CELL_SIZE);
+        record.code = ROWS[i].more_count;
+        cell_put(bytes, FIRST + 1, &record);
+        /* One more of them, as if the record went on. */
+        struct journal_cell *more = &cells[count - 1];
+        more->flags = JOURNAL_MORE_CELLS_MAX; /* its place, in a cell of this kind */
+        uint64_t seed = journal_seed(JOURNAL_FILE_SEGMENT, 1) + FIRST + 1 + count;
+        more->checksum = htole32((uint32_t)XXH3_64bits_withSeed(
+            &more->kind, JOURNAL_CELL_SIZE - sizeof(more->checksum), seed));
+        memcpy(bytes + (FIRST + 1 + count) * JOURNAL_CELL_SIZE, more, JOURNAL_CELL_SIZE);
+        struct journal_header header = {.file = JOURNAL_FILE_SEGMENT,
+                                        .number = 1,
+                                        .run = 1,
+                                        .size = sizeof(bytes),
+                                        .next_number = ROWS[i].next_number};
+        journal_header_put(bytes, &header);
+        crash_disk_put(rig->disk, "journal/journal-00000001.log", span_of(bytes, sizeof(bytes)));
+        header = (struct journal_header){
+            .file = JOURNAL_FILE_SEGMENT, .number = 2, .run = 1, .size = JOURNAL_SECTOR_SIZE};
+        journal_header_put(bytes, &header);
+        crash_disk_put(rig->disk, "journal/journal-00000002.log",
+                       span_of(bytes, JOURNAL_SECTOR_SIZE));
+        struct journal_known known = {0};
+        CHECK_ROW(i, journal_replay(&rig->disk->disk, "journal", &known) == 0);
+        CHECK_ROW(i, known.batches_count == 0);
+        CHECK_ROW(i, known.next_number > 0 && known.next_number <= JOURNAL_BATCH_NUMBER_MAX);
+        journal_known_free(&known);
+        rig_destroy(rig);
+    }
+}
+
 /* The list: neighbours become one, what is beyond its end is counted. */
 static void test_list(void)
 {
@@ -489,4 +560,4 @@ static void test_list(void)
 
 SUITE(journal_damage, test_list, test_one_cell, test_sectors, test_files,
       test_end_of_a_closed_segment, test_headless_run_behind_a_short_one,
-      test_no_memory_is_no_damage)
+      test_no_memory_is_no_damage, test_crafted_cells)

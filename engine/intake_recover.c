@@ -17,7 +17,9 @@
  * put off beyond the moment of this start are marked; the mark goes into each record of theirs. Who
  * has none when the engine stops again is still in doubt: his batch's number goes into `clean`,
  * with that moment. Whoever is due later by his last record was tried since, or had not been under
- * way: the mark, if he is to have it, is in the record.
+ * way: the mark, if he is to have it, is in the record. The same goes for a batch that was found
+ * beside a journal that may have lost its accept record: it has a number when it is accepted anew,
+ * and until then the number 0 stands for it.
  *
  * A batch that the journal knows and that is not in active/ has left it before its end was
  * recorded: the journal is told now. One that lies in hold/ is kept in mind: people may put it back
@@ -27,6 +29,7 @@
 static const char CLEAN_NAME[] = "clean";
 
 enum { MARKER_SIZE_MAX = 1 << 28, MARKER_LINE_MAX = 22, MARKER_LINE_MIN = 2 };
+enum { SUSPECT_UNKNOWN = 0 }; /* no batch's number: those in active/ that the journal lacks */
 
 /* A line behind the words: a batch's number, and the moment up to which its recipients were in
  * doubt; without one, all of them are. */
@@ -89,10 +92,41 @@ int intake_marker_take(struct intake_core *core)
     return result == 0 ? disk_sync(core->disk, core->spool.root) : result;
 }
 
+/* Beside such a journal, what is found in active/ may have been accepted before: something in it
+ * was lost, now or before its last checkpoint; or it had no file at all, which is so beside an
+ * empty active/ only, or when people emptied it; or the engine before has seen that, and left a
+ * batch unaccepted. */
+static bool has_lost_accepts(const struct intake_core *core)
+{
+    const struct journal_known *known = &core->known;
+    return known->damages.count > 0 || known->corrupt_records > 0 || known->next_segment == 1 ||
+           (core->suspects_count > 0 && core->suspects[0].number == SUSPECT_UNKNOWN);
+}
+
+/* Batches found in active/ that the journal did not know at the start: all of their recipients are
+ * in doubt. */
+static void strangers_put(const struct intake_core *core, struct writer *writer)
+{
+    bool is_one_unaccepted = core->is_recovering;
+    for (uint32_t i = 0; i < core->engine->config->batches_max; i++) {
+        const struct intake_batch *ib = &core->batches[i];
+        if (ib->stage != INTAKE_FREE && !ib->is_new && ib->known == NULL) {
+            writer_put_uint(writer, ib->batch->number);
+            writer_put_byte(writer, '\n');
+            is_one_unaccepted = is_one_unaccepted || !ib->is_accepted;
+        }
+    }
+    if (is_one_unaccepted) {
+        writer_put_uint(writer, SUSPECT_UNKNOWN);
+        writer_put_byte(writer, '\n');
+    }
+}
+
 int intake_mark_clean(struct intake *intake)
 {
     struct intake_core *core = intake->core;
-    size_t size = 512 + (size_t)core->known.batches_count * MARKER_LINE_MAX;
+    size_t rows = (size_t)core->known.batches_count + core->engine->config->batches_max;
+    size_t size = 512 + rows * MARKER_LINE_MAX;
     char *text = malloc(size);
     if (text == NULL) {
         return -ENOMEM;
@@ -111,6 +145,9 @@ int intake_mark_clean(struct intake *intake)
             writer_put_byte(&writer, '\n');
         }
     }
+    if (has_lost_accepts(core)) {
+        strangers_put(core, &writer);
+    }
     ensure(!writer.is_full);
     int result =
         disk_write_file(core->disk, core->spool.root, CLEAN_NAME, writer_span(&writer), true);
@@ -121,15 +158,6 @@ int intake_mark_clean(struct intake *intake)
 struct intake_known *intake_known_of(struct intake_core *core, const struct intake_batch *ib)
 {
     return ib->known == NULL ? NULL : &core->known_rows[ib->known - core->known.batches];
-}
-
-/* Beside such a journal, what is found in active/ may have been accepted before: something in it
- * was lost, now or before its last checkpoint; or it had no file at all, which is so beside an
- * empty active/ only, or when people emptied it. */
-static bool has_lost_accepts(const struct intake_core *core)
-{
-    const struct journal_known *known = &core->known;
-    return known->damages.count > 0 || known->corrupt_records > 0 || known->next_segment == 1;
 }
 
 bool intake_may_be_repeated(struct intake_core *core, const struct intake_batch *ib,

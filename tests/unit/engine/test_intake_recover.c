@@ -264,6 +264,39 @@ static void test_beside_an_emptied_journal_all_are_marked(void)
     }
 }
 
+/* Whether it was accepted anew by the orderly stop, or not even looked at. */
+static void test_the_doubt_about_an_emptied_journal_outlives_an_orderly_stop(void)
+{
+    for (uint32_t row = 0; row < 2; row++) {
+        struct rig *rig = rig_create();
+        rig_submit(rig, "one", 20);
+        rig_run(rig);
+        rig_down(rig, false);
+        journal_empty(rig);
+        rig_boot(rig);
+        if (row == 1) {
+            rig_submit(rig, "two", 5);
+            rig_run(rig);
+        }
+        for (uint32_t stops = 0; stops < 2; stops++) {
+            rig_down(rig, true);
+            rig_boot(rig);
+            rig_run(rig);
+            CHECK_ROW(row, rig->taken_count == (row == 1 ? 25 : 20));
+            CHECK_ROW(row, rig_marked_count(rig) == 20);
+        }
+        rig_submit(rig, "three", 7);
+        rig_end_rest(rig, 0);
+        CHECK_ROW(row, rig_is_in(rig, "done", "one"));
+        rig_down(rig, true);
+        rig_boot(rig);
+        rig_run(rig);
+        CHECK_ROW(row, rig->taken_count == 7);
+        CHECK_ROW(row, rig_marked_count(rig) == 0);
+        rig_destroy(rig);
+    }
+}
+
 /* Lines tell that it was accepted, by whichever name their file has. */
 static void test_beside_an_emptied_journal_results_hold_a_batch(void)
 {
@@ -292,4 +325,5 @@ SUITE(intake_recover, test_after_a_crash_all_who_may_have_been_in_flight_are_mar
       test_who_was_tried_before_a_crash_stays_in_doubt,
       test_a_batch_that_left_is_not_taken_for_a_new_one, test_a_batch_on_hold_keeps_its_name,
       test_a_changed_file_holds_its_batch, test_beside_an_emptied_journal_all_are_marked,
+      test_the_doubt_about_an_emptied_journal_outlives_an_orderly_stop,
       test_beside_an_emptied_journal_results_hold_a_batch)

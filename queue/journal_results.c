@@ -17,7 +17,8 @@
  * results.stalled meanwhile; its lines stay in their buffers. A sync that fails is another thing:
  * asked again it would tell nothing (its pages may be clean, and lost). The file gets another name
  * by which the next start knows that it must be written anew, and the journal fails. Only when
- * people took the batch's directory away its lines are dropped.
+ * people took the batch's directory away its lines are dropped. A directory's sync that fails is
+ * the same: whether the file's name is there nobody knows, and an error is told once.
  *
  * A checkpoint takes the records away from which lost lines are made again, so it waits for the
  * lines: first all that were there at its begin are written (marked_count), then each file that
@@ -384,7 +385,7 @@ static void sync_failed(struct journal_core *core, struct journal_batch *batch, 
 static void io_failed(struct journal_core *core, struct journal_batch *batch)
 {
     int error = (int)batch->io.op.result;
-    if (batch->io.op.verb == DISK_DATASYNC) {
+    if (batch->io.op.verb == DISK_DATASYNC || batch->io.op.verb == DISK_SYNC) {
         sync_failed(core, batch, error);
     } else {
         batch_stall(core, batch, error);

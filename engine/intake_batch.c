@@ -222,6 +222,9 @@ static bool fail_open(struct intake_core *core, struct intake_batch *ib, int err
     return false;
 }
 
+static const char SAME_ID_WORDS[] =
+    "a batch with the same id is under way: give each batch an id of its own";
+
 static void fail_used_id(struct intake_core *core, struct intake_batch *ib, struct wall_time at)
 {
     char words[MANIFEST_ID_MAX + 256];
@@ -235,11 +238,42 @@ static void fail_used_id(struct intake_core *core, struct intake_batch *ib, stru
     intake_fail(core, ib, words);
 }
 
-static const char FORGOTTEN_WORDS[] =
-    "it was accepted before, or another one with its id was, and the journal does not know of it: "
-    "journal/ was damaged, or emptied. Nothing is sent, since nobody can say any more who has his "
-    "mail already. results.ndjson and the event log name those who have it: take them out of the "
-    "recipients, and submit the rest with another id";
+/* `at`: when its id was accepted; NULL: that is not known. */
+static void fail_forgotten(struct intake_core *core, struct intake_batch *ib,
+                           const struct wall_time *at)
+{
+    char words[MANIFEST_ID_MAX + 1024];
+    struct writer writer = writer_of(words, sizeof(words) - 1);
+    writer_put(&writer, SPAN("it was accepted before, and the journal does not know of it: "
+                             "journal/ was damaged, or emptied"));
+    if (at != NULL) {
+        writer_put_format(&writer, "; or it repeats another one with the id %s, accepted at ",
+                          ib->batch->manifest->id);
+        text_put_rfc3339(&writer, *at);
+        writer_put(&writer, SPAN(", and the engine was stopped before it could say so"));
+    }
+    writer_put(&writer,
+               SPAN(". Nothing is sent, since nobody can say any more who has his mail already. "
+                    "results.ndjson and the event log name those who have it: take them out of "
+                    "the recipients, and submit the rest with another id"));
+    *writer.at = '\0';
+    ib->is_forgotten = true;
+    intake_fail(core, ib, words);
+}
+
+/* A recovered batch has its id before one that was never accepted. */
+static bool id_take_from(struct intake_core *core, const struct intake_batch *ib,
+                         struct intake_batch *other)
+{
+    bool is_new = other->known == NULL && !other->is_accepted;
+    bool can_fail = other->stage == INTAKE_SCANNING || other->stage == INTAKE_LEAVING;
+    if (ib->known == NULL || !is_new || !can_fail) {
+        return false;
+    }
+    id_remove(core, other);
+    intake_fail(core, other, SAME_ID_WORDS);
+    return true;
+}
 
 /* Lines are written of what was settled, and that only behind a durable accept record. */
 static bool has_results(struct intake_core *core, const struct intake_batch *ib)
@@ -290,13 +324,12 @@ static bool open_manifest(struct intake_core *core, struct intake_batch *ib)
         return false;
     }
     if (!ib->is_new && ib->known == NULL && (is_used || has_results(core, ib))) {
-        ib->is_forgotten = true;
-        intake_fail(core, ib, FORGOTTEN_WORDS);
+        fail_forgotten(core, ib, is_used ? &at : NULL);
         return false;
     }
-    if (id_find(core, batch->manifest->id) != NULL) {
-        intake_fail(core, ib,
-                    "a batch with the same id is under way: give each batch an id of its own");
+    struct intake_batch *other = id_find(core, batch->manifest->id);
+    if (other != NULL && !id_take_from(core, ib, other)) {
+        intake_fail(core, ib, SAME_ID_WORDS);
         return false;
     }
     id_add(core, ib);

@@ -138,8 +138,8 @@ static inline int64_t disk_run(struct disk *disk, struct disk_op *op)
     return disk->ops->run(disk, op);
 }
 
-/* Syncs that are waited for together: file systems do many at once for little more than one costs.
- */
+/* Syncs (DISK_SYNC, DISK_DATASYNC) that are waited for together: file systems do many at once for
+ * little more than one costs. At most DISK_FILES_MAX; each op has its own result. */
 static inline void disk_run_all(struct disk *disk, struct disk_op *ops, size_t count)
 {
     if (disk->ops->run_all != NULL) {

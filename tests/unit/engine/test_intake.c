@@ -231,6 +231,54 @@ static void test_a_place_that_people_removed_is_made_anew(void)
     }
 }
 
+/* Ids. */
+
+/* The engine was killed when one had been accepted and another one with its id had been claimed.
+ */
+static struct rig *rig_with_used_id(void)
+{
+    struct rig *rig = rig_create();
+    rig_submit(rig, "one", 4);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 4);
+    rig_down(rig, false);
+    rig_submit(rig, "again", 8);
+    rig_file_write(rig, "in/new/again.batch/batch.json",
+                   "{\"v\":1,\"id\":\"one\",\"kind\":\"merge\","
+                   "\"from\":\"news@sender.example\"}");
+    rig_move(rig, "in/new/again.batch", "active/again.batch");
+    return rig;
+}
+
+/* The power failed, and took the ids with it: not the accepted batch is given up. */
+static void test_a_recovered_batch_keeps_its_id(void)
+{
+    struct rig *rig = rig_with_used_id();
+    char path[RIG_PATH_SIZE];
+    rig_path(rig, "journal/ids-2027-01-15", path);
+    ensure(unlink(path) == 0);
+    rig_boot(rig);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 4);
+    CU_ASSERT(rig_is_in(rig, "failed", "again"));
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    CU_ASSERT(intake_is_idle(&rig->intake));
+    rig_destroy(rig);
+}
+
+static void test_a_batch_that_may_repeat_another_is_told_so(void)
+{
+    struct rig *rig = rig_with_used_id();
+    rig_boot(rig);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 4);
+    char text[2048];
+    rig_file_read(rig, "hold/again.batch/reason.txt", text, sizeof(text));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "repeats another one with the id one, accepted at 2027"));
+    rig_destroy(rig);
+}
+
 /* pickup/. */
 
 /* A batch made of files is not left in active/ when its move there cannot be made durable. */
@@ -256,5 +304,6 @@ SUITE(intake, test_a_batch_comes_and_goes, test_a_batch_that_is_opened_again_res
       test_descriptors_bound_what_is_claimed, test_want_of_descriptors_fails_no_batch,
       test_a_batch_waits_for_what_it_has_lent, test_a_batch_waits_for_its_order,
       test_a_batch_that_people_took_away_is_no_burden,
-      test_a_place_that_people_removed_is_made_anew,
+      test_a_place_that_people_removed_is_made_anew, test_a_recovered_batch_keeps_its_id,
+      test_a_batch_that_may_repeat_another_is_told_so,
       test_files_are_collected_again_when_a_sync_failed)

@@ -408,6 +408,7 @@ static void test_headless_run_behind_a_short_one(void)
         CU_ASSERT_EQUAL(known.last_group, 1);
         ensure(rig_start(rig, &known) == 0);
         rig_adopt(rig, &known);
+        rig_step(rig, 1);
         journal_known_free(&known);
         struct rig_batch *batch = rig_accept(rig, 2);
         rig_settle_down(rig);

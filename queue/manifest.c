@@ -135,10 +135,33 @@ static struct manifest *manifest_create(void)
     return manifest;
 }
 
+/* A reader that was refused memory says nothing, or complains of the text ("invalid token"), or
+ * goes on with part of a string: only whoever gives it memory can tell. */
+static _Thread_local bool is_json_denied;
+
+static void *json_take(size_t size)
+{
+    void *at = malloc(size);
+    is_json_denied |= at == NULL;
+    return at;
+}
+
+static void json_give(void *at)
+{
+    free(at);
+}
+
+/* Before there is any other thread: it counts for the whole program. */
+__attribute__((constructor)) static void json_begin(void)
+{
+    json_set_alloc_funcs(json_take, json_give);
+}
+
 /* The root object, or NULL after a complaint. */
 static json_t *load(struct manifest_reading *reading, struct span json)
 {
-    json_error_t error;
+    json_error_t error = {.line = 0};
+    is_json_denied = false;
     if (json.size > MANIFEST_SIZE_MAX) {
         manifest_complain(reading, "longer than %d bytes", MANIFEST_SIZE_MAX);
         return NULL;
@@ -147,7 +170,9 @@ static json_t *load(struct manifest_reading *reading, struct span json)
         json = span_of(json.at + 3, json.size - 3);
     }
     json_t *root = json_loadb(json.at, json.size, JSON_REJECT_DUPLICATES, &error);
-    if (root == NULL && json_error_code(&error) == json_error_out_of_memory) {
+    if (is_json_denied || (root == NULL && error.text[0] == '\0')) {
+        json_decref(root);
+        root = NULL;
         reading->is_memory_short = true;
     } else if (root == NULL) {
         char text[2 * JSON_ERROR_TEXT_LENGTH];

@@ -253,5 +253,40 @@ static void test_mutations(void)
     CU_ASSERT(good_count > 0);
 }
 
+/* The linker's --wrap brings our own objects' allocations here (meson.build). */
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+static uint64_t allocations; /* since somebody set it */
+static uint64_t allocation_denied;
+
+void *__wrap_malloc(size_t size)
+{
+    allocations++;
+    return allocations == allocation_denied ? NULL : __real_malloc(size);
+}
+
+/* Whatever allocation the JSON reader is refused, nothing speaks against the batch. */
+static void test_json_without_memory(void)
+{
+    static const char json[] =
+        "{\"v\":1,\"from\":\"a-name-longer-than-the-first-buffer-of-the-reader@example.com\","
+        "\"vars\":{\"a\":[1,2],\"b\":{}},\"results\":[\"bounced\"]}";
+    allocations = 0;
+    allocation_denied = 0;
+    manifest_destroy(parse(json, "x"));
+    uint64_t count = allocations;
+    CU_ASSERT(count > 20);
+    for (uint64_t denied = 2; denied <= count; denied++) { /* the first is parse's own */
+        allocations = 0;
+        allocation_denied = denied;
+        struct manifest *manifest = parse(json, "x");
+        CHECK_ROW((size_t)denied, manifest == NULL);
+        CHECK_ROW((size_t)denied, errors[0] == '\0');
+        manifest_destroy(manifest);
+    }
+    allocation_denied = 0;
+}
+
 SUITE(manifest, test_everything, test_defaults, test_bad_keys, test_bad_wholes,
-      test_errors_are_collected, test_allows_rejects, test_mutations)
+      test_errors_are_collected, test_allows_rejects, test_mutations, test_json_without_memory)

@@ -66,6 +66,7 @@ def case_the_unit():
     programs = re.findall(r"^ExecStart\w*=(\S+)", text, re.M)
     wanted = os.path.join("/", os.path.relpath(installed("bin", "ramjet"), root))
     equal(set(programs), {wanted}, "the program")
+    check("\nTimeoutStartSec=infinity\n" in text, "a long recovery is waited for", text)
     if not shutil.which("systemd-analyze"):
         return
     path = place.join("ramjet.service")

@@ -6,6 +6,9 @@
  * Unknown keys, wrong types and impossible combinations are errors that name the key, one line of
  * text each; all errors found are listed, up to the text's bound. A syntax error is told with its
  * line and column. Nothing is guessed: a key that this version cannot honour is an error too.
+ *
+ * A program that holds this module gives jansson its memory through it (from before main on): only
+ * so is a text that is bad told from a reader that found no memory.
  */
 #pragma once
 

@@ -7,6 +7,7 @@
 
 #include "engine/base/bitmap.h"
 #include "engine/base/ensure.h"
+#include "engine/base/text.h"
 #include "queue/journal.h"
 
 static const char RESULTS_NAME[] = JOURNAL_RESULTS_NAME;
@@ -36,6 +37,19 @@ static bool line_ordinal(struct span line, uint32_t number, uint64_t records_cou
     return true;
 }
 
+/* What stands between a good beginning and a good end was perhaps written over. */
+static bool is_text(struct span line)
+{
+    bool has_control = false;
+    unsigned char high = 0;
+    for (size_t i = 0; i < line.size; i++) {
+        unsigned char byte = (unsigned char)line.at[i];
+        has_control |= byte < ' ';
+        high |= byte;
+    }
+    return !has_control && (high < 0x80 || text_is_utf8(line));
+}
+
 /* One reading of results.ndjson. */
 struct reading {
     const struct journal_known_batch *known;
@@ -56,8 +70,7 @@ static size_t lines_take(struct reading *reading, char *bytes, size_t size, size
     while (cursor_take_line(&cursor, &line)) {
         uint32_t ordinal;
         size_t whole = (size_t)(cursor.at - start);
-        if (line.size > 0 && line.at[line.size - 1] == '}' &&
-            memchr(line.at, '\0', line.size) == NULL &&
+        if (line.size > 0 && line.at[line.size - 1] == '}' && is_text(line) &&
             line_ordinal(line, reading->known->number, reading->known->records_count, &ordinal) &&
             bitmap_has(reading->known->settled, ordinal)) {
             reading->missing[ordinal / 64] &= ~(UINT64_C(1) << (ordinal % 64));

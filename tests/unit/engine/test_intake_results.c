@@ -20,7 +20,7 @@ static uint32_t lines_with(const char *text, const char *words)
     return count;
 }
 
-/* Lines were lost, one was torn in the middle and one at the end. */
+/* Lines were lost, one was torn in the middle and one at the end; two were written over. */
 static void test_lost_results_are_made_from_the_journal(void)
 {
     struct rig *rig = rig_create();
@@ -38,6 +38,8 @@ static void test_lost_results_are_made_from_the_journal(void)
                    "{\"type\":\"Delivery\",\"id\":\"1-3\",\"batch\":\"x\"}\n"
                    "{\"type\":\"Delivery\",\"id\":\"1-5\",\"batch\"\n"
                    "{\"type\":\"Delivery\",\"id\":\"1-6\",\"batch\":\"x\"}\n"
+                   "{\"type\":\"Delivery\",\"id\":\"1-9\",\"b\x93\xfe\"x\"}\n"
+                   "{\"type\":\"Delivery\",\"id\":\"1-10\",\"b\x1b\"x\"}\n"
                    "{\"type\":\"Delivery\",\"id\":\"1-7\",\"ba");
     rig_boot(rig);
     rig_run(rig);
@@ -46,6 +48,8 @@ static void test_lost_results_are_made_from_the_journal(void)
     CU_ASSERT_EQUAL(lines_with(text, "}\n"), 12);
     CU_ASSERT_EQUAL(lines_with(text, "\"type\":\"Bounce\""), 3);
     CU_ASSERT_EQUAL(lines_with(text, "\"id\":\"1-7\""), 1);
+    CU_ASSERT_EQUAL(lines_with(text, "\"recipient_id\":\"n9\""), 1);
+    CU_ASSERT_EQUAL(lines_with(text, "\"recipient_id\":\"n10\""), 1);
     CU_ASSERT_EQUAL(lines_with(text, "\"recipient\":\"u7@d1.example\""), 1);
     CU_ASSERT_EQUAL(lines_with(text, "\"recipient_id\":\"n7\""), 1);
     rig_end_rest(rig, 0);

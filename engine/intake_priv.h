@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * intake_priv: what the parts of intake share: intake.c (the actor), intake_batch.c (a batch's
- * life), intake_scan.c (its records), intake_load.c (read-ahead), intake_recover.c (what an earlier
- * engine left), intake_results.c, intake_results_lines.c (lines that it owed).
+ * life), intake_open.c (its manifest and content), intake_scan.c (its records), intake_load.c
+ * (read-ahead), intake_orders.c (what people order), intake_leave.c (progress, and its way out),
+ * intake_recover.c (what an earlier engine left), intake_results.c, intake_results_lines.c (lines
+ * that it owed).
  *
  * A batch's stages (struct intake_batch, one a slot of the batch table):
  *
@@ -245,17 +247,40 @@ struct intake_core {
     char *reason_text;    /* INTAKE_REASON_MAX, for problems on their way into `reason` */
 };
 
-/* intake_batch.c */
-/* A batch that pickup made lies in active/. */
-void intake_take_collected(struct intake_core *core, const char *directory);
+/* intake_batch.c: slots, ids, and the stages between claim and end */
+struct intake_batch *intake_batch_of(struct intake_core *core, uint32_t index);
+void intake_enter(struct intake_core *core, struct intake_batch *ib, enum intake_stage stage);
+/* Batches under way by their ids: NULL when there is none. An id is there once. */
+struct intake_batch *intake_id_find(struct intake_core *core, const char *id);
+void intake_id_add(struct intake_core *core, struct intake_batch *ib);
+void intake_id_remove(struct intake_core *core, struct intake_batch *ib);
+/* Safe when they are closed. */
+void intake_stream_close(struct intake_core *core, struct intake_batch *ib);
+void intake_directory_close(struct intake_core *core, struct intake_batch *ib);
+/* What opening has brought: everything but the slot. */
+void intake_batch_close(struct intake_core *core, struct intake_batch *ib);
+/* Nothing of it is out any more: the slot is free. */
+void intake_batch_free(struct intake_core *core, struct intake_batch *ib);
 /* The engine stops: what the batch holds in memory is freed, its files stay. */
 void intake_abandon(struct intake_core *core, struct intake_batch *ib);
+void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib);
+/* The batch cannot run: words for people; it leaves for failed/. */
+void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *words);
 void intake_claim_new(struct intake_core *core);
+/* A batch that pickup made lies in active/. */
+void intake_take_collected(struct intake_core *core, const char *directory);
 /* Takes up a batch that lay in active/ at the start. */
 void intake_open_recovered(struct intake_core *core, const char *directory);
 /* Whether one more batch, or so many, can be taken: slots of the table, descriptors. */
 bool intake_has_slot(const struct intake_core *core);
 bool intake_has_slots(const struct intake_core *core, uint32_t count);
+void intake_on_accepted(struct intake_core *core, struct intake_batch *ib);
+/* Those for which the journal had no memory. */
+void intake_accept_again(struct intake_core *core);
+void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_time now);
+void intake_on_settled(struct intake_core *core, struct intake_batch *ib);
+
+/* intake_open.c */
 void intake_open(struct intake_core *core, struct intake_batch *ib);
 /* What another moment may mend: nothing that speaks against the batch. */
 bool intake_is_want(int error);
@@ -265,21 +290,15 @@ bool intake_is_want(int error);
 void intake_open_again(struct intake_core *core, struct intake_batch *ib);
 /* Those OPENING that have rested, a part a step. True: there may be more to do at once. */
 bool intake_open_waiting(struct intake_core *core, struct mono_time now);
-void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib);
-/* The batch cannot run: words for people; it leaves for failed/. */
-void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *words);
-void intake_enter(struct intake_core *core, struct intake_batch *ib, enum intake_stage stage);
-void intake_on_accepted(struct intake_core *core, struct intake_batch *ib);
-/* Those for which the journal had no memory. */
-void intake_accept_again(struct intake_core *core);
-void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_time now);
-void intake_on_settled(struct intake_core *core, struct intake_batch *ib);
+
+/* intake_leave.c */
+void intake_write_progress(struct intake_core *core, struct intake_batch *ib, struct mono_time now);
 /* Batches that may leave, as many as share their syncs; true: there may be more. */
 bool intake_leave_some(struct intake_core *core, struct mono_time now);
 void intake_on_ended(struct intake_core *core, struct intake_batch *ib);
-void intake_write_progress(struct intake_core *core, struct intake_batch *ib, struct mono_time now);
+
+/* intake_orders.c */
 void intake_take_orders(struct intake_core *core);
-struct intake_batch *intake_batch_of(struct intake_core *core, uint32_t index);
 
 /* intake_scan.c */
 int intake_scan_begin(struct intake_core *core, struct intake_batch *ib);

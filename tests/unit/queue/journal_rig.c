@@ -549,3 +549,41 @@ bool rig_name_is_of_journal(const struct crash_name *name)
     uint32_t number;
     return journal_name_get(name->text, &file, &number);
 }
+
+uint64_t rig_has_failed(const struct rig *rig)
+{
+    return stat_read_xcore(&rig->journal.stats.has_failed);
+}
+
+struct rig *rig_started(uint64_t seed)
+{
+    struct rig *rig = rig_create(seed);
+    ensure(rig_start(rig, NULL) == 0);
+    return rig;
+}
+
+struct rig_batch *rig_accepted(struct rig *rig, uint32_t records_count)
+{
+    struct rig_batch *batch = rig_accept(rig, records_count);
+    ensure(batch != NULL);
+    rig_settle_down(rig);
+    ensure(batch->is_accept_acked);
+    return batch;
+}
+
+bool rig_file_is(struct rig *rig, const char *path, const char *want)
+{
+    const struct crash_bytes *bytes = crash_disk_file(rig->disk, path);
+    return bytes != NULL && bytes->size == strlen(want) &&
+           (bytes->size == 0 || memcmp(bytes->at, want, bytes->size) == 0);
+}
+
+size_t rig_lines_count(struct rig *rig, const char *path)
+{
+    const struct crash_bytes *bytes = crash_disk_file(rig->disk, path);
+    size_t lines = 0;
+    for (size_t i = 0; bytes != NULL && i < bytes->size; i++) {
+        lines += bytes->at[i] == '\n';
+    }
+    return lines;
+}

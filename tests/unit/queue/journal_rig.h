@@ -88,3 +88,11 @@ struct rig *rig_aged(void);
 /* Where the last group begins, in which file: damage there cannot be told from a torn write. */
 size_t rig_last_group_at(struct rig *rig, char path[64]);
 bool rig_name_is_of_journal(const struct crash_name *name);
+/* Created and started with nothing known. */
+struct rig *rig_started(uint64_t seed);
+/* A batch that is accepted durably. */
+struct rig_batch *rig_accepted(struct rig *rig, uint32_t records_count);
+uint64_t rig_has_failed(const struct rig *rig);
+/* What programs see of a file. */
+bool rig_file_is(struct rig *rig, const char *path, const char *want);
+size_t rig_lines_count(struct rig *rig, const char *path);

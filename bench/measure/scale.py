@@ -18,7 +18,7 @@ import time
 from measure import machine
 from measure.engine import Engine
 from measure.programs import BenchError, Sink, feed
-from peers.knot import Knot
+from peers.knot import knot_of
 
 DONE = "ramjet_batches_done_total"
 FAILED = "ramjet_batches_failed_total"
@@ -247,7 +247,7 @@ def domains_by_dns(bench):
     domains = _sized(bench, 1000000)
     records = ["* MX 10 mx", "mx A 127.0.0.1"]
     with Sink(bench.build, threads=machine.cores()) as sink, \
-            Knot(bench.work, records, name="knot-domains") as knot, \
+            knot_of(bench.work, records, name="knot-domains") as knot, \
             Engine(bench.build, bench.work, name="by-dns",
                    **_by_dns(sink.port, knot)) as engine:
         _by_domain(bench, "domains by DNS", domains, domains, engine, sink, 1)
@@ -263,7 +263,7 @@ def sites(bench):
         records.append(f"m{number} A 127.{place >> 16}.{place >> 8 & 255}.{place & 255}")
     with Sink(bench.build, threads=machine.cores(), listen="0.0.0.0:0",
               connections=65536) as sink, \
-            Knot(bench.work, records, name="knot-sites") as knot, \
+            knot_of(bench.work, records, name="knot-sites") as knot, \
             Engine(bench.build, bench.work, name="sites", per_connection=100, backlog=8,
                    **_by_dns(sink.port, knot, connections=20)) as engine:
         _by_domain(bench, "sites", 5 * count, count, engine, sink, count)

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 
-from knot import KNOTD, Knot, free_port
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "..", "bench"))
+from peers.knot import KNOTD, Knot, free_port  # noqa: E402
 
 SKIP = 77
 

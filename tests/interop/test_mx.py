@@ -7,11 +7,12 @@ import os
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scenario"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "scenario"), os.path.join(HERE, "..", "..", "bench")]
 from counter import Counter  # noqa: E402
-from knot import KNOTD, Knot, free_port  # noqa: E402
 from lib import (Engine, Place, Sink, cases_of, check, equal, make_merge, route,  # noqa: E402
                  run_cases, send, skip, soon, wait_for)
+from peers.knot import KNOTD, Knot, free_port  # noqa: E402
 
 HEAD = """
 $ORIGIN mx.test.

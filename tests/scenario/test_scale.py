@@ -15,7 +15,7 @@ sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "bench")]
 from lib import (SAME, Engine, Place, Sink, bsmtp_record, cases_of, check, equal,  # noqa: E402
                  make_bsmtp, make_merge, read_json, read_lines, route, run_cases,
                  wait_for, write)
-from peers.knot import Knot  # noqa: E402
+from peers.knot import knot_of  # noqa: E402
 
 DEADLINE_S = 100
 MEMORY = "/dev/shm"
@@ -137,7 +137,7 @@ def dns_engine(place, sink, knot, extra=""):
 
 def case_domains_by_dns():
     """10,000 domains that a name server must be asked for: more than may be asked for at once."""
-    with Place("scale") as place, Knot(place.path, ["* MX 10 mx", "mx A 127.0.0.1"]) as knot:
+    with Place("scale") as place, knot_of(place.path, ["* MX 10 mx", "mx A 127.0.0.1"]) as knot:
         sink = Sink(place)
         engine = dns_engine(place, sink, knot).start()
         names = [f"u@d{number}.bench.example" for number in range(10000)]
@@ -154,7 +154,7 @@ def case_many_sites():
     hosts = [f"127.1.{number >> 8}.{number & 255}" for number in range(1000)]
     records = [f"d{number} MX 10 m{number}\nm{number} A {host}"
                for number, host in enumerate(hosts)]
-    with Place("scale") as place, Knot(place.path, records) as knot:
+    with Place("scale") as place, knot_of(place.path, records) as knot:
         sink = Sink(place, listen="0.0.0.0:0")
         engine = dns_engine(place, sink, knot, "limits { sessions = 100 }\n").start()
         names = [f"u{i}@d{number}.bench.example" for i in range(5) for number in range(1000)]

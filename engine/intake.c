@@ -156,7 +156,8 @@ static void collect_pickup(struct intake_core *core, struct mono_time now)
 {
     core->pickup_at = mono_add_ms(now, INTAKE_PICKUP_RESCAN_MS);
     struct spool_collected collected;
-    if (!intake_has_slot(core) || stat_read_xcore(&core->engine->is_draining) != 0) {
+    if (!intake_has_slot(core) || !intake_has_number(core) ||
+        stat_read_xcore(&core->engine->is_draining) != 0) {
         return;
     }
     int result = spool_pickup_collect(&core->spool, clock_wall(core->engine->clock),

@@ -238,6 +238,15 @@ void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *
 
 /* Claiming. */
 
+bool intake_has_number(const struct intake_core *core)
+{
+    bool has_number = core->next_number + INTAKE_CLAIMS_STEP_MAX <= JOURNAL_BATCH_NUMBER_MAX;
+    if (!has_number) {
+        odd(batch_numbers_used_up); /* four thousand million batches: a new spool is due */
+    }
+    return has_number;
+}
+
 static bool may_claim(struct intake_core *core)
 {
     struct disk_op op = {.verb = DISK_FREE_SPACE, .fd = core->spool.root};
@@ -245,7 +254,7 @@ static bool may_claim(struct intake_core *core)
         disk_run(core->disk, &op) == 0 && op.stat.size < core->engine->config->free_space_min;
     stat_set(&core->intake->stats.is_short_of_space, is_short);
     return !is_short && stat_read_xcore(&core->engine->is_draining) == 0 && intake_has_slot(core) &&
-           slab_left(&core->recipients) > 0;
+           intake_has_number(core) && slab_left(&core->recipients) > 0;
 }
 
 /* A new batch. One of its name that was accepted may lie in hold/: nothing must take the one for

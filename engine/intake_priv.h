@@ -274,6 +274,9 @@ void intake_open_recovered(struct intake_core *core, const char *directory);
 /* Whether one more batch, or so many, can be taken: slots of the table, descriptors. */
 bool intake_has_slot(const struct intake_core *core);
 bool intake_has_slots(const struct intake_core *core, uint32_t count);
+/* Whether the journal has numbers left for new batches; those that lie in active/ already have what
+ * is beyond JOURNAL_BATCH_NUMBER_MAX. At the bound nothing new is claimed or collected. */
+bool intake_has_number(const struct intake_core *core);
 void intake_on_accepted(struct intake_core *core, struct intake_batch *ib);
 /* Those for which the journal had no memory. */
 void intake_accept_again(struct intake_core *core);

@@ -25,6 +25,22 @@ static void test_a_batch_comes_and_goes(void)
     rig_destroy(rig);
 }
 
+static void test_without_a_number_nothing_is_claimed(void)
+{
+    struct rig *rig = rig_create();
+    rig->intake.core->next_number = JOURNAL_BATCH_NUMBER_MAX - INTAKE_CLAIMS_STEP_MAX + 1;
+    rig_submit(rig, "one", 20);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 0);
+    CU_ASSERT(rig_is_there(rig, "in/new/one.batch/batch.json"));
+    rig->intake.core->next_number--;
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 20);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    rig_destroy(rig);
+}
+
 /* A disk of intake's that fails one verb, and counts how often a batch's stream is opened. */
 static struct {
     const struct disk_ops *under;
@@ -300,10 +316,10 @@ static void test_files_are_collected_again_when_a_sync_failed(void)
     rig_destroy(rig);
 }
 
-SUITE(intake, test_a_batch_comes_and_goes, test_a_batch_that_is_opened_again_rests,
-      test_descriptors_bound_what_is_claimed, test_want_of_descriptors_fails_no_batch,
-      test_a_batch_waits_for_what_it_has_lent, test_a_batch_waits_for_its_order,
-      test_a_batch_that_people_took_away_is_no_burden,
+SUITE(intake, test_a_batch_comes_and_goes, test_without_a_number_nothing_is_claimed,
+      test_a_batch_that_is_opened_again_rests, test_descriptors_bound_what_is_claimed,
+      test_want_of_descriptors_fails_no_batch, test_a_batch_waits_for_what_it_has_lent,
+      test_a_batch_waits_for_its_order, test_a_batch_that_people_took_away_is_no_burden,
       test_a_place_that_people_removed_is_made_anew, test_a_recovered_batch_keeps_its_id,
       test_a_batch_that_may_repeat_another_is_told_so,
       test_files_are_collected_again_when_a_sync_failed)

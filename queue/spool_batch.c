@@ -297,7 +297,7 @@ static const enum spool_place END_PLACES[] = {[SPOOL_END_DONE] = SPOOL_DONE,
                                               [SPOOL_END_FAILED] = SPOOL_FAILED,
                                               [SPOOL_END_HELD] = SPOOL_HOLD};
 
-/* Those that end so: into their new place, durable there. Returns whether any has moved. */
+/* Those that end so: into their new place, not durable yet. Returns whether any has moved. */
 static bool moves_begin(struct spool *spool, struct spool_leaving *leavings, uint32_t count,
                         enum spool_end end, int dir)
 {

@@ -14,9 +14,8 @@
  * Errors: 0 or -errno; where people must act, a problem with file and remedy. -EINVAL: the input is
  * at fault and was put aside as the call says; anything else: the disk is. What cannot even be put
  * aside is passed over for SPOOL_MUTE_S, so that it is told once and not in a loop.
- * -ENOTRECOVERABLE of spool_claim, spool_finish, their _group calls and spool_pickup_collect: a
- * batch was moved, and can neither be made to stay nor moved back: only the next start can tell
- * where it is.
+ * -ENOTRECOVERABLE of spool_claim_group, spool_finish_group and spool_pickup_collect: a batch was
+ * moved, and can neither be made to stay nor moved back: only the next start can tell where it is.
  *
  * Bounds: SPOOL_NAMES_MAX names a listing, SPOOL_STREAM_FILES_MAX files a stream,
  * SPOOL_PICKUP_WATCHED_MAX pickup files under watch; what does not fit waits for the next call.
@@ -110,7 +109,7 @@ void spool_close(struct spool *spool);
  * more is made anew, durable, and all four are opened anew. */
 int spool_places_renew(struct spool *spool) __attribute__((warn_unused_result));
 
-/* What lies in in/new, oldest calls first passed over, for spool_claim one by one. */
+/* What lies in in/new, oldest calls first passed over, for spool_claim_group. */
 int spool_list_new(struct spool *spool, struct wall_time now, struct spool_names *ret_names)
     __attribute__((warn_unused_result));
 /* The batches in active/, for recovery. -E2BIG when they do not fit: call with `after` (the
@@ -121,14 +120,9 @@ int spool_list_active(struct spool *spool, const char *after, struct spool_names
 /*
  * in/new/NAME -> active/NAME (or NAME~2.batch ... when that is there), durable. Checks: a directory
  * and no link, NAME.batch with NAME as an id may be, an owner that may submit, not writable for
- * others. -EINVAL: it is none; it lies in badmail/ now, with a reason beside it. ret_directory:
- * SPOOL_DIRECTORY_MAX + 1 bytes.
+ * others. -EINVAL: it is none; it lies in badmail/ now, with a reason beside it. Several at once
+ * share their syncs, which cost as much as for one: at most SPOOL_GROUP_MAX.
  */
-int spool_claim(struct spool *spool, const char *name, struct wall_time now, char *ret_directory,
-                struct spool_problem *ret_problem) __attribute__((warn_unused_result));
-
-/* Several at once: each as spool_claim does it, but the syncs are shared: they cost as much as for
- * one batch. At most SPOOL_GROUP_MAX. */
 enum { SPOOL_GROUP_MAX = 32 };
 struct spool_claimed {
     const char *name;
@@ -221,19 +215,14 @@ int spool_write_progress(struct spool *spool, int batch_fd, const struct spool_p
     __attribute__((warn_unused_result));
 
 enum spool_end { SPOOL_END_DONE, SPOOL_END_FAILED, SPOOL_END_HELD };
-/*
- * The batch leaves active/: summary.json (when given) and reason.txt (when not empty) are written,
- * then the directory goes to done/YYYY-MM-DD/, failed/YYYY-MM-DD/ (UTC) or hold/, all durable, in
- * this order. A pickup batch that fails takes its sources to badmail/ with it. ret_path: where it
- * is, below the root; PATH of 512 bytes; may be NULL. May be called again after a crash.
- */
 enum { SPOOL_PATH_MAX = 512 };
-int spool_finish(struct spool *spool, const char *directory, enum spool_end end,
-                 const struct spool_progress *summary, struct span reason, struct wall_time now,
-                 char *ret_path) __attribute__((warn_unused_result));
-
-/* Several at once: each as spool_finish does it, with shared syncs. At most SPOOL_GROUP_MAX.
- * -ENOENT: it is not in active/, or the place that it goes to is gone (spool_places_renew). */
+/*
+ * Batches leave active/: summary.json (when given) and reason.txt (when not empty) are written,
+ * then the directory goes to done/YYYY-MM-DD/, failed/YYYY-MM-DD/ (UTC) or hold/, all durable, in
+ * this order. A pickup batch that fails takes its sources to badmail/ with it. May be called again
+ * after a crash. -ENOENT: it is not in active/, or the place that it goes to is gone
+ * (spool_places_renew). Several share their syncs: at most SPOOL_GROUP_MAX.
+ */
 struct spool_leaving {
     const char *directory;
     enum spool_end end;

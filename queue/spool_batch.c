@@ -141,19 +141,6 @@ void spool_claim_group(struct spool *spool, struct spool_claimed *claims, uint32
     }
 }
 
-int spool_claim(struct spool *spool, const char *name, struct wall_time now, char *ret_directory,
-                struct spool_problem *ret_problem)
-{
-    struct spool_claimed claim = {.name = name};
-    spool_claim_group(spool, &claim, 1, now);
-    if (claim.result == 0) {
-        memcpy(ret_directory, claim.directory, sizeof(claim.directory));
-    } else {
-        *ret_problem = claim.problem;
-    }
-    return claim.result;
-}
-
 int spool_batch_open(struct spool *spool, const char *directory)
 {
     return disk_open(spool->disk, spool->places[SPOOL_ACTIVE], directory,
@@ -366,22 +353,6 @@ void spool_finish_group(struct spool *spool, struct spool_leaving *leavings, uin
     finish_moves(spool, leavings, count, SPOOL_END_DONE, now);
     finish_moves(spool, leavings, count, SPOOL_END_FAILED, now);
     finish_moves(spool, leavings, count, SPOOL_END_HELD, now);
-}
-
-int spool_finish(struct spool *spool, const char *directory, enum spool_end end,
-                 const struct spool_progress *summary, struct span reason, struct wall_time now,
-                 char *ret_path)
-{
-    struct spool_leaving leaving = {
-        .directory = directory, .end = end, .summary = summary, .reason = reason};
-    spool_finish_group(spool, &leaving, 1, now);
-    if (leaving.result == 0 && ret_path != NULL) {
-        const char *place = spool_place_name(END_PLACES[end]);
-        const char *day = end == SPOOL_END_HELD ? "" : spool->days[end == SPOOL_END_FAILED];
-        (void)snprintf(ret_path, SPOOL_PATH_MAX, "%s/%s%s%s", place, day,
-                       end == SPOOL_END_HELD ? "" : "/", leaving.name);
-    }
-    return leaving.result;
 }
 
 static void on_tmp_name(void *context, const char *name, enum disk_kind kind)

@@ -10,10 +10,10 @@
  * added again. What was read at a start may stand in the page cache alone: such an id is known, and
  * written anew, with its old time, when it is added.
  *
- * Bound: SPOOL_IDS_MAX are kept for sure, and up to half as many more, in a table of at most 32 MiB;
- * ids beyond are not kept: counted (odd), and such a batch may be sent again; so are those for whom
- * no memory can be had, once the table is full to the last slots. A full table is looked through
- * for old ids once a minute.
+ * Bound: SPOOL_IDS_MAX are kept for sure, and up to half as many more, in a table of at most
+ * 32 MiB; ids beyond are not kept: counted (odd), and such a batch may be sent again; so are those
+ * for whom no memory can be had, once the table is full to the last slots. A full table is looked
+ * through for old ids once a minute.
  * Lines are written when they are added, and stay in memory as well until a sync has made them
  * durable: while the disk refuses, one a batch. After a failed sync all are written again.
  */

@@ -4,6 +4,7 @@
 #include "engine/base/random.h"
 #include "queue/mailbox_list.h"
 #include "tests/unit/queue/spool_check.h"
+#include "tests/unit/queue/spool_one.h"
 
 enum { NOW = 1796112000 };
 
@@ -497,15 +498,15 @@ static void test_failed_batch(void)
     begin();
     put_text("pickup/a.eml", MAIL);
     CU_ASSERT_EQUAL(collect(NOW), 0);
-    CU_ASSERT_EQUAL(spool_finish(&spool, collected.directory, SPOOL_END_FAILED, NULL,
-                                 SPAN("nobody may relay"), wall_s(NOW), NULL),
+    CU_ASSERT_EQUAL(spool_one_finish(&spool, collected.directory, SPOOL_END_FAILED, NULL,
+                                     SPAN("nobody may relay"), wall_s(NOW), NULL),
                     0);
     CU_ASSERT_EQUAL(names_count("pickup"), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(text_of("badmail/a.eml.bad.reason"), "nobody may relay"));
     put_text("pickup/b.eml", MAIL);
     CU_ASSERT_EQUAL(collect(NOW + 10), 0);
-    CU_ASSERT_EQUAL(spool_finish(&spool, collected.directory, SPOOL_END_HELD, NULL, SPAN("later"),
-                                 wall_s(NOW), NULL),
+    CU_ASSERT_EQUAL(spool_one_finish(&spool, collected.directory, SPOOL_END_HELD, NULL,
+                                     SPAN("later"), wall_s(NOW), NULL),
                     0);
     CU_ASSERT_EQUAL(names_count("pickup"), 0); /* hold/ has the mail */
     end();

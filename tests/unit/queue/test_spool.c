@@ -4,6 +4,7 @@
 #include <sys/sysmacros.h>
 
 #include "tests/unit/queue/spool_check.h"
+#include "tests/unit/queue/spool_one.h"
 
 enum { NOW = 1796112000 }; /* 2026-12-01T08:00:00Z */
 
@@ -91,7 +92,7 @@ static void test_claim(void)
     CU_ASSERT_EQUAL(spool_list_new(&spool, wall_s(NOW), &names), 0);
     CU_ASSERT_EQUAL_FATAL(names.count, 1);
     CU_ASSERT_STRING_EQUAL(names.names[0], "spring-07.batch");
-    CU_ASSERT_EQUAL(spool_claim(&spool, names.names[0], wall_s(NOW), directory, &problem), 0);
+    CU_ASSERT_EQUAL(spool_one_claim(&spool, names.names[0], wall_s(NOW), directory, &problem), 0);
     CU_ASSERT_STRING_EQUAL(directory, "spring-07.batch");
     CU_ASSERT(exists("active/spring-07.batch/batch.json"));
     CU_ASSERT(!exists("in/new/spring-07.batch"));
@@ -100,8 +101,8 @@ static void test_claim(void)
     for (int i = 2; i <= 3; i++) {
         char want[64];
         put_batch("in/new/spring-07.batch");
-        CU_ASSERT_EQUAL(spool_claim(&spool, "spring-07.batch", wall_s(NOW), directory, &problem),
-                        0);
+        CU_ASSERT_EQUAL(
+            spool_one_claim(&spool, "spring-07.batch", wall_s(NOW), directory, &problem), 0);
         (void)snprintf(want, sizeof(want), "spring-07~%d.batch", i);
         CU_ASSERT_STRING_EQUAL(directory, want);
     }
@@ -113,7 +114,8 @@ static void test_claim(void)
     CU_ASSERT_EQUAL(names.count, 1);
 
     /* Gone between list and claim. */
-    CU_ASSERT_EQUAL(spool_claim(&spool, "gone.batch", wall_s(NOW), directory, &problem), -ENOENT);
+    CU_ASSERT_EQUAL(spool_one_claim(&spool, "gone.batch", wall_s(NOW), directory, &problem),
+                    -ENOENT);
     end();
 }
 
@@ -148,7 +150,7 @@ static void test_claim_refuses(void)
     for (uint32_t i = 0; i < names.count; i++, rows++) {
         char directory[SPOOL_DIRECTORY_MAX + 1];
         problem.text[0] = '\0';
-        int result = spool_claim(&spool, names.names[i], wall_s(NOW), directory, &problem);
+        int result = spool_one_claim(&spool, names.names[i], wall_s(NOW), directory, &problem);
         CHECK_ROW(i, result == -EINVAL);
         CHECK_ROW(i, strncmp(problem.text, "in/new/", 7) == 0);
         CHECK_ROW(i, strchr(problem.text, '\n') == NULL);
@@ -174,11 +176,11 @@ static void test_owner(void)
     spool.config.owner_uids = uids;
     spool.config.owner_uids_count = COUNT_OF(uids);
     put_batch("in/new/a.batch");
-    CU_ASSERT_EQUAL(spool_claim(&spool, "a.batch", wall_s(NOW), directory, &problem), -EINVAL);
+    CU_ASSERT_EQUAL(spool_one_claim(&spool, "a.batch", wall_s(NOW), directory, &problem), -EINVAL);
     CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "who may not submit"));
     uids[1] = (uint32_t)getuid();
     put_batch("in/new/a.batch");
-    CU_ASSERT_EQUAL(spool_claim(&spool, "a.batch", wall_s(NOW), directory, &problem), 0);
+    CU_ASSERT_EQUAL(spool_one_claim(&spool, "a.batch", wall_s(NOW), directory, &problem), 0);
     end();
 }
 
@@ -191,9 +193,10 @@ static void test_mute(void)
     put_batch("in/new/a b.batch");
     check.failing = DISK_RENAME;
     check.error = -EACCES;
-    CU_ASSERT_EQUAL(spool_claim(&spool, "a.batch", wall_s(NOW), directory, &problem), -EACCES);
+    CU_ASSERT_EQUAL(spool_one_claim(&spool, "a.batch", wall_s(NOW), directory, &problem), -EACCES);
     CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "check group and mode"));
-    CU_ASSERT_EQUAL(spool_claim(&spool, "a b.batch", wall_s(NOW), directory, &problem), -EINVAL);
+    CU_ASSERT_EQUAL(spool_one_claim(&spool, "a b.batch", wall_s(NOW), directory, &problem),
+                    -EINVAL);
     check.failing = -1;
     CU_ASSERT_EQUAL(spool_list_new(&spool, wall_s(NOW + SPOOL_MUTE_S - 1), &names), 0);
     CU_ASSERT_EQUAL(names.count, 0);
@@ -218,7 +221,8 @@ static void test_many_names(void)
         CU_ASSERT_EQUAL(names.count + names.left_count, BATCHES - claimed);
         for (uint32_t i = 0; i < names.count; i++) {
             char directory[SPOOL_DIRECTORY_MAX + 1];
-            claimed += spool_claim(&spool, names.names[i], wall_s(NOW), directory, &problem) == 0;
+            claimed +=
+                spool_one_claim(&spool, names.names[i], wall_s(NOW), directory, &problem) == 0;
         }
     } while (names.count > 0);
     CU_ASSERT_EQUAL(claimed, BATCHES);
@@ -242,7 +246,7 @@ static void check_claim_after_stop(int64_t left, int loss, bool *is_done)
     char directory[SPOOL_DIRECTORY_MAX + 1];
     put_batch("in/new/a.batch");
     check.left = left;
-    *is_done = spool_claim(&spool, "a.batch", wall_s(NOW), directory, &problem) == 0;
+    *is_done = spool_one_claim(&spool, "a.batch", wall_s(NOW), directory, &problem) == 0;
     check.left = -1;
     check_disk_settle(&check, loss);
     bool is_new = exists("in/new/a.batch/batch.json");
@@ -250,7 +254,7 @@ static void check_claim_after_stop(int64_t left, int loss, bool *is_done)
     CHECK_ROW((size_t)left, is_new != is_active);
     CHECK_ROW((size_t)left, !*is_done || is_active);
     CHECK_ROW((size_t)left,
-              !is_new || spool_claim(&spool, "a.batch", wall_s(NOW), directory, &problem) == 0);
+              !is_new || spool_one_claim(&spool, "a.batch", wall_s(NOW), directory, &problem) == 0);
     CHECK_ROW((size_t)left, exists("active/a.batch/batch.json"));
     CHECK_ROW((size_t)left, names_count("badmail") == 0);
     end();
@@ -536,33 +540,34 @@ static void test_finish(void)
     char path[SPOOL_PATH_MAX];
     put_batch("active/a.batch");
     CU_ASSERT_EQUAL(
-        spool_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN(""), wall_s(NOW), path), 0);
+        spool_one_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN(""), wall_s(NOW), path),
+        0);
     CU_ASSERT_STRING_EQUAL(path, "done/2026-12-01/a.batch");
     CU_ASSERT(exists("done/2026-12-01/a.batch/messages-0.bsmtp"));
     CU_ASSERT_PTR_NOT_NULL(
         strstr(text_of("done/2026-12-01/a.batch/summary.json"), "\"eta_s\":null}"));
     CU_ASSERT(!exists("done/2026-12-01/a.batch/reason.txt"));
     CU_ASSERT_EQUAL(
-        spool_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN(""), wall_s(NOW), path),
+        spool_one_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN(""), wall_s(NOW), path),
         -ENOENT);
     put_batch("active/a.batch");
     CU_ASSERT_EQUAL(
-        spool_finish(&spool, "a.batch", SPOOL_END_DONE, NULL, SPAN(""), wall_s(NOW), path), 0);
+        spool_one_finish(&spool, "a.batch", SPOOL_END_DONE, NULL, SPAN(""), wall_s(NOW), path), 0);
     CU_ASSERT_STRING_EQUAL(path, "done/2026-12-01/a~2.batch");
     put_batch("active/a.batch");
-    CU_ASSERT_EQUAL(spool_finish(&spool, "a.batch", SPOOL_END_FAILED, NULL, SPAN("no sender\n"),
-                                 wall_s(NOW + 86400), path),
+    CU_ASSERT_EQUAL(spool_one_finish(&spool, "a.batch", SPOOL_END_FAILED, NULL, SPAN("no sender\n"),
+                                     wall_s(NOW + 86400), path),
                     0);
     CU_ASSERT_STRING_EQUAL(path, "failed/2026-12-02/a.batch");
     CU_ASSERT_STRING_EQUAL(text_of("failed/2026-12-02/a.batch/reason.txt"), "no sender\n");
     put_batch("active/a.batch");
-    CU_ASSERT_EQUAL(spool_finish(&spool, "a.batch", SPOOL_END_HELD, &SUMMARY,
-                                 SPAN("2 % rejected\n"), wall_s(NOW), NULL),
+    CU_ASSERT_EQUAL(spool_one_finish(&spool, "a.batch", SPOOL_END_HELD, &SUMMARY,
+                                     SPAN("2 % rejected\n"), wall_s(NOW), NULL),
                     0);
     CU_ASSERT(exists("hold/a.batch/reason.txt"));
     CU_ASSERT_EQUAL(names_count("active"), 0);
-    CHECK_PANICS(
-        CU_ASSERT(spool_finish(&spool, "a", SPOOL_END_DONE, NULL, SPAN(""), wall_s(NOW), NULL)));
+    CHECK_PANICS(CU_ASSERT(
+        spool_one_finish(&spool, "a", SPOOL_END_DONE, NULL, SPAN(""), wall_s(NOW), NULL)));
     end();
 }
 
@@ -573,16 +578,17 @@ static void check_finish_after_stop(int64_t left, int loss, bool *is_done)
     begin();
     put_batch("active/a.batch");
     check.left = left;
-    *is_done = spool_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN("x"), wall_s(NOW),
-                            NULL) == 0;
+    *is_done = spool_one_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN("x"), wall_s(NOW),
+                                NULL) == 0;
     check.left = -1;
     check_disk_settle(&check, loss);
     bool is_active = exists("active/a.batch/batch.json");
     bool is_there = exists("done/2026-12-01/a.batch/batch.json");
     CHECK_ROW((size_t)left, is_active != is_there);
     CHECK_ROW((size_t)left, !*is_done || is_there);
-    CHECK_ROW((size_t)left, !is_active || spool_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY,
-                                                       SPAN("x"), wall_s(NOW), NULL) == 0);
+    CHECK_ROW((size_t)left,
+              !is_active || spool_one_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN("x"),
+                                             wall_s(NOW), NULL) == 0);
     const char *summary = text_of("done/2026-12-01/a.batch/summary.json");
     CHECK_ROW((size_t)left, strstr(summary, "\"eta_s\":null}\n") != NULL);
     CHECK_ROW((size_t)left, strcmp(text_of("done/2026-12-01/a.batch/reason.txt"), "x") == 0);

@@ -2,6 +2,7 @@
 #include "queue/submit.h"
 
 #include "tests/unit/queue/spool_check.h"
+#include "tests/unit/queue/spool_one.h"
 
 enum { NOW = 1796112000 };
 
@@ -370,7 +371,7 @@ static void test_status(void)
     CU_ASSERT_EQUAL(submit_text(STREAM, 1000), 0);
     check_status("s1", SUBMIT_WAITING);
     check_status("s", SUBMIT_UNKNOWN);
-    CU_ASSERT_EQUAL(spool_claim(&spool, "s1.batch", wall_s(NOW), directory, &problem), 0);
+    CU_ASSERT_EQUAL(spool_one_claim(&spool, "s1.batch", wall_s(NOW), directory, &problem), 0);
     check_status("s1", SUBMIT_ACTIVE);
     CU_ASSERT(!status.has_counts);
     struct spool_progress progress = {.id = "s1",
@@ -396,7 +397,8 @@ static void test_status(void)
     CU_ASSERT_DOUBLE_EQUAL(status.rate_1m, 2.5, 0.001);
     progress.delivered = 8;
     CU_ASSERT_EQUAL(
-        spool_finish(&spool, directory, SPOOL_END_DONE, &progress, SPAN(""), wall_s(NOW), NULL), 0);
+        spool_one_finish(&spool, directory, SPOOL_END_DONE, &progress, SPAN(""), wall_s(NOW), NULL),
+        0);
     check_status("s1", SUBMIT_DONE);
     CU_ASSERT_EQUAL(status.delivered, 8);
     CU_ASSERT_STRING_EQUAL(status.path, "done/2026-12-01/s1.batch");
@@ -412,10 +414,10 @@ static void test_status(void)
     clock_manual_advance(&manual, INT64_C(31) * 86400 * NS_PER_S);
     CU_ASSERT_EQUAL(submit_text(STREAM, 1000), 0);
     check_status("s1", SUBMIT_WAITING);
-    CU_ASSERT_EQUAL(spool_claim(&spool, "s1.batch", wall_s(NOW), directory, &problem), 0);
-    CU_ASSERT_EQUAL(
-        spool_finish(&spool, directory, SPOOL_END_DONE, NULL, SPAN(""), wall_s(NOW + 86400), NULL),
-        0);
+    CU_ASSERT_EQUAL(spool_one_claim(&spool, "s1.batch", wall_s(NOW), directory, &problem), 0);
+    CU_ASSERT_EQUAL(spool_one_finish(&spool, directory, SPOOL_END_DONE, NULL, SPAN(""),
+                                     wall_s(NOW + 86400), NULL),
+                    0);
     check_status("s1", SUBMIT_DONE);
     CU_ASSERT_STRING_EQUAL(status.path, "done/2026-12-02/s1.batch");
     CU_ASSERT(!status.has_counts);
@@ -428,9 +430,10 @@ static void test_status_of_failure(void)
     char directory[SPOOL_DIRECTORY_MAX + 1];
     for (int i = 0; i < 2; i++) {
         CU_ASSERT_EQUAL(submit_text(STREAM, 1000), 0);
-        CU_ASSERT_EQUAL(spool_claim(&spool, "s1.batch", wall_s(NOW), directory, &problem), 0);
-        CU_ASSERT_EQUAL(spool_finish(&spool, directory, i == 0 ? SPOOL_END_FAILED : SPOOL_END_HELD,
-                                     NULL, SPAN("no good\n"), wall_s(NOW), NULL),
+        CU_ASSERT_EQUAL(spool_one_claim(&spool, "s1.batch", wall_s(NOW), directory, &problem), 0);
+        CU_ASSERT_EQUAL(spool_one_finish(&spool, directory,
+                                         i == 0 ? SPOOL_END_FAILED : SPOOL_END_HELD, NULL,
+                                         SPAN("no good\n"), wall_s(NOW), NULL),
                         0);
         check_status("s1", i == 0 ? SUBMIT_FAILED : SUBMIT_HELD);
         CU_ASSERT_STRING_EQUAL(status.reason, "no good");

@@ -10,7 +10,7 @@
 
 enum { WORDS_SIZE = 640, LINE_SIZE = 2 * WORDS_SIZE + 1024 };
 
-/* `place`: bytes of the file are named. */
+/* Words for each kind; has_place: offset and size are told, has_count: how many. */
 static const struct {
     const char *reason;
     const char *words;

@@ -230,8 +230,8 @@ void worker_place_recipient(struct worker *worker, struct recipient *recipient,
     lane_push(lane, recipient);
 }
 
-/* What waits on a domain now is to be placed again: a part a step. The domain
- * stays what it is meanwhile: those who wait hold it. */
+/* What waits on a domain now is to be placed again: a part a step. The domain stays what it is
+ * meanwhile: those who wait hold it. */
 static void domain_release(struct worker *worker, struct worker_domain *domain)
 {
     if (domain->pending_count == 0 || domain->release_left > 0) {

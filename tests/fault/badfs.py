@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that says no (issue B): EIO, ENOSPC, EROFS, slow, by kind of operation, under load.
+"""A disk that says no: EIO, ENOSPC, EROFS, slow, by kind of operation, under load.
 
 badfs.py BUILD [CASE ...]. The spool lies on a file system of the tests' own (badfs.c) that refuses
 what a rule names. After each fault the same account is held: every recipient has exactly one line
@@ -84,10 +84,6 @@ class Bad:
         """LAW 1, 2, 4, 6 from outside."""
         marked = {event["recipient"] for event in self.engine.events()
                   if event.get("possible_duplicate")}
-        taken, contents = self.sink.taken(), {}
-        for message in self.sink.messages():
-            for recipient in message["to"]:
-                contents.setdefault(recipient, set()).add(message["sha256"])
         for batch, names in self.batches.items():
             end = self.engine.wait_end(batch, 60)
             equal(end.place, "done", f"{batch} is done")
@@ -96,9 +92,13 @@ class Bad:
             check(told == sorted(names), f"each recipient of {batch} has one result",
                   f"{len(told)} lines for {len(names)}")
             marked |= {line["recipient"] for line in end.results if line.get("possible_duplicate")}
-            taken, contents = self.sink.taken(), contents
+            taken = self.sink.taken()
             lost = [name for name in names if name not in taken]
             check(not lost, f"nothing of {batch} is lost", lost[:5])
+        contents = {}
+        for message in self.sink.messages():
+            for recipient in message["to"]:
+                contents.setdefault(recipient, set()).add(message["sha256"])
         twice = {name for name, count in taken.items() if count > 1}
         check(len(twice) <= most_twice, "few twice", len(twice))
         if lines:

@@ -174,6 +174,7 @@ static void take_orders(struct worker *worker)
     struct inbox_node *node;
     while ((node = inbox_take(&worker->orders)) != NULL) {
         struct worker_order *order = CONTAINER_OF(node, struct worker_order, node);
+        worker->has_cancelled |= order->is_cancel;
         if (order->is_cancel && worker->index == 0) {
             worker->sweep_slot = 0; /* the others know already: none puts more into the wheel */
         }
@@ -323,9 +324,7 @@ static struct mono_time worker_step(struct actor *actor, struct mono_time now)
         return now;
     }
     next = mono_earlier(next, timer_wheel_next(&worker->timers));
-    if (worker->has_homeless) {
-        next = mono_earlier(next, worker->rehouse_at);
-    }
+    next = mono_earlier(next, worker_domain_wake(worker));
     return mono_earlier(next, worker_retry_wake(worker, now));
 }
 

@@ -80,7 +80,9 @@ struct worker_domain {
     uint32_t wait_next;    /* the next one that waits for a query: index + 1 */
     bool is_waiting;       /* it waits for a query to be asked by */
     bool is_asked;
-    bool is_answered; /* while those who waited for the answer are placed again */
+    bool is_answered;       /* while those who waited for the answer are placed again */
+    bool is_release_whole;  /* all are looked at, else only until too many ... */
+    uint8_t release_misses; /* ... in a row found no place */
 };
 
 /* One recipient on its way through one attempt. */
@@ -177,10 +179,13 @@ struct worker {
                             no sweep */
     bool is_draining;
     uint32_t wait_first,
-        wait_last;     /* queue of domains that wait for a query: index + 1, 0 = none */
-    bool has_homeless; /* recipients wait on a domain without a query: no lane, site or query was
+        wait_last;      /* queue of domains that wait for a query: index + 1, 0 = none */
+    bool has_homeless;  /* recipients wait on a domain without a query: no lane, site or query was
                           free */
+    bool has_cancelled; /* some of those who wait on a domain may be over at once */
+    bool is_rehouse_whole; /* the look around is at all who wait on a domain, not at the homeless */
     struct mono_time rehouse_at;
+    struct mono_time rehouse_whole_at;
     uint32_t rehouse_next; /* domain to be looked at; 0: no look around is under way */
     uint32_t release_first, release_last; /* queue of domains that are released: index + 1, 0 = none
                                            */

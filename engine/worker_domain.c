@@ -7,6 +7,14 @@
 /* Budgets of one step. */
 enum { STEP_PENDING = 1024, STEP_WAITING = 1024, STEP_DOMAINS = 16384 };
 
+enum {
+    RELEASE_TURN = 256,
+    RELEASE_MISSES = 64,
+    REHOUSE_MS = 1000,
+    /* Who waits on a domain is looked at so often whether his time is over. */
+    REHOUSE_WHOLE_MS = 60 * 1000,
+};
+
 static struct worker_domain *domain_of(struct worker *worker, const struct recipient *recipient)
 {
     struct worker_domain *domain = &worker->domains[recipient->domain];
@@ -230,15 +238,9 @@ void worker_place_recipient(struct worker *worker, struct recipient *recipient,
     lane_push(lane, recipient);
 }
 
-/* What waits on a domain now is to be placed again: a part a step. The domain stays what it is
- * meanwhile: those who wait hold it. */
-static void domain_release(struct worker *worker, struct worker_domain *domain)
+static void release_enqueue(struct worker *worker, struct worker_domain *domain)
 {
-    if (domain->pending_count == 0 || domain->release_left > 0) {
-        return;
-    }
     uint32_t place = (uint32_t)(domain - worker->domains) + 1;
-    domain->release_left = domain->pending_count;
     domain->release_next = 0;
     if (worker->release_last == 0) {
         worker->release_first = place;
@@ -248,68 +250,133 @@ static void domain_release(struct worker *worker, struct worker_domain *domain)
     worker->release_last = place;
 }
 
+/* What waits on a domain now is to be placed again: a part a step. The domain stays what it is
+ * meanwhile: those who wait hold it. */
+static void domain_release(struct worker *worker, struct worker_domain *domain, bool is_whole)
+{
+    if (domain->pending_count == 0) {
+        return;
+    }
+    bool is_queued = domain->release_left > 0;
+    /* Under way already: those who came back to it since are looked at once more. */
+    domain->release_left = domain->pending_count;
+    domain->is_release_whole = is_whole || (is_queued && domain->is_release_whole);
+    domain->release_misses = 0;
+    if (!is_queued) {
+        release_enqueue(worker, domain);
+    }
+}
+
 void worker_domain_on_answer(struct worker *worker, uint64_t user)
 {
     ensure((user & WORKER_QUERY_OF_LANE) == 0);
     struct worker_domain *domain = &worker->domains[(uint32_t)user];
     if ((domain->generation & 0x7fffffffu) == user >> 32) {
         domain->is_asked = false;
-        domain_release(worker, domain);
+        domain_release(worker, domain, false);
         /* An answer that is not in the cache now was not kept: no asking for ever. */
         domain->is_answered = domain->release_left > 0;
     }
 }
 
+/* The first of the domain's turn; true when he did not find a place again. */
+static bool release_one(struct worker *worker, struct worker_domain *domain, struct mono_time now)
+{
+    ensure(domain->release_left > 0);
+    ensure(domain->release_left <= domain->pending_count);
+    struct recipient *recipient = unpend(domain);
+    domain->release_left--;
+    worker_move(worker, PLACE_DOMAIN, PLACE_NONE, 1);
+    worker_place_recipient(worker, recipient, now);
+    return domain->pending_last == &recipient->node;
+}
+
+/* A part of those who wait on the first domain of the queue; then it is the turn of the next one.
+ * Where so many in a row find no lane or site, the others would not either. Returns how many were
+ * looked at. */
+static uint32_t release_turn(struct worker *worker, struct mono_time now)
+{
+    struct worker_domain *domain = &worker->domains[worker->release_first - 1];
+    uint32_t count = 0;
+    for (; count < RELEASE_TURN && domain->release_left > 0; count++) {
+        bool is_miss = release_one(worker, domain, now);
+        domain->release_misses =
+            is_miss && !domain->is_release_whole ? (uint8_t)(domain->release_misses + 1) : 0;
+        if (domain->release_misses == RELEASE_MISSES) {
+            domain->release_left = 0;
+        }
+    }
+    worker->release_first = domain->release_next;
+    worker->release_last = worker->release_first == 0 ? 0 : worker->release_last;
+    if (domain->release_left > 0) {
+        release_enqueue(worker, domain);
+    } else {
+        domain->is_answered = false;
+        domain->is_release_whole = false;
+    }
+    return count;
+}
+
 bool worker_domain_release_step(struct worker *worker, struct mono_time now)
 {
-    for (uint32_t i = 0; i < STEP_PENDING && worker->release_first != 0; i++) {
-        struct worker_domain *domain = &worker->domains[worker->release_first - 1];
-        ensure(domain->release_left > 0);
-        ensure(domain->release_left <= domain->pending_count);
-        struct recipient *recipient = unpend(domain);
-        worker_move(worker, PLACE_DOMAIN, PLACE_NONE, 1);
-        worker_place_recipient(worker, recipient, now);
-        if (--domain->release_left == 0) {
-            domain->is_answered = false;
-            worker->release_first = domain->release_next;
-            worker->release_last = worker->release_first == 0 ? 0 : worker->release_last;
-        }
+    for (uint32_t i = 0; i < STEP_PENDING && worker->release_first != 0;) {
+        i += release_turn(worker, now);
     }
     return worker->release_first != 0;
 }
 
-/* Whether the domain is to be looked at again. One that waits for its turn to be asked for need not
- * be, unless who waits there is over. */
-static bool is_homeless(struct worker *worker, struct worker_domain *domain)
+/* Nobody will call those who wait there: no query of theirs is away, and none is waited for. */
+static bool is_homeless(const struct worker_domain *domain)
 {
-    if (!domain->is_waiting || domain->pending_count == 0) {
-        return !domain->is_asked;
+    return !domain->is_asked && !domain->is_waiting;
+}
+
+/* False: no look around is due. */
+static bool rehouse_begin(struct worker *worker, struct mono_time now)
+{
+    bool is_whole = worker->has_cancelled || !mono_before(now, worker->rehouse_whole_at);
+    if (stat_read_xcore(&worker->stats.places[PLACE_DOMAIN]) == 0) {
+        worker->has_cancelled = false;
+        worker->has_homeless = false;
+        return false;
     }
-    const struct recipient *recipient = CONTAINER_OF(domain->pending_first, struct recipient, node);
-    return is_over(worker, recipient, domain);
+    if (!is_whole && (!worker->has_homeless || mono_before(now, worker->rehouse_at))) {
+        return false;
+    }
+    worker->is_rehouse_whole = is_whole;
+    worker->has_cancelled = false;
+    worker->has_homeless = false;
+    worker->rehouse_at = mono_add_ms(now, REHOUSE_MS);
+    if (is_whole) {
+        worker->rehouse_whole_at = mono_add_ms(now, REHOUSE_WHOLE_MS);
+    }
+    return true;
 }
 
 bool worker_domain_rehouse_step(struct worker *worker, struct mono_time now)
 {
-    if (worker->rehouse_next == 0) {
-        if (!worker->has_homeless || mono_before(now, worker->rehouse_at)) {
-            return false;
-        }
-        worker->has_homeless = false;
-        worker->rehouse_at = mono_add_ms(now, 1000);
+    if (worker->rehouse_next == 0 && !rehouse_begin(worker, now)) {
+        return false;
     }
     uint32_t domains_max = worker->engine->config->domains_max;
     for (uint32_t i = 0; i < STEP_DOMAINS && worker->rehouse_next < domains_max; i++) {
         struct worker_domain *domain = &worker->domains[worker->rehouse_next++];
-        if (is_homeless(worker, domain)) {
-            domain_release(worker, domain);
+        if (worker->is_rehouse_whole || is_homeless(domain)) {
+            domain_release(worker, domain, worker->is_rehouse_whole);
         }
     }
     if (worker->rehouse_next < domains_max) {
         return true;
     }
     worker->rehouse_next = 0;
-    /* Who waits for a query may be over by the next look. */
-    worker->has_homeless |= worker->wait_first != 0;
-    return false;
+    return worker->has_cancelled;
+}
+
+struct mono_time worker_domain_wake(const struct worker *worker)
+{
+    if (stat_read_xcore(&worker->stats.places[PLACE_DOMAIN]) == 0) {
+        return MONO_NEVER;
+    }
+    return worker->has_homeless ? mono_earlier(worker->rehouse_at, worker->rehouse_whole_at)
+                                : worker->rehouse_whole_at;
 }

@@ -26,9 +26,12 @@ void worker_domain_on_answer(struct worker *worker, uint64_t user);
 bool worker_domain_ask_step(struct worker *worker);
 /* Places some of those whose domain was released. True when there is more to do at once. */
 bool worker_domain_release_step(struct worker *worker, struct mono_time now);
-/* Recipients that found no lane, site or query free: all domains are looked at again, a part a
- * step. True when there is more to do at once. */
+/* Recipients that found no lane or site free, once a second: all domains are looked at again, a
+ * part a step. Behind a cancel, and once a minute, so is everybody who waits on a domain for what
+ * ever: he may be over. True when there is more to do at once. */
 bool worker_domain_rehouse_step(struct worker *worker, struct mono_time now);
+/* When it is to be called again. */
+struct mono_time worker_domain_wake(const struct worker *worker);
 
 /* worker_retry.c */
 

@@ -18,14 +18,12 @@ _Static_assert(COUNT_OF(TYPES) == OUTCOME_CLASSES_COUNT, "a type for each class"
 static void put_key_text(struct writer *writer, struct span key, struct span value)
 {
     writer_put(writer, key);
-    struct writer room = *writer;
-    room.end -= RESERVE_SIZE;
-    if (room.end < room.at) {
-        room.end = room.at;
-    }
+    /* Word by word, not `= *writer`: a wide load of words that were stored just now waits for the
+     * stores; that was 3 % of a worker. */
+    size_t left = (size_t)(writer->end - writer->at);
+    struct writer room = writer_of(writer->at, left > RESERVE_SIZE ? left - RESERVE_SIZE : 0);
     text_put_json(&room, value);
     if (room.is_full) {
-        size_t left = (size_t)(writer->end - writer->at);
         size_t size = left > RESERVE_SIZE + 2 ? (left - RESERVE_SIZE - 2) / 6 : 0;
         text_put_json(writer, span_of(value.at, size < value.size ? size : value.size));
         return;

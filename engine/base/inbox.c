@@ -36,8 +36,8 @@ int waker_init(struct waker *waker, bool with_event_fd)
             return -errno;
         }
     }
+    *waker = (struct waker){.event_fd = fd};
     atomic_init(&waker->state, WAKER_AWAKE);
-    waker->event_fd = fd;
     return 0;
 }
 
@@ -72,6 +72,7 @@ bool waker_sleep(struct waker *waker)
 {
     uint32_t state = WAKER_AWAKE;
     if (atomic_compare_exchange_strong(&waker->state, &state, WAKER_ASLEEP)) {
+        waker->is_abed = true;
         return true;
     }
     ensure(state == WAKER_SIGNALLED);
@@ -80,19 +81,32 @@ bool waker_sleep(struct waker *waker)
     return false;
 }
 
-/* The counter is read even when no signal is seen: the producer of an earlier one may have written
- * it only after the owner had woken for another reason. */
+/* Each sleep that a signal ended brings one write; it may come late (the producer was put aside
+ * between its exchange and the write), behind a sleep that something else ended. So the writes are
+ * counted: one that was forgotten would keep the descriptor readable and end every sleep at once.
+ */
+static void writes_read(struct waker *waker)
+{
+    uint64_t count = 0;
+    ssize_t size;
+    do {
+        size = read(waker->event_fd, &count, sizeof(count));
+    } while (size < 0 && errno == EINTR);
+    ensure(size == (ssize_t)sizeof(count) || errno == EAGAIN);
+    ensure(count <= waker->writes_owed);
+    waker->writes_owed -= count;
+}
+
 void waker_awake(struct waker *waker)
 {
-    (void)atomic_exchange(&waker->state, WAKER_AWAKE);
+    uint32_t before = atomic_exchange(&waker->state, WAKER_AWAKE);
     atomic_thread_fence(memory_order_seq_cst); /* W2 */
-    if (waker->event_fd >= 0) {
-        uint64_t count;
-        ssize_t size;
-        do {
-            size = read(waker->event_fd, &count, sizeof(count));
-        } while (size < 0 && errno == EINTR);
-        ensure(size == (ssize_t)sizeof(count) || errno == EAGAIN);
+    if (waker->is_abed && before == WAKER_SIGNALLED && waker->event_fd >= 0) {
+        waker->writes_owed++;
+    }
+    waker->is_abed = false;
+    if (waker->writes_owed > 0) {
+        writes_read(waker);
     }
 }
 

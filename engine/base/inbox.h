@@ -30,6 +30,8 @@ struct inbox_node {
 struct waker {
     _Atomic uint32_t state; /* 0 awake, 1 asleep, 2 signalled */
     int event_fd;           /* -1 in the simulator */
+    bool is_abed;           /* owner only: slept since it was awake */
+    uint64_t writes_owed;   /* owner only: to the eventfd, made or on their way, not yet read */
 };
 
 struct inbox {
@@ -55,7 +57,8 @@ void waker_signal_xcore(struct waker *waker);
 /* Owner only: true when the owner may sleep; false when a signal is pending (it is then consumed),
  * which asks for one more look at every inbox. */
 bool waker_sleep(struct waker *waker);
-/* Owner only: awake again; empties the eventfd counter when it was written. */
+/* Owner only: awake again; empties the eventfd's counter when it was written, and makes no system
+ * call when it was not. */
 void waker_awake(struct waker *waker);
 /* True when a signal is pending; for the simulator's scheduler, which consumes it with waker_awake.
  */

@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include "engine/base/list.h"
 #include "engine/base/random.h"
@@ -64,6 +65,36 @@ static void test_waker_with_fd(void)
     waker_awake(&waker);
     waker_deinit(&waker);
     CU_ASSERT_EQUAL(waker.event_fd, -1);
+}
+
+/* A producer that was put aside between its exchange and its write: what it writes behind the next
+ * sleep is emptied all the same, else it would end every later sleep. */
+static void test_waker_late_write(void)
+{
+    struct waker waker;
+    CU_ASSERT_EQUAL_FATAL(waker_init(&waker, true), 0);
+    struct waker aside = {.event_fd = -1};
+    CU_ASSERT(waker_sleep(&waker));
+    atomic_store(&aside.state, atomic_load(&waker.state));
+    waker_signal_xcore(&aside); /* its exchange, without the write */
+    atomic_store(&waker.state, atomic_load(&aside.state));
+    waker_awake(&waker);
+    CU_ASSERT_EQUAL(waker.writes_owed, 1);
+
+    CU_ASSERT(waker_sleep(&waker));
+    waker_signal_xcore(&waker);
+    uint64_t late = 1;
+    CU_ASSERT_EQUAL_FATAL(write(waker.event_fd, &late, sizeof(late)), (ssize_t)sizeof(late));
+    CU_ASSERT(fd_is_readable(waker.event_fd, 0));
+    waker_awake(&waker);
+    CU_ASSERT_EQUAL(waker.writes_owed, 0);
+    CU_ASSERT(!fd_is_readable(waker.event_fd, 0));
+
+    CU_ASSERT_EQUAL_FATAL(write(waker.event_fd, &late, sizeof(late)), (ssize_t)sizeof(late));
+    waker.writes_owed = 1;
+    waker_awake(&waker); /* woken for another reason, not signalled: read because it is owed */
+    CU_ASSERT(!fd_is_readable(waker.event_fd, 0));
+    waker_deinit(&waker);
 }
 
 static void test_order(void)
@@ -356,6 +387,6 @@ static void test_misuse_panics(void)
     CHECK_PANICS(inbox_init(&inbox, NULL));
 }
 
-SUITE(inbox, test_waker_without_fd, test_waker_with_fd, test_order, test_chains,
-      test_every_push_signals, test_half_done_push, test_threads, test_ping_pong,
+SUITE(inbox, test_waker_without_fd, test_waker_with_fd, test_waker_late_write, test_order,
+      test_chains, test_every_push_signals, test_half_done_push, test_threads, test_ping_pong,
       test_misuse_panics)

@@ -327,6 +327,22 @@ void intake_open_recovered(struct intake_core *core, const char *directory)
 
 /* Accepted: the recipients go to the workers. */
 
+/* Hours may lie between the claim and here: a full engine has no room for its recipients. Their age
+ * counts from when the engine has taken them on, and so does the Date of the message, which must be
+ * the same after a restart: it is the time in the accept record. */
+void intake_accept(struct intake_core *core, struct intake_batch *ib)
+{
+    struct batch *batch = ib->batch;
+    ensure(ib->stage == INTAKE_ACCEPTING);
+    if (ib->known == NULL) {
+        batch->accepted_at = clock_wall(core->engine->clock);
+        if (batch->template != NULL) {
+            template_set_date((struct template *)(uintptr_t)batch->template, batch->accepted_at);
+        }
+    }
+    inbox_push_xcore(&core->engine->journal->accepts, &ib->accept.node);
+}
+
 void intake_on_accepted(struct intake_core *core, struct intake_batch *ib)
 {
     ensure(ib->stage == INTAKE_ACCEPTING);
@@ -351,8 +367,7 @@ void intake_accept_again(struct intake_core *core)
     struct list *link;
     while ((link = list_take_first(&core->refused)) != NULL) {
         struct intake_batch *ib = CONTAINER_OF(link, struct intake_batch, link);
-        ensure(ib->stage == INTAKE_ACCEPTING);
-        inbox_push_xcore(&core->engine->journal->accepts, &ib->accept.node);
+        intake_accept(core, ib);
     }
 }
 

@@ -277,6 +277,8 @@ bool intake_has_slots(const struct intake_core *core, uint32_t count);
 /* Whether the journal has numbers left for new batches; those that lie in active/ already have what
  * is beyond JOURNAL_BATCH_NUMBER_MAX. At the bound nothing new is claimed or collected. */
 bool intake_has_number(const struct intake_core *core);
+/* Scanned: the journal is asked to accept it, as of now. */
+void intake_accept(struct intake_core *core, struct intake_batch *ib);
 void intake_on_accepted(struct intake_core *core, struct intake_batch *ib);
 /* Those for which the journal had no memory. */
 void intake_accept_again(struct intake_core *core);

@@ -392,7 +392,7 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
     };
     intake_scan_end(core, ib);
     intake_enter(core, ib, INTAKE_ACCEPTING);
-    inbox_push_xcore(&core->engine->journal->accepts, &ib->accept.node);
+    intake_accept(core, ib);
 }
 
 static void next_file(struct intake_core *core, struct intake_batch *ib)

@@ -56,8 +56,10 @@ struct batch {
     const struct template *template;
     const struct template *sender;
     const struct scan_columns *columns;
-    struct wall_time accepted_at; /* goes into Date, expiry, log; the same after a restart */
-    uint64_t recipients_count;    /* accepted */
+    /* That of the accept record, the same after a restart (of the claim until it is accepted): goes
+     * into Date, expiry, log. */
+    struct wall_time accepted_at;
+    uint64_t recipients_count; /* accepted */
     uint64_t rejected_count;
     uint64_t records_count;                         /* ordinals are 0 .. records_count - 1 */
     struct stat_counter orders;                     /* intake; enum batch_orders */

@@ -20,7 +20,8 @@ struct builder {
     uint32_t segments_max;                  /* allocated */
     uint32_t merge_from;                    /* constants behind this segment may grow */
     uint32_t merge_from_outer;              /* so before the open group */
-    size_t bad_at; /* builder_text: offset of the placeholder that failed */
+    size_t bad_at;         /* builder_text: offset of the placeholder that failed */
+    struct span date_line; /* the Date field that was added; empty: none */
 };
 
 struct builder_style {

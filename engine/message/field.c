@@ -312,6 +312,7 @@ static int put_date(struct builder *builder)
     if (builder_copy(builder, writer_span(&writer), &line) != 0) {
         return -EINVAL;
     }
+    builder->date_line = line;
     return builder_constant(builder, line);
 }
 

@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "engine/base/text.h"
 #include "engine/message/builder.h"
 #include "engine/message/encode.h"
 #include "engine/message/field.h"
 #include "engine/message/layout.h"
 #include "engine/message/parts.h"
 #include "engine/message/template_priv.h"
+
+enum { DATE_NAME_SIZE = sizeof("Date: ") - 1 };
 
 /* One line of the file into the wire form. The first line end of the file decides what the others
  * must be. */
@@ -101,6 +104,27 @@ static void settle_ordinal(struct template *template)
     }
 }
 
+/* The text behind "Date: ", in the template's own memory; NULL: the line is not in the text. */
+static char *find_date(struct span text, struct span line)
+{
+    const char *at = text.size == 0 ? NULL : memmem(text.at, text.size, line.at, line.size);
+    while (at != NULL && at != text.at && at[-1] != '\n') {
+        size_t left = (size_t)(text.at + text.size - at) - 1;
+        at = memmem(at + 1, left, line.at, line.size);
+    }
+    return at == NULL ? NULL : (char *)(uintptr_t)at + DATE_NAME_SIZE;
+}
+
+/* The layout has put it into a segment of the header, or into the one that ends the header. */
+static void note_date(struct template *template, struct span line)
+{
+    for (uint32_t i = 0; i < template->segments_count && template->dates[0] == NULL; i++) {
+        template->dates[0] = find_date(template->segments[i].text, line);
+        template->dates[1] = find_date(template->segments[i].text_switched, line);
+    }
+    ensure(template->dates[0] != NULL);
+}
+
 static int compile(struct builder *builder, struct span eml)
 {
     const struct template_options *options = builder->options;
@@ -132,7 +156,11 @@ static int compile(struct builder *builder, struct span eml)
         return error;
     }
     settle_ordinal(builder->template);
-    return layout_finish(builder);
+    error = layout_finish(builder);
+    if (error == 0 && builder->date_line.size > 0) {
+        note_date(builder->template, builder->date_line);
+    }
+    return error;
 }
 
 static struct template *create(struct template_problem *problem)
@@ -193,6 +221,18 @@ struct template *template_compile_line(struct span line, struct template_problem
         return NULL;
     }
     return template;
+}
+
+void template_set_date(struct template *template, struct wall_time date)
+{
+    char text[64];
+    struct writer writer = writer_of(text, sizeof(text));
+    text_put_rfc5322(&writer, date);
+    for (size_t i = 0; i < COUNT_OF(template->dates); i++) {
+        if (template->dates[i] != NULL) {
+            memcpy(template->dates[i], text, writer_size(&writer)); /* always of one length */
+        }
+    }
 }
 
 void template_destroy(struct template *template)

@@ -65,6 +65,9 @@ struct template *template_compile(struct span eml, const struct template_options
 /* A text of one line with placeholders, such as the envelope sender. */
 struct template *template_compile_line(struct span line, struct template_problem *ret_problem);
 void template_destroy(struct template *template); /* NULL-safe */
+/* Another date than that of the options, before anything was rendered: a batch is compiled to be
+ * checked, and gets its date when it is accepted. A Date of the file's own stays. */
+void template_set_date(struct template *template, struct wall_time date);
 
 /* True when every recipient gets the same bytes: there is no placeholder. A Message-ID that the
  * file lacks is then one for the batch. */

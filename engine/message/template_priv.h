@@ -92,6 +92,8 @@ struct template
     uint64_t header_size_max;   /* constants of the longest header field with placeholders */
     uint64_t header_values_max; /* the most values in one of them */
     uint64_t headers_size;      /* of all constants before the blank line */
+    char *dates[2]; /* of the Date that the file lacks: in the text, and the switched text, of the
+                       segment that holds it; NULL: none */
 };
 
 /* What a value segment stands for, for one recipient. */

@@ -219,7 +219,9 @@ static void run(struct swarm *swarm)
         }
         happen(swarm, event);
     }
-    int64_t most_ns = (int64_t)sim->routes[0].schedule.expire_s * 2 * NS_PER_S;
+    /* One after the other, where each has to wait for the one before it. */
+    uint32_t lives = swarm->is_cramped ? 1 + swarm->batches_count : 2;
+    int64_t most_ns = (int64_t)sim->routes[0].schedule.expire_s * lives * NS_PER_S;
     if (!run_up(swarm, is_down_or_done, most_ns)) {
         sim_violation(sim, "not all batches come to their end: %llu recipients are left",
                       (unsigned long long)sim_engine_live(sim));

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/text.h"
+#include "engine/message/template.h"
 #include "tests/unit/engine/intake_rig.h"
 
 static void test_a_batch_comes_and_goes(void)
@@ -82,6 +84,28 @@ static void break_disk(struct rig *rig, int failing, int error)
 
 /* Bounds. */
 
+enum { RIG_DATE_SIZE = 32 };
+
+/* The Date of the batch's message; "" when it has none. */
+static void rig_message_date(const struct batch *batch, char ret_date[RIG_DATE_SIZE])
+{
+    char memory[8192] = "";
+    struct template_problem problem;
+    const struct span values[TEMPLATE_VARS_MAX] = {SPAN("")};
+    const struct render_input input = {.values = values, .missing = TEMPLATE_MISSING_EMPTY};
+    struct render_output output = {.scratch = writer_of(memory, 4096)};
+    memset(ret_date, 0, RIG_DATE_SIZE);
+    ensure(template_render(batch->template, &input, &output, &problem) == 0);
+    struct writer text = writer_of(memory + 4096, 4000);
+    for (uint32_t i = 0; i < output.pieces_count; i++) {
+        writer_put(&text, output.pieces[i]);
+    }
+    const char *at = strstr(memory + 4096, "Date: ");
+    if (at != NULL) {
+        (void)snprintf(ret_date, RIG_DATE_SIZE, "%.31s", at + 6);
+    }
+}
+
 /* What an accepted batch was told is rejected does not fit on the disk: it is scanned again once a
  * second, whether or not new ones wait for the disk, too. */
 static void test_a_batch_that_is_opened_again_rests(void)
@@ -110,6 +134,45 @@ static void test_a_batch_that_is_opened_again_rests(void)
     CU_ASSERT_EQUAL(rig->taken_count, 3);
     rig_end_rest(rig, 0);
     CU_ASSERT(rig_is_in(rig, "done", "one"));
+    rig_destroy(rig);
+}
+
+/* A full engine has room for it after six days: its age begins then, and is the same behind a
+ * restart. */
+static void test_who_waits_for_room_grows_no_older(void)
+{
+    struct rig *rig = rig_create();
+    rig_submit(rig, "first", RIG_RECIPIENTS_MAX - 2);
+    rig_run(rig);
+    rig_submit(rig, "second", 4);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, RIG_RECIPIENTS_MAX - 2);
+    CU_ASSERT(rig_is_there(rig, "active/second.batch"));
+    clock_manual_advance(&rig->clock, 6 * 86400 * NS_PER_S);
+    for (uint32_t i = 0; i < rig->taken_count; i++) {
+        rig_end(rig, i, JOURNAL_DELIVERED, 0);
+    }
+    rig->taken_count = 0;
+    struct wall_time now = clock_wall(&rig->clock.clock);
+    rig_run(rig);
+    CU_ASSERT_EQUAL_FATAL(rig->taken_count, 4);
+    const struct batch *batch = &rig->engine.batches[rig->taken[0]->batch];
+    struct wall_time accepted_at = batch->accepted_at;
+    CU_ASSERT(accepted_at.ns >= now.ns);
+    char dates[2][RIG_DATE_SIZE];
+    rig_message_date(batch, dates[0]);
+    struct writer want = writer_of(dates[1], RIG_DATE_SIZE);
+    text_put_rfc5322(&want, accepted_at);
+    CU_ASSERT(memcmp(dates[0], dates[1], writer_size(&want)) == 0);
+    rig_down(rig, false);
+    clock_manual_advance(&rig->clock, 86400 * NS_PER_S);
+    rig_boot(rig);
+    rig_run(rig);
+    CU_ASSERT_EQUAL_FATAL(rig->taken_count, 4);
+    batch = &rig->engine.batches[rig->taken[0]->batch];
+    CU_ASSERT_EQUAL(batch->accepted_at.ns, accepted_at.ns);
+    rig_message_date(batch, dates[1]);
+    CU_ASSERT(memcmp(dates[0], dates[1], RIG_DATE_SIZE) == 0);
     rig_destroy(rig);
 }
 
@@ -317,9 +380,10 @@ static void test_files_are_collected_again_when_a_sync_failed(void)
 }
 
 SUITE(intake, test_a_batch_comes_and_goes, test_without_a_number_nothing_is_claimed,
-      test_a_batch_that_is_opened_again_rests, test_descriptors_bound_what_is_claimed,
-      test_want_of_descriptors_fails_no_batch, test_a_batch_waits_for_what_it_has_lent,
-      test_a_batch_waits_for_its_order, test_a_batch_that_people_took_away_is_no_burden,
+      test_a_batch_that_is_opened_again_rests, test_who_waits_for_room_grows_no_older,
+      test_descriptors_bound_what_is_claimed, test_want_of_descriptors_fails_no_batch,
+      test_a_batch_waits_for_what_it_has_lent, test_a_batch_waits_for_its_order,
+      test_a_batch_that_people_took_away_is_no_burden,
       test_a_place_that_people_removed_is_made_anew, test_a_recovered_batch_keeps_its_id,
       test_a_batch_that_may_repeat_another_is_told_so,
       test_files_are_collected_again_when_a_sync_failed)

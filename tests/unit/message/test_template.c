@@ -393,4 +393,46 @@ static void test_nul(void)
     template_destroy(template);
 }
 
-SUITE(template, test_rows, test_failures, test_nul)
+/* A batch is compiled when it is claimed, and dated when it is accepted: wherever the field was put
+ * together with its neighbours. */
+static void test_another_date(void)
+{
+    static const struct {
+        const char *eml, *dates; /* the file's own, and how often each day is told */
+    } DATED[] = {
+        {"From: <a@b.example>\n\nHello {{name}}.\n", "02"},
+        {"From: <a@b.example>\nContent-Type: text/plain; charset=utf-8\n\nH\xc3\xa4llo.\n", "02"},
+        {"From: <a@b.example>\nSubject: {{name}}\n\nHello.\n", "02"},
+        {"From: <a@b.example>\nMessage-ID: <x@y>\n\nH\xc3\xa4llo {{name}}.\n", "02"},
+        {"From: <a@b.example>\n\nDate: Tue, 01 Dec 2026 08:00:00 +0000\n", "12"},
+        {"From: <a@b.example>\nSubject: x\n Date: Tue, 01 Dec 2026 08:00:00 +0000\n\nHello.\n",
+         "12"},
+        {"From: <a@b.example>\nDate: Tue, 01 Dec 2026 08:00:00 +0000\n\nHello.\n", "1"},
+    };
+    char *memory = malloc(65536);
+    CU_ASSERT_FATAL(memory != NULL);
+    for (size_t i = 0; i < 2 * COUNT_OF(DATED); i++) {
+        struct template_problem problem;
+        struct template *template = fixture_compile(span_of_text(DATED[i / 2].eml), 0, &problem);
+        CU_ASSERT_FATAL(template != NULL);
+        struct wall_time day_after = {.ns = INT64_C(1796198400) * NS_PER_S};
+        template_set_date(template, day_after);
+        struct span values[1] = {SPAN("Ann")};
+        struct render_input input = fixture_input(values, i % 2 == 0 ? 0 : FIXTURE_7BIT);
+        struct render_output output = {.scratch = writer_of(memory, 32768)};
+        CU_ASSERT_EQUAL_FATAL(template_render(template, &input, &output, &problem), 0);
+        struct writer text = writer_of(memory + 32768, 32767);
+        for (uint32_t j = 0; j < output.pieces_count; j++) {
+            writer_put(&text, output.pieces[j]);
+        }
+        *text.at = '\0';
+        const char *first = strstr(memory + 32768, "Date: Tue, 01 Dec 2026 08:00:00 +0000\r\n");
+        const char *second = strstr(memory + 32768, "Date: Wed, 02 Dec 2026 08:00:00 +0000\r\n");
+        CHECK_ROW(i, (first != NULL) == (strchr(DATED[i / 2].dates, '1') != NULL));
+        CHECK_ROW(i, (second != NULL) == (strchr(DATED[i / 2].dates, '2') != NULL));
+        template_destroy(template);
+    }
+    free(memory);
+}
+
+SUITE(template, test_rows, test_failures, test_nul, test_another_date)

@@ -36,7 +36,7 @@ enum {
         MANIFEST_ID_MAX + 31, /* of a batch in active/, as struct batch holds it */
     SPOOL_NAMES_MAX = 256,
     SPOOL_STREAM_FILES_MAX = 64,
-    SPOOL_PICKUP_WATCHED_MAX = 8192,
+    SPOOL_PICKUP_WATCHED_MAX = 65536,
     SPOOL_PICKUP_FILES_MAX = 1000,
     SPOOL_PICKUP_STABLE_MS = 2000,
     SPOOL_MUTE_S = 300,

@@ -219,6 +219,7 @@ static int take_ready(struct spool *spool, struct making *making, struct spool_c
             break;
         case TAKE_BAD:
             refuse_file(spool, pickup->ready[i].name, problem.text, collected);
+            spool_pickup_forget(pickup, &pickup->ready[i]);
             break;
         case TAKE_FAILED:
             ensure(error < 0);
@@ -250,6 +251,7 @@ static int make_batch(struct spool *spool, struct spool_collected *collected)
         disk_close(spool->disk, making.dir);
         for (uint32_t i = 0; i < collected->files_count; i++) {
             spool_pickup_add_taken(pickup, &pickup->ready[i]);
+            spool_pickup_forget(pickup, &pickup->ready[i]);
         }
         (void)snprintf(collected->directory, sizeof(collected->directory), "%s", making.directory);
     } else {
@@ -276,5 +278,6 @@ int spool_pickup_collect(struct spool *spool, struct wall_time now, uint32_t fil
     if (result == 0 && pickup->ready_count > 0) {
         result = make_batch(spool, ret_collected);
     }
+    spool_pickup_look_end(pickup);
     return result;
 }

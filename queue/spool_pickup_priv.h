@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "engine/base/list.h"
 #include "queue/spool.h"
 
 enum {
@@ -20,21 +21,33 @@ enum {
 #define PICKUP_SOURCES_FILE "sources.list"
 #define PICKUP_MAKING_END ".making"
 
-struct watch_table; /* spool_pickup_watch.c */
+struct watched; /* spool_pickup_watch.c */
+
+/* What a name is, by which it waits. */
+enum pickup_kind {
+    PICKUP_MAIL,
+    PICKUP_NO_MAIL, /* a file of another name than .eml */
+    PICKUP_NO_FILE, /* no regular file, or a name that cannot be told: it need not wait */
+};
+enum { PICKUP_KINDS_COUNT = PICKUP_NO_FILE + 1 };
 
 /* A file as it was seen. */
 struct pickup_source {
     char name[SPOOL_NAME_MAX + 1];
     struct disk_stat stat;
+    struct watched *watched; /* of those ready: until it is forgotten */
 };
 
 struct spool_pickup {
     uint32_t serial; /* of batches made in this life */
     uint32_t taken_count;
     uint64_t taken[PICKUP_TAKEN_SLOTS]; /* 0: free */
-    /* Of one listing: */
-    struct watch_table *before; /* what the last one saw */
-    struct watch_table *seen;
+    struct watched **buckets;           /* those under watch, by name */
+    uint32_t watched_count;
+    struct list queues[PICKUP_KINDS_COUNT];
+    struct list taking;  /* those ready, until they are forgotten, or back in their queue */
+    uint64_t left_count; /* names of the last listing that found no room */
+    /* Of one look: */
     struct wall_time now;
     uint64_t waiting_count;
     uint32_t files_max;
@@ -51,6 +64,10 @@ struct spool_pickup {
 /* What stands in pickup/ now: who is ready, who waits, who has no business there. */
 int spool_pickup_look(struct spool *spool, struct wall_time now, uint32_t files_max)
     __attribute__((warn_unused_result));
+/* Behind a look: who is ready and was not forgotten is under watch again, in front. */
+void spool_pickup_look_end(struct spool_pickup *pickup);
+/* It is in a batch, or put aside. */
+void spool_pickup_forget(struct spool_pickup *pickup, struct pickup_source *source);
 /* The same file, untouched: inode, size and time. */
 bool spool_pickup_is_same(const struct disk_stat *a, const struct disk_stat *b);
 /* Keeps the file from being ready again; there must be room (PICKUP_TAKEN_MAX). */

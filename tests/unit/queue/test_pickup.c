@@ -643,10 +643,24 @@ static void test_what_cannot_be_made_durable_goes_back(void)
     end();
 }
 
-/* More files than are watched at once: all come in turn. */
+/* Listings, and looks at files, since this was cleared. */
+static struct {
+    uint64_t lists, stats;
+} counted;
+
+static int64_t counting_run(struct disk *disk, struct disk_op *op)
+{
+    counted.lists += op->verb == DISK_LIST;
+    counted.stats += op->verb == DISK_STAT;
+    return check_disk_run(disk, op);
+}
+
+/* More files than are watched at once: all come in turn, each is looked at a few times, and pickup/
+ * is not listed for each batch. */
 static void test_many_files(void)
 {
     enum { FILES = SPOOL_PICKUP_WATCHED_MAX + 500 };
+    static const struct disk_ops ops = {.run = counting_run};
     begin();
     for (int i = 0; i < FILES; i++) {
         char path[64];
@@ -654,22 +668,58 @@ static void test_many_files(void)
         put_text(path, MAIL);
     }
     uint32_t taken = 0;
-    uint32_t rounds = 0;
-    for (int64_t now = NOW; taken < FILES && rounds < 100; now += 2, rounds++) {
+    uint32_t calls = 0;
+    check.disk.ops = &ops;
+    counted.lists = 0;
+    counted.stats = 0;
+    for (int64_t now = NOW; taken < FILES && calls < 300; now += collected.has_more ? 0 : 1) {
         CU_ASSERT_EQUAL_FATAL(
             spool_pickup_collect(&spool, wall_s(now), SPOOL_PICKUP_FILES_MAX, &collected), 0);
         taken += collected.files_count;
-        if (collected.files_count > 0 && rounds % 2 == 0) {
+        calls++;
+        if (collected.files_count > 0) {
             CU_ASSERT_EQUAL(spool_pickup_release(&spool, collected.directory), 0);
         }
     }
     CU_ASSERT_EQUAL(taken, FILES);
+    CU_ASSERT(counted.lists <= 8);
+    CU_ASSERT(counted.stats <= 8 * (uint64_t)FILES);
+    CU_ASSERT_EQUAL(names_count("pickup"), 0);
     CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 1000), 100, &collected), 0);
     CU_ASSERT_EQUAL(collected.files_count, 0);
+    CU_ASSERT_EQUAL(collected.waiting_count, 0);
+    end();
+}
+
+/* Others write on and on, come, go, and stand in the way: none keeps a file from its turn. */
+static void test_files_among_restless_ones(void)
+{
+    begin();
+    for (int64_t i = 0; i < 20; i++) {
+        char path[64];
+        for (int j = 0; j < 3; j++) {
+            (void)snprintf(path, sizeof(path), "pickup/restless%d.eml", j);
+            put_text(path, MAIL);
+            set_time(path, NOW + 100 + i);
+        }
+        (void)snprintf(path, sizeof(path), "pickup/gone%d.eml", (int)i);
+        put_text(path, MAIL);
+        (void)snprintf(path, sizeof(path), "pickup/n%d.eml", (int)i);
+        put_text(path, MAIL);
+        CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + i), 2, &collected), 0);
+        CU_ASSERT(i < 2 || collected.files_count == 1);
+        if (collected.files_count > 0) {
+            CU_ASSERT_EQUAL(spool_pickup_release(&spool, collected.directory), 0);
+        }
+        (void)snprintf(path, sizeof(path), "pickup/gone%d.eml", (int)i);
+        ensure(unlink(at(path)) == 0);
+    }
+    CU_ASSERT_EQUAL(names_count("pickup"), 3 + 2);
     end();
 }
 
 SUITE(pickup, test_mailbox_lists, test_mailbox_mutations, test_good_files, test_bad_files,
       test_mutated_files, test_bounds, test_stands_still, test_names_and_kinds,
       test_batch_and_release, test_sources_change, test_failed_batch, test_after_any_stop,
-      test_goes_on_after_failure, test_what_cannot_be_made_durable_goes_back, test_many_files)
+      test_goes_on_after_failure, test_what_cannot_be_made_durable_goes_back, test_many_files,
+      test_files_among_restless_ones)

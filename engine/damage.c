@@ -2,6 +2,7 @@
 #include "engine/damage.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "engine/base/bitmap.h"
 #include "engine/base/text.h"
@@ -240,6 +241,31 @@ void damage_tell_kept(const struct engine *engine, uint64_t count, struct writer
                       "journal/results-missing: %llu broken records; each is a line of a "
                       "results.ndjson, lost unless a segment has the record too",
                       (unsigned long long)count);
+    tell(engine, &topic, &text, words);
+}
+
+void damage_tell_ids(const struct engine *engine, const char *file, int error, uint64_t lost_size,
+                     struct writer *words)
+{
+    char memory[WORDS_SIZE];
+    struct writer text = writer_of(memory, sizeof(memory));
+    bool is_whole = lost_size == 0;
+    struct topic topic = {
+        .reason = "DAMAGE_IDS", .file = file, .size = lost_size, .count = is_whole ? 0 : lost_size};
+    writer_put_format(&text, "journal/%s: ", file);
+    if (is_whole) {
+        writer_put(&text, SPAN("cannot be read"));
+    } else {
+        writer_put_format(&text, "%llu bytes cannot be read, and all others were",
+                          (unsigned long long)lost_size);
+    }
+    writer_put_format(
+        &text,
+        " (%s). Ids that stand there are not known: a batch that was accepted %s, and "
+        "is submitted again within 30 days, would be sent again. See dmesg, put the "
+        "file back from a copy, and start the engine anew",
+        strerror(-error), file[0] == '\0' ? "before" : "on that day");
+    ensure(!text.is_full);
     tell(engine, &topic, &text, words);
 }
 

@@ -19,6 +19,9 @@ void damage_tell(const struct engine *engine, const struct journal_known *known,
                  struct writer *words);
 /* So many cells of results-missing are broken. */
 void damage_tell_kept(const struct engine *engine, uint64_t count, struct writer *words);
+/* A file of ids could not be read, or so many bytes of it (0: all). `file`: "": journal/ itself. */
+void damage_tell_ids(const struct engine *engine, const char *file, int error, uint64_t lost_size,
+                     struct writer *words);
 /* So many of the batch have no line in results.ndjson, and none can be made. */
 void damage_tell_lines(const struct engine *engine, const struct journal_known_batch *batch,
                        uint64_t count, uint32_t ordinal_first, uint32_t ordinal_last,

@@ -242,6 +242,10 @@ void intake_tell_damage(const struct intake *intake, struct writer *words)
     if (core->kept_broken > 0) {
         damage_tell_kept(core->engine, core->kept_broken, words);
     }
+    for (uint32_t i = 0; i < spool_ids_damages_count(core->ids); i++) {
+        const struct spool_ids_damage *damage = spool_ids_damage(core->ids, i);
+        damage_tell_ids(core->engine, damage->file, damage->error, damage->lost_size, words);
+    }
     uint32_t told = 0;
     for (uint32_t i = 0; i < core->known.batches_count && told < DAMAGE_BATCHES_MAX; i++) {
         const struct intake_known *row = &core->known_rows[i];

@@ -15,7 +15,9 @@ enum {
     LINE_MAX_SIZE = MANIFEST_ID_MAX + 16,
     FILES_MAX = 64, /* in one listing: what is beyond is old, and goes the next time */
     LINES_MIN = 4096,
-    FULL_S = 60, /* a full table is not looked through again so long */
+    FULL_S = 60,         /* a full table is not looked through again so long */
+    BLOCK_SIZE = 4096,   /* what cannot be read is passed over in blocks ... */
+    BLOCKS_BAD_MAX = 64, /* ... so many a file: a dying disk takes seconds for each */
 };
 
 #define FILE_PREFIX "ids-"
@@ -44,7 +46,10 @@ struct spool_ids {
     size_t lines_size;
     size_t written;       /* of them, into the open file since a sync of it has failed */
     bool is_memory_short; /* an id was not kept for want of memory */
+    uint32_t damages_count;
+    struct spool_ids_damage damages[FILES_MAX + 1];
 };
+_Static_assert(SPOOL_IDS_NAME_SIZE >= sizeof(FILE_PREFIX) + DAY_SIZE, "room for a file's name");
 
 static void put_day(char *ret_day, int64_t at_s)
 {
@@ -154,36 +159,110 @@ static void take_line(struct spool_ids *ids, struct span line, uint32_t now_s)
     keep(ids, (struct slot){.hash = hash, .at_s = (uint32_t)at_s, .is_read = true}, now_s);
 }
 
-static void read_file(struct spool_ids *ids, const char *name, uint32_t now_s)
+static void note_damage(struct spool_ids *ids, const char *file, int error, uint64_t lost_size)
 {
-    struct disk *disk = ids->spool->disk;
-    char *bytes = malloc(READ_SIZE);
-    int fd = disk_open(disk, ids->spool->places[SPOOL_JOURNAL], name, DISK_READONLY);
-    size_t held = 0;
-    uint64_t offset = 0;
-    int64_t got = bytes == NULL || fd < 0 ? -EIO : 1;
-    while (got > 0) {
-        got = disk_read(disk, fd, bytes + held, READ_SIZE - held, offset);
-        held += got > 0 ? (size_t)got : 0;
-        offset += got > 0 ? (uint64_t)got : 0;
-        const char *end = held == 0 ? NULL : memrchr(bytes, '\n', held);
-        size_t whole = end == NULL ? 0 : (size_t)(end - bytes) + 1;
-        struct cursor cursor = cursor_of(span_of(bytes, whole));
-        struct span line;
-        while (cursor_take_line(&cursor, &line)) {
+    ensure(error < 0);
+    ensure(ids->damages_count < COUNT_OF(ids->damages));
+    struct spool_ids_damage *damage = &ids->damages[ids->damages_count++];
+    odd(batch_ids_not_read);
+    (void)snprintf(damage->file, sizeof(damage->file), "%s", file);
+    damage->error = error;
+    damage->lost_size = lost_size;
+}
+
+/* A file on its way through the buffer. */
+struct reading {
+    struct disk *disk;
+    int fd;
+    uint64_t size;        /* of the file */
+    uint64_t offset;      /* of the next read */
+    uint64_t small_until; /* block by block as far as here: there is a bad one among them */
+    size_t held;          /* in `bytes`: the beginning of a line */
+    bool is_torn;         /* the line that comes next has lost its beginning */
+    uint32_t bad_count;
+    uint64_t lost_size;
+    int error;
+    char *bytes; /* READ_SIZE */
+};
+
+/* More of the file into the buffer. 1; 0: that was all. */
+static int read_more(struct reading *reading)
+{
+    while (reading->offset < reading->size) {
+        uint64_t size = READ_SIZE - reading->held;
+        uint64_t to_border = BLOCK_SIZE - reading->offset % BLOCK_SIZE;
+        bool is_small = reading->offset < reading->small_until;
+        size = is_small && to_border < size ? to_border : size;
+        int64_t got = disk_read(reading->disk, reading->fd, reading->bytes + reading->held, size,
+                                reading->offset);
+        if (got > 0) {
+            reading->held += (size_t)got;
+            reading->offset += (uint64_t)got;
+            return 1;
+        }
+        if (got == 0) {
+            return 0; /* it is shorter than it was */
+        }
+        reading->error = (int)got;
+        if (!is_small) {
+            reading->small_until = reading->offset + size;
+            continue;
+        }
+        uint64_t left = reading->size - reading->offset;
+        bool is_given_up = ++reading->bad_count == BLOCKS_BAD_MAX;
+        uint64_t lost = is_given_up || to_border > left ? left : to_border;
+        reading->lost_size += lost;
+        reading->offset += lost;
+        reading->held = 0;
+        reading->is_torn = true;
+    }
+    return 0;
+}
+
+/* The whole lines in the buffer; what is behind them stays. */
+static void take_lines(struct spool_ids *ids, struct reading *reading, uint32_t now_s)
+{
+    char *bytes = reading->bytes;
+    const char *end = memrchr(bytes, '\n', reading->held);
+    size_t whole = end == NULL ? 0 : (size_t)(end - bytes) + 1;
+    struct cursor cursor = cursor_of(span_of(bytes, whole));
+    struct span line;
+    while (cursor_take_line(&cursor, &line)) {
+        if (!reading->is_torn) {
             take_line(ids, line, now_s);
         }
-        memmove(bytes, bytes + whole, held - whole);
-        held = held - whole < READ_SIZE / 2 ? held - whole : 0; /* no line of ours is so long */
+        reading->is_torn = false;
     }
-    ids->is_memory_short |= bytes == NULL;
-    if (got < 0) {
-        odd(batch_ids_not_read);
+    reading->held -= whole;
+    memmove(bytes, bytes + whole, reading->held);
+    if (reading->held >= READ_SIZE / 2) { /* no line of ours is so long */
+        reading->held = 0;
+        reading->is_torn = true;
     }
-    if (fd >= 0) {
-        disk_close(disk, fd);
+}
+
+static void read_file(struct spool_ids *ids, const char *name, uint32_t now_s)
+{
+    struct disk_stat stat = {.size = 0};
+    struct reading reading = {.disk = ids->spool->disk, .bytes = malloc(READ_SIZE)};
+    ids->is_memory_short |= reading.bytes == NULL;
+    if (reading.bytes == NULL) {
+        return;
     }
-    free(bytes);
+    reading.fd = disk_open(reading.disk, ids->spool->places[SPOOL_JOURNAL], name, DISK_READONLY);
+    reading.error = reading.fd < 0 ? reading.fd : disk_stat_fd(reading.disk, reading.fd, &stat);
+    reading.lost_size = 0;
+    reading.size = reading.error == 0 ? stat.size : 0;
+    while (read_more(&reading) != 0) {
+        take_lines(ids, &reading, now_s);
+    }
+    if (reading.error != 0 && (reading.lost_size > 0 || reading.size == 0)) {
+        note_damage(ids, name, reading.error, reading.lost_size);
+    }
+    if (reading.fd >= 0) {
+        disk_close(reading.disk, reading.fd);
+    }
+    free(reading.bytes);
 }
 
 struct listing {
@@ -195,8 +274,9 @@ static void on_name(void *context, const char *name, enum disk_kind kind)
 {
     struct listing *listing = context;
     size_t prefix = strlen(FILE_PREFIX);
-    if (kind == DISK_KIND_FILE && strncmp(name, FILE_PREFIX, prefix) == 0 &&
-        strlen(name) == prefix + DAY_SIZE - 1 && listing->count < FILES_MAX) {
+    (void)kind;
+    if (strncmp(name, FILE_PREFIX, prefix) == 0 && strlen(name) == prefix + DAY_SIZE - 1 &&
+        listing->count < FILES_MAX) {
         memcpy(listing->names[listing->count++], name, prefix + DAY_SIZE);
     }
 }
@@ -208,8 +288,9 @@ static void look(struct spool_ids *ids, uint32_t now_s, bool is_reading)
     int dir = ids->spool->places[SPOOL_JOURNAL];
     char oldest[DAY_SIZE];
     put_day(oldest, now_s > SPOOL_IDS_AGE_S ? (int64_t)now_s - SPOOL_IDS_AGE_S : 0);
-    if (disk_list(ids->spool->disk, dir, on_name, &listing) != 0) {
-        odd(batch_ids_not_read);
+    int result = disk_list(ids->spool->disk, dir, on_name, &listing);
+    if (result != 0 && is_reading) {
+        note_damage(ids, "", result, 0);
     }
     for (uint32_t i = 0; i < listing.count; i++) {
         const char *name = listing.names[i];
@@ -261,6 +342,17 @@ void spool_ids_destroy(struct spool_ids *ids)
     }
 }
 
+uint32_t spool_ids_damages_count(const struct spool_ids *ids)
+{
+    return ids->damages_count;
+}
+
+const struct spool_ids_damage *spool_ids_damage(const struct spool_ids *ids, uint32_t index)
+{
+    ensure(index < ids->damages_count);
+    return &ids->damages[index];
+}
+
 bool spool_ids_find(const struct spool_ids *ids, const char *id, struct wall_time now,
                     struct wall_time *ret_at)
 {
@@ -271,6 +363,28 @@ bool spool_ids_find(const struct spool_ids *ids, const char *id, struct wall_tim
     }
     ret_at->ns = (int64_t)slot->at_s * NS_PER_S;
     return true;
+}
+
+/* The file itself is spoiled, whatever the disk says of others. */
+static bool is_spoiled(int error)
+{
+    return error == -EIO || error == -ELOOP || error == -EISDIR || error == -EACCES ||
+           error == -EPERM;
+}
+
+/* One that cannot be opened is put aside: no batch could leave before the day is over. */
+static int file_open(struct spool_ids *ids, const char *name)
+{
+    int dir = ids->spool->places[SPOOL_JOURNAL];
+    int fd = disk_open(ids->spool->disk, dir, name, DISK_READWRITE | DISK_CREATE);
+    if (!is_spoiled(fd)) {
+        return fd;
+    }
+    char aside[SPOOL_IDS_NAME_SIZE + sizeof(".bad")];
+    (void)snprintf(aside, sizeof(aside), "%s.bad", name);
+    odd(batch_ids_put_aside);
+    int result = disk_rename(ids->spool->disk, dir, name, dir, aside);
+    return result != 0 ? fd : disk_open(ids->spool->disk, dir, name, DISK_READWRITE | DISK_CREATE);
 }
 
 /* The file of this day. Lines that are not durable in the one before go into this one as well. */
@@ -286,7 +400,7 @@ static int file_of_day(struct spool_ids *ids, struct wall_time now)
     char name[sizeof(FILE_PREFIX) + DAY_SIZE];
     (void)snprintf(name, sizeof(name), FILE_PREFIX "%s", day);
     int dir = ids->spool->places[SPOOL_JOURNAL];
-    int fd = disk_open(ids->spool->disk, dir, name, DISK_READWRITE | DISK_CREATE);
+    int fd = file_open(ids, name);
     if (fd < 0) {
         return fd;
     }

@@ -24,7 +24,7 @@
 
 #include "queue/spool.h"
 
-enum { SPOOL_IDS_MAX = 1 << 20, SPOOL_IDS_AGE_S = 30 * 86400 };
+enum { SPOOL_IDS_MAX = 1 << 20, SPOOL_IDS_AGE_S = 30 * 86400, SPOOL_IDS_NAME_SIZE = 32 };
 
 struct spool_ids;
 
@@ -32,6 +32,15 @@ struct spool_ids;
  * `secret` is mixed into the hashes. */
 struct spool_ids *spool_ids_create(struct spool *spool, uint64_t secret, struct wall_time now);
 void spool_ids_destroy(struct spool_ids *ids); /* NULL-safe */
+/* What of the files could not be read: ids that stood there are not known, and their batches would
+ * be sent again when they are submitted again. All around it was read. */
+struct spool_ids_damage {
+    char file[SPOOL_IDS_NAME_SIZE]; /* in journal/; "": journal/ could not be listed */
+    int error;                      /* -errno */
+    uint64_t lost_size;             /* bytes; 0: all of the file */
+};
+uint32_t spool_ids_damages_count(const struct spool_ids *ids);
+const struct spool_ids_damage *spool_ids_damage(const struct spool_ids *ids, uint32_t index);
 /* Whether the id was added in the last 30 days, and when. */
 bool spool_ids_find(const struct spool_ids *ids, const char *id, struct wall_time now,
                     struct wall_time *ret_at);

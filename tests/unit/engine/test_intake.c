@@ -358,6 +358,30 @@ static void test_a_batch_that_may_repeat_another_is_told_so(void)
     rig_destroy(rig);
 }
 
+/* A start says which ids it does not know, and goes on. */
+static void test_unreadable_ids_are_told(void)
+{
+    struct rig *rig = rig_create();
+    char path[RIG_PATH_SIZE];
+    char text[2048];
+    struct writer words = writer_of(text, sizeof(text) - 1);
+    intake_tell_damage(&rig->intake, &words);
+    CU_ASSERT_EQUAL(writer_size(&words), 0);
+    rig_down(rig, true);
+    rig_path(rig, "journal/ids-2027-01-15", path);
+    ensure(symlink("elsewhere", path) == 0);
+    rig_boot(rig);
+    intake_tell_damage(&rig->intake, &words);
+    *words.at = '\0';
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "damage: journal/ids-2027-01-15: cannot be read"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "put the file back from a copy"));
+    rig_submit(rig, "one", 20);
+    rig_run(rig);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    rig_destroy(rig);
+}
+
 /* pickup/. */
 
 /* A batch made of files is not left in active/ when its move there cannot be made durable. */
@@ -385,5 +409,5 @@ SUITE(intake, test_a_batch_comes_and_goes, test_without_a_number_nothing_is_clai
       test_a_batch_waits_for_what_it_has_lent, test_a_batch_waits_for_its_order,
       test_a_batch_that_people_took_away_is_no_burden,
       test_a_place_that_people_removed_is_made_anew, test_a_recovered_batch_keeps_its_id,
-      test_a_batch_that_may_repeat_another_is_told_so,
+      test_a_batch_that_may_repeat_another_is_told_so, test_unreadable_ids_are_told,
       test_files_are_collected_again_when_a_sync_failed)

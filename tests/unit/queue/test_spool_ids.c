@@ -277,6 +277,95 @@ static void test_a_sync_that_fails_over_midnight(void)
     end();
 }
 
+/* Reads that touch these bytes of a file fail. */
+static struct {
+    uint64_t from, to, reads;
+} bad;
+
+static int64_t bad_run(struct disk *disk, struct disk_op *op)
+{
+    if (op->verb == DISK_READ && op->offset < bad.to && op->offset + op->size > bad.from) {
+        bad.reads++;
+        op->result = -EIO;
+        return op->result;
+    }
+    return check_disk_run(disk, op);
+}
+
+/* What cannot be read is told, and takes no more with it than the lines that stand in it; what is
+ * left of a line there is no id. */
+static void test_unreadable_bytes(void)
+{
+    enum { COUNT = 20000 };
+    static const struct {
+        uint64_t from, to, lost_most, lost_bytes; /* the last: 0 = not looked at */
+    } ROWS[] = {
+        {0, 1, 200, 4096},         {4095, 4096, 200, 4096},        {100000, 100001, 200, 4096},
+        {65530, 65540, 400, 8192}, {300000, 420000, 6000, 122880}, {4096, 600000, COUNT, 0},
+        {0, 600000, COUNT, 0},
+    };
+    static const struct disk_ops ops = {.run = bad_run};
+    for (size_t row = 0; row < COUNT_OF(ROWS); row++) {
+        begin();
+        char id[32];
+        for (uint32_t i = 0; i < COUNT; i++) {
+            (void)snprintf(id, sizeof(id), "%05u-batch", i);
+            spool_ids_add(ids, id, at_s(NOW));
+        }
+        CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW)), 0);
+        spool_ids_add(ids, "other-day", at_s(NOW + DAY_S));
+        spool_ids_destroy(ids);
+        check.disk.ops = &ops;
+        bad.from = ROWS[row].from;
+        bad.to = ROWS[row].to;
+        bad.reads = 0;
+        ids = spool_ids_create(&spool, 4711, at_s(NOW + DAY_S));
+        check.disk.ops = &CHECK_DISK_OPS;
+        CU_ASSERT_PTR_NOT_NULL_FATAL(ids);
+        uint32_t lost = 0;
+        for (uint32_t i = 0; i < COUNT; i++) {
+            (void)snprintf(id, sizeof(id), "%05u-batch", i);
+            lost += !is_known(id, NOW + DAY_S);
+            for (size_t j = 1; j < 11 && lost > 0; j++) {
+                CHECK_ROW(row, !is_known(id + j, NOW + DAY_S));
+            }
+        }
+        CHECK_ROW(row, lost > 0);
+        CHECK_ROW(row, lost <= ROWS[row].lost_most);
+        CHECK_ROW(row, bad.reads <= 80);
+        CU_ASSERT(spool_ids_damages_count(ids) >= 1);
+        bool has_told = false;
+        for (uint32_t i = 0; i < spool_ids_damages_count(ids); i++) {
+            const struct spool_ids_damage *damage = spool_ids_damage(ids, i);
+            has_told |= strcmp(damage->file, "ids-2026-12-01") == 0 && damage->error == -EIO &&
+                        (ROWS[row].lost_bytes == 0 || damage->lost_size == ROWS[row].lost_bytes);
+        }
+        CHECK_ROW(row, has_told);
+        end();
+    }
+}
+
+/* A file that cannot be opened is told, and put aside when it is the turn of its day. */
+static void test_a_spoiled_file(void)
+{
+    begin();
+    CU_ASSERT_EQUAL(spool_ids_damages_count(ids), 0);
+    stop();
+    ensure(symlink("elsewhere", at("journal/ids-2026-12-01")) == 0);
+    ensure(symlink("elsewhere", at("journal/ids-2026-11-30")) == 0);
+    start(NOW);
+    CU_ASSERT_EQUAL_FATAL(spool_ids_damages_count(ids), 2);
+    CU_ASSERT_EQUAL(spool_ids_damage(ids, 0)->error, -ELOOP);
+    CU_ASSERT_EQUAL(spool_ids_damage(ids, 0)->lost_size, 0);
+    spool_ids_add(ids, "one", at_s(NOW));
+    CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW)), 0);
+    stop();
+    start(NOW + 1);
+    CU_ASSERT(is_known("one", NOW + 1));
+    CU_ASSERT_EQUAL(spool_ids_damages_count(ids), 1);
+    end();
+}
+
 static uint64_t not_kept_count(void)
 {
     const char *name;
@@ -327,4 +416,4 @@ static void test_a_full_table(void)
 SUITE(spool_ids, test_an_id_is_known_for_30_days, test_a_restart_remembers, test_odd_lines,
       test_many, test_after_any_failure, test_read_ids_are_made_durable,
       test_a_failed_sync_counts_for_nothing, test_a_sync_that_fails_over_midnight,
-      test_a_full_table)
+      test_unreadable_bytes, test_a_spoiled_file, test_a_full_table)

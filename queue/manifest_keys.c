@@ -256,6 +256,11 @@ static void read_time(struct manifest_reading *reading, const char *key, json_t 
         manifest_complain(reading, "\"%s\" is not a time like \"2026-12-01T08:00:00Z\"", key);
         return;
     }
+    if (wall_seconds(at) == WALL_SECONDS_MAX) {
+        manifest_complain(
+            reading, "\"%s\" is a time behind 2105: leave it out, or name an earlier one", key);
+        return;
+    }
     *ret_at = at;
 }
 

@@ -77,10 +77,17 @@ static inline struct mono_time mono_earlier(struct mono_time a, struct mono_time
     return a.ns < b.ns ? a : b;
 }
 
-/* Whole seconds since 1970 that fit the engine's 32-bit due times (until 2106). */
+/* The engine counts due times in 32 bits of seconds since 1970; the month in front of their end (in
+ * 2106) is left free, so that a delay can be added to any of them. */
+enum { WALL_SECONDS_ROOM = 31 * 86400 };
+#define WALL_SECONDS_MAX (UINT32_MAX - (uint32_t)WALL_SECONDS_ROOM)
+
+/* Whole seconds since 1970, 0 .. WALL_SECONDS_MAX: a clock that is wrong by an age is no bug. */
 static inline uint32_t wall_seconds(struct wall_time at)
 {
-    ensure(at.ns >= 0);
-    ensure(at.ns / NS_PER_S <= UINT32_MAX);
-    return (uint32_t)(at.ns / NS_PER_S);
+    if (at.ns < 0) {
+        return 0;
+    }
+    int64_t seconds = at.ns / NS_PER_S;
+    return seconds < (int64_t)WALL_SECONDS_MAX ? (uint32_t)seconds : WALL_SECONDS_MAX;
 }

@@ -26,6 +26,25 @@ static void test_manual(void)
     CHECK_PANICS(clock_manual_advance(&manual, INT64_MAX));
 }
 
+static void test_wall_seconds(void)
+{
+    static const struct {
+        int64_t ns;
+        uint32_t seconds;
+    } rows[] = {
+        {-1, 0},
+        {INT64_MIN, 0},
+        {NS_PER_S - 1, 0},
+        {NS_PER_S, 1},
+        {(int64_t)WALL_SECONDS_MAX * NS_PER_S - 1, WALL_SECONDS_MAX - 1},
+        {(int64_t)WALL_SECONDS_MAX * NS_PER_S, WALL_SECONDS_MAX},
+        {INT64_MAX, WALL_SECONDS_MAX},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        CHECK_ROW(i, wall_seconds((struct wall_time){.ns = rows[i].ns}) == rows[i].seconds);
+    }
+}
+
 static void test_arithmetic(void)
 {
     struct mono_time at = {.ns = 10};
@@ -42,4 +61,4 @@ static void test_arithmetic(void)
     CU_ASSERT_EQUAL(mono_earlier(MONO_NEVER, at).ns, 10);
 }
 
-SUITE(clock, test_system, test_manual, test_arithmetic)
+SUITE(clock, test_system, test_manual, test_wall_seconds, test_arithmetic)

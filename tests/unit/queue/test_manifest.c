@@ -130,6 +130,8 @@ static const struct {
     {"\"max_reject\":\"0.00001%\"", "\"max_reject\" is neither"},
     {"\"max_reject\":-1", "\"max_reject\" is not a whole number"},
     {"\"not_before\":\"tomorrow\"", "\"not_before\" is not a time"},
+    {"\"not_before\":\"2110-01-01T00:00:00Z\"", "\"not_before\" is a time behind 2105"},
+    {"\"expires\":\"2106-02-07T06:28:16Z\"", "\"expires\" is a time behind 2105"},
     {"\"expires\":\"2026-12-01 08:00\"", "\"expires\" is not a time"},
     {"\"expires\":1796112000", "\"expires\" is not a time"},
     {"\"not_before\":\"2026-12-01T08:00:00Z\",\"expires\":\"2026-12-01T08:00:00Z\"",

@@ -204,6 +204,32 @@ struct site *site_at_xcore(const struct site_table *table, uint32_t index)
     return &table->sites[index];
 }
 
+/* Between two messages; rounded up: rather a little below the rate than above it. */
+static int64_t rate_interval_ns(const struct config_route *route)
+{
+    int64_t per_hour = (int64_t)route->rate_per_hour;
+    return (HOUR_NS + per_hour - 1) / per_hour;
+}
+
+uint32_t site_rate_room_xcore(const struct site *site, struct mono_time at,
+                              struct mono_time *ret_next)
+{
+    const struct config_route *route = site->route;
+    if (route->rate_per_hour == 0) {
+        return UINT32_MAX;
+    }
+    ensure(route->rate_burst > 0);
+    int64_t interval_ns = rate_interval_ns(route);
+    int64_t tolerance_ns = interval_ns * (route->rate_burst - 1);
+    int64_t arrival_ns = atomic_load_explicit(&site->arrival_ns, memory_order_relaxed);
+    int64_t room_ns = tolerance_ns - (arrival_ns > at.ns ? arrival_ns - at.ns : 0);
+    if (room_ns < 0) {
+        ret_next->ns = arrival_ns - tolerance_ns;
+        return 0;
+    }
+    return (uint32_t)(room_ns / interval_ns) + 1;
+}
+
 bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time now,
                           struct mono_time *ret_next)
 {
@@ -212,9 +238,7 @@ bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time no
     if (route->rate_per_hour == 0) {
         return true;
     }
-    /* Rounded up: rather a little below the rate than above it. */
-    int64_t per_hour = (int64_t)route->rate_per_hour;
-    int64_t interval_ns = (HOUR_NS + per_hour - 1) / per_hour;
+    int64_t interval_ns = rate_interval_ns(route);
     uint32_t burst = route->rate_burst + (PLANTED(BURST_ONE_MORE) ? 1 : 0);
     int64_t tolerance_ns = interval_ns * (burst - 1);
     int64_t arrival_ns = atomic_load_explicit(&site->arrival_ns, memory_order_relaxed);

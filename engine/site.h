@@ -99,6 +99,10 @@ struct site *site_at_xcore(const struct site_table *table, uint32_t index);
  * own size, and is paid for afterwards. */
 bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time now,
                           struct mono_time *ret_next);
+/* How many messages may go at the time `at` if none goes before; 0: from *ret_next on one may.
+ * Nothing is taken. */
+uint32_t site_rate_room_xcore(const struct site *site, struct mono_time at,
+                              struct mono_time *ret_next);
 /* Time until which the site rests; ns 0 = it does not. */
 struct mono_time site_suspended_until_xcore(const struct site *site, struct mono_time now);
 /* None of the hosts could be used: rests suspend_first_s, doubling up to suspend_max_s, minus up to

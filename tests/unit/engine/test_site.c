@@ -169,6 +169,7 @@ static void test_no_rate_is_no_limit(void)
     struct site site = {.route = &route};
     struct mono_time next = {.ns = 5};
     for (uint32_t i = 0; i < 100000; i++) {
+        ensure(site_rate_room_xcore(&site, (struct mono_time){.ns = 1}, &next) == UINT32_MAX);
         ensure(site_rate_take_xcore(&site, 100, (struct mono_time){.ns = 1}, &next));
     }
     CU_ASSERT_EQUAL(next.ns, 5);
@@ -187,14 +188,18 @@ static void test_rate_by_hand(void)
         struct site site = {.route = &route};
         struct mono_time now = {.ns = 12345678}, next;
         for (uint32_t taken = 0; taken < ROWS[i].burst; taken++) {
+            CHECK_ROW(i, site_rate_room_xcore(&site, now, &next) == ROWS[i].burst - taken);
             CHECK_ROW(i, site_rate_take_xcore(&site, 1, now, &next));
         }
         for (uint32_t round = 0; round < 50; round++) {
             CHECK_ROW(i, !site_rate_take_xcore(&site, 1, now, &next));
             CHECK_ROW(i, next.ns > now.ns);
-            struct mono_time before = {.ns = next.ns - 1}, unused;
+            struct mono_time before = {.ns = next.ns - 1}, unused, told;
             CHECK_ROW(i, !site_rate_take_xcore(&site, 1, before, &unused));
+            CHECK_ROW(i, site_rate_room_xcore(&site, before, &told) == 0);
+            CHECK_ROW(i, told.ns == next.ns);
             now = next;
+            CHECK_ROW(i, site_rate_room_xcore(&site, now, &told) == 1);
             CHECK_ROW(i, site_rate_take_xcore(&site, 1, now, &next));
         }
     }

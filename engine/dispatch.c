@@ -63,7 +63,7 @@ static bool begin_one(struct lane *lane, struct load *load, struct mono_time now
     }
     struct mono_time next;
     if (!site_rate_take_xcore(lane->site, count, now, &next)) {
-        timer_set(&lane->worker->timers, &lane->timer, next);
+        lane_wake_at(lane, next);
         return false;
     }
     struct attempt *attempts[SMTP_RCPTS_MAX];
@@ -101,8 +101,11 @@ static void linger(struct lane *lane, struct mono_time now)
 {
     bool is_unused = lane_backlog(lane) == 0 && lane->sessions_count == 0;
     lane_set_busy(lane, !is_unused);
-    if (lane->site != NULL && is_unused && !timer_is_set(&lane->timer)) {
-        timer_set(&lane->worker->timers, &lane->timer, mono_add_ms(now, LANE_LINGER_MS));
+    if (lane->site != NULL && is_unused) {
+        lane_wake_at(lane, mono_add_ms(now, LANE_LINGER_MS));
+    }
+    if (lane_is_reviewed(lane) && lane_backlog(lane) > 0) {
+        lane_wake_at(lane, lane->review_at);
     }
 }
 
@@ -116,6 +119,7 @@ void dispatch_lane(struct lane *lane, struct mono_time now)
     }
     lane_set_sessionless(lane, false);
     dispatch_hand_over_few(lane);
+    dispatch_review(lane, now);
     dispatch_load_ask(lane);
     uint32_t done = 0;
     struct load *load;

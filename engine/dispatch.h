@@ -6,10 +6,11 @@
  * Actor: worker. dispatch_lane does a bounded amount of work (DISPATCH_STEP_MAX recipients) and
  * leaves the lane dirty when there is more.
  *
- *   1 bytes       ask intake for the bytes of what is ready, a few loads ahead
- *   2 no attempt  cancelled, expired, unreachable: settled at once
- *   3 sessions    give what is loaded to idle sessions, as the site's rate allows
- *   4 connect     open more, as backlog and limits allow
+ *   1 review      who has waited long: whether his domain still leads here
+ *   2 bytes       ask intake for the bytes of what is ready, a few loads ahead
+ *   3 no attempt  cancelled, expired, unreachable: settled at once
+ *   4 sessions    give what is loaded to idle sessions, as the site's rate allows
+ *   5 connect     open more, as backlog and limits allow
  */
 #pragma once
 

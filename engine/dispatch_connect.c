@@ -12,6 +12,8 @@ enum {
      * long. */
     CONNECT_AGAIN_MS = 100,
     RELIEF_MS = 1000,
+    /* A connection is opened so long before the site's rate has a message for it. */
+    RATE_LEAD_MS = 1000,
 };
 
 /* What each lane of the site may hold when all want more; at least one. */
@@ -114,7 +116,7 @@ static void hand_over(struct lane *lane)
 static bool is_better_elsewhere(const struct lane *lane)
 {
     return lane->site != NULL && lane->sessions_count == 0 && lane->ready.count > 0 &&
-           lane->ready.count <= LOAD_MIXED_MAX &&
+           lane->ready.count <= LOAD_MIXED_MAX && !lane_is_in_review(lane) &&
            limit_count_xcore(&lane->site->connections) >= lane->site->connections.max;
 }
 
@@ -234,7 +236,7 @@ static bool connect_one(struct lane *lane, struct mono_time now)
     if (delivery_open(lane, &host, now) != 0) {
         limit_give_xcore(lane->source_limit);
         limit_give_xcore(&lane->site->connections);
-        timer_set(&worker->timers, &lane->timer, mono_add_ms(now, CONNECT_AGAIN_MS));
+        lane_wake_at(lane, mono_add_ms(now, CONNECT_AGAIN_MS));
         return false;
     }
     lane->served_at = now;
@@ -254,10 +256,20 @@ static uint32_t relieved(struct lane *lane, uint32_t wanted, struct mono_time no
     if (!mono_before(now, due)) {
         return lane->sessions_count + 1;
     }
-    if (!timer_is_set(&lane->timer) || mono_before(due, lane->timer.expires)) {
-        timer_set(&lane->worker->timers, &lane->timer, due);
-    }
+    lane_wake_at(lane, due);
     return wanted;
+}
+
+/* How many more connections the site's rate leaves work for. Beyond these they would be opened,
+ * stand idle and end, again and again, for as long as a slow site's backlog takes. */
+static uint32_t rate_room(struct lane *lane, struct mono_time now)
+{
+    struct mono_time next;
+    uint32_t room = site_rate_room_xcore(lane->site, mono_add_ms(now, RATE_LEAD_MS), &next);
+    if (room == 0) {
+        lane_wake_at(lane, mono_add_ms(next, -RATE_LEAD_MS));
+    }
+    return room > lane->connecting_count ? room - lane->connecting_count : 0;
 }
 
 void dispatch_connect_more(struct lane *lane, struct mono_time now)
@@ -271,12 +283,16 @@ void dispatch_connect_more(struct lane *lane, struct mono_time now)
     if (wanted > 0 && wanted <= lane->sessions_count) {
         wanted = relieved(lane, wanted, now);
     }
-    for (uint32_t i = 0; i < DISPATCH_CONNECTS_STEP_MAX && lane->sessions_count < wanted; i++) {
+    uint32_t more = wanted > lane->sessions_count ? wanted - lane->sessions_count : 0;
+    uint32_t room = more > 0 ? rate_room(lane, now) : 0;
+    more = more < room ? more : room;
+    for (uint32_t i = 0; i < more; i++) {
+        if (i == DISPATCH_CONNECTS_STEP_MAX) {
+            lane_mark_dirty(lane);
+            return;
+        }
         if (!connect_one(lane, now)) {
             return;
         }
-    }
-    if (lane->sessions_count < wanted) {
-        lane_mark_dirty(lane);
     }
 }

@@ -59,15 +59,16 @@ static bool is_refused(struct lane *lane)
     if (!mono_before(lane->worker->now, lane->ahead_at)) {
         return false;
     }
-    if (!timer_is_set(&lane->timer) || mono_before(lane->ahead_at, lane->timer.expires)) {
-        timer_set(&lane->worker->timers, &lane->timer, lane->ahead_at);
-    }
+    lane_wake_at(lane, lane->ahead_at);
     return true;
 }
 
 void dispatch_load_ask(struct lane *lane)
 {
     struct worker *worker = lane->worker;
+    if (lane_is_in_review(lane)) {
+        return;
+    }
     bool is_now = is_needed(lane);
     if (ready_has_work(&lane->ready) && !is_now && is_refused(lane)) {
         return;
@@ -105,6 +106,17 @@ static void load_unload(struct lane *lane, struct load *load)
     load->next = load->count;
 }
 
+static void load_give_back(struct lane *lane, struct load *load)
+{
+    ensure(lane->loaded_count >= load->count - load->next);
+    lane->loaded_count -= load->count - load->next;
+    lane->loads_filled--;
+    list_remove(&load->link);
+    load->holds++;
+    load_unload(lane, load);
+    dispatch_drop_load(lane->worker, load);
+}
+
 void dispatch_load_give_back(struct lane *lane)
 {
     ensure(lane->sessions_count == 0);
@@ -112,18 +124,20 @@ void dispatch_load_give_back(struct lane *lane)
     while (node != &lane->loads) {
         struct load *load = CONTAINER_OF(node, struct load, link);
         node = node->prev;
-        if (!load->is_needed) {
-            continue;
+        if (load->is_needed) {
+            load_give_back(lane, load);
+            lane_mark_dirty(lane);
         }
-        ensure(lane->loaded_count >= load->count - load->next);
-        lane->loaded_count -= load->count - load->next;
-        lane->loads_filled--;
-        list_remove(&load->link);
-        load->holds++;
-        load_unload(lane, load);
-        dispatch_drop_load(lane->worker, load);
-        lane_mark_dirty(lane);
     }
+}
+
+void dispatch_load_unload_all(struct lane *lane)
+{
+    while (!list_is_empty(&lane->loads)) {
+        load_give_back(lane, CONTAINER_OF(lane->loads.prev, struct load, link));
+    }
+    ensure(lane->loaded_count == 0);
+    ensure(lane->loads_filled == 0);
 }
 
 void dispatch_on_load(struct worker *worker, struct load *load)

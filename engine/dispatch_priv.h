@@ -2,7 +2,8 @@
 /*
  * dispatch_priv: what the parts of dispatch share: dispatch.c (a lane's turn: groups of recipients
  * to idle sessions), dispatch_load.c (their bytes), dispatch_untried.c (those that are not to be
- * tried), dispatch_connect.c (how many sessions, and whose). Visible inside engine/ only.
+ * tried), dispatch_review.c (those whose domain has moved), dispatch_connect.c (how many sessions,
+ * and whose). Visible inside engine/ only.
  */
 #pragma once
 
@@ -27,6 +28,8 @@ void dispatch_load_ask(struct lane *lane);
 /* A lane has lost its sessions, and gets none now: bytes that were given to it for them go back,
  * for others that have some. The lane is dirty when there were any. */
 void dispatch_load_give_back(struct lane *lane);
+/* All that is loaded goes back to `ready`, in its order. */
+void dispatch_load_unload_all(struct lane *lane);
 /* What is loaded belongs to other sites by now: it is placed anew. */
 void dispatch_load_displace(struct lane *lane, struct mono_time now);
 /* The next recipient of the load becomes an attempt; NULL, and the lane is starved, when the worker
@@ -41,6 +44,12 @@ bool dispatch_settle_untried(struct lane *lane, struct load *load, struct mono_t
 /* The recipient's text could not be used: its own bounce, in words. Takes the attempt. */
 void dispatch_settle_problem(struct lane *lane, struct attempt *attempt, struct span words,
                              struct mono_time now);
+
+/* dispatch_review.c */
+
+/* A part of the review that is due or under way: who has waited long is placed anew when his domain
+ * does not lead here any more. */
+void dispatch_review(struct lane *lane, struct mono_time now);
 
 /* dispatch_connect.c */
 

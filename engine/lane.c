@@ -48,6 +48,7 @@ void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint
     list_init(&lane->loads);
     list_init(&lane->idle);
     list_init(&lane->sessions);
+    inbox_chain_init(&lane->reviewed);
     ready_init(&lane->ready, &worker->ready_pool);
     timer_init(&lane->timer, on_timer);
 }
@@ -111,6 +112,13 @@ void lane_mark_dirty(struct lane *lane)
     list_add_last(&lane->worker->lanes_dirty, &lane->dirty);
 }
 
+void lane_wake_at(struct lane *lane, struct mono_time at)
+{
+    if (!timer_is_set(&lane->timer) || mono_before(at, lane->timer.expires)) {
+        timer_set(&lane->worker->timers, &lane->timer, at);
+    }
+}
+
 void lane_mark_starved(struct lane *lane)
 {
     list_remove(&lane->dirty);
@@ -119,7 +127,7 @@ void lane_mark_starved(struct lane *lane)
 
 uint64_t lane_backlog(const struct lane *lane)
 {
-    return lane->ready.count + lane->loading_count + lane->loaded_count;
+    return lane->ready.count + lane->reviewed.count + lane->loading_count + lane->loaded_count;
 }
 
 void lane_set_busy(struct lane *lane, bool is_busy)
@@ -142,11 +150,24 @@ void lane_set_sessionless(struct lane *lane, bool is_sessionless)
 void lane_push(struct lane *lane, struct recipient *recipient)
 {
     ensure(recipient->batch < lane->worker->engine->config->batches_max);
-    lane_set_busy(lane, true);
+    if (!lane->is_busy) {
+        lane->review_at = mono_add_ms(lane->worker->now, LANE_REVIEW_MS);
+        lane_set_busy(lane, true);
+    }
     ready_push(&lane->ready, recipient, worker_batch(lane->worker, recipient));
     if (!list_is_linked(&lane->dirty)) {
         list_add_last(&lane->worker->lanes_dirty, &lane->dirty);
     }
+}
+
+bool lane_is_reviewed(const struct lane *lane)
+{
+    return lane->site != NULL && lane->site->route->hosts_count == 0;
+}
+
+bool lane_is_in_review(const struct lane *lane)
+{
+    return lane->review_left > 0 || lane->reviewed.count > 0;
 }
 
 void lane_note_error(struct lane *lane, const struct policy_response *response)

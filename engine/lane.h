@@ -16,6 +16,9 @@
  * it is our own source that can reach none of them, only the lane rests. The hosts are those of a
  * domain that waits here, and only as long as its answer names this site: a domain may have moved
  * since its recipients came, and where it leads now is no place for the mail of the others.
+ *
+ * Review: mail may wait here for days (a rate, a dead host, a pause). Every LANE_REVIEW_MS all of
+ * it is looked at (dispatch_review.c), and placed anew when its domain leads elsewhere by now.
  */
 #pragma once
 
@@ -42,6 +45,9 @@ enum {
     LANE_HOST_REST_MS = 60 * 1000, /* a host that failed is left out at most so long */
     LANE_NO_MAIL_MS = 1000,        /* hosts that accept no mail are looked at again after it */
     LANE_HOST_NAME_MAX = 255,
+    /* Who has waited so long is looked at: his domain may have moved ... */
+    LANE_REVIEW_MS = 10 * 60 * 1000,
+    LANE_REVIEW_AGAIN_MS = 60 * 1000, /* ... and once more when new answers were asked for */
 };
 
 /* A host that failed lately; its names by their hashes, because each lane has room for many. */
@@ -94,7 +100,12 @@ struct lane {
     struct mono_time ahead_at;      /* read-ahead was refused: not asked for again before */
     struct mono_time served_at;     /* some recipient left for a session, or one was opened */
     struct mono_time no_mail_until; /* no host accepts mail: what waits here bounces */
-    struct timer timer;             /* rate, suspension, linger */
+    struct mono_time review_at;
+    uint64_t review_left;        /* of `ready`: not looked at yet in the review under way */
+    struct inbox_chain reviewed; /* were looked at, and go back to `ready` */
+    bool has_review_asked;       /* some answers were out of date */
+    bool is_review_second;       /* the next one looks at what came for these */
+    struct timer timer;          /* rate, suspension, review, linger */
     struct lane_bad_host bad_hosts[LANE_BAD_HOSTS_MAX];
     uint8_t domain_size;
     char domain[MX_NAME_MAX + 1]; /* of some recipient here: where to look the hosts up */
@@ -132,6 +143,8 @@ void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint
 void lane_retire(struct lane *lane);
 /* Puts the lane on the worker's list of lanes to be dispatched. Idempotent. */
 void lane_mark_dirty(struct lane *lane);
+/* The lane is dispatched at that time, if not before. */
+void lane_wake_at(struct lane *lane, struct mono_time at);
 /* Puts it on the list of those that wait for something of the worker's own (session, attempt,
  * load). */
 void lane_mark_starved(struct lane *lane);
@@ -157,6 +170,9 @@ void lane_source_failed(struct lane *lane, const struct policy_verdict *verdict,
 struct mono_time lane_rest_until(const struct lane *lane, struct mono_time now);
 /* Recipients of all kinds that are here and not in flight. */
 uint64_t lane_backlog(const struct lane *lane);
+/* Whether its mail may come to belong elsewhere: not that of a route with hosts. */
+bool lane_is_reviewed(const struct lane *lane);
+bool lane_is_in_review(const struct lane *lane);
 /* Remembers the words for `ramjet status`. */
 void lane_note_error(struct lane *lane, const struct policy_response *response);
 struct policy_verdict lane_failure(const struct lane *lane);

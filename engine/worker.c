@@ -169,6 +169,15 @@ static void take_kicks(struct worker *worker)
     }
 }
 
+/* What was paused may have waited for days. */
+static void resume_lane(struct worker *worker, struct lane *lane)
+{
+    if (!list_is_empty(&lane->ready.paused)) {
+        lane->review_at = worker->now;
+    }
+    ready_resume(&lane->ready);
+}
+
 static void take_orders(struct worker *worker)
 {
     struct inbox_node *node;
@@ -184,7 +193,7 @@ static void take_orders(struct worker *worker)
             if (order->is_cancel) {
                 ready_cancel(&lane->ready, order->batch);
             } else {
-                ready_resume(&lane->ready);
+                resume_lane(worker, lane);
             }
             lane_mark_dirty(lane);
         }

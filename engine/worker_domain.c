@@ -202,6 +202,33 @@ void worker_forget_site(struct worker *worker, const struct recipient *recipient
     domain_of(worker, recipient)->site_until_ns = 0;
 }
 
+enum worker_lead worker_domain_lead(struct worker *worker, const struct recipient *recipient,
+                                    struct site *site, struct mono_time now)
+{
+    uint32_t index = recipient->domain;
+    struct worker_domain *domain = domain_of(worker, recipient);
+    if (domain->site != NULL && domain->site_until_ns > now.ns) {
+        return domain->site == site ? WORKER_LEAD_HERE : WORKER_LEAD_AWAY;
+    }
+    const struct config_route *route = domain_route(worker, domain, index);
+    const struct mx_answer *answer;
+    enum mx_freshness freshness =
+        mx_cache_find_xcore(worker->engine->mx_cache, MX_KIND_MAIL,
+                            domain_name_xcore(worker->engine->domains, index), now, &answer);
+    if (freshness == MX_MISSING || answer->outcome != MX_OK || route != site->route ||
+        !site_is_of(site, worker_site_key(worker, answer, route),
+                    span_of(answer->site_name, answer->site_name_size))) {
+        return WORKER_LEAD_AWAY;
+    }
+    if (freshness == MX_STALE) {
+        (void)domain_ask(worker, domain, index); /* none is free: by the next one who looks */
+        return WORKER_LEAD_ASKED;
+    }
+    domain->site = site;
+    domain->site_until_ns = answer->expires.ns;
+    return WORKER_LEAD_HERE;
+}
+
 /* Cancelled or expired: it needs no host to be settled. */
 static bool is_over(struct worker *worker, const struct recipient *recipient,
                     struct worker_domain *domain)

@@ -30,6 +30,14 @@ bool worker_domain_release_step(struct worker *worker, struct mono_time now);
  * part a step. Behind a cancel, and once a minute, so is everybody who waits on a domain for what
  * ever: he may be over. True when there is more to do at once. */
 bool worker_domain_rehouse_step(struct worker *worker, struct mono_time now);
+/* Where the domain of one who has waited in a lane of the site for long leads by now. */
+enum worker_lead {
+    WORKER_LEAD_HERE,
+    WORKER_LEAD_ASKED, /* here as far as is known; the answer is out of date, a new one is asked */
+    WORKER_LEAD_AWAY,  /* elsewhere, nowhere, or nothing is known: to be placed anew */
+};
+enum worker_lead worker_domain_lead(struct worker *worker, const struct recipient *recipient,
+                                    struct site *site, struct mono_time now);
 /* When it is to be called again. */
 struct mono_time worker_domain_wake(const struct worker *worker);
 

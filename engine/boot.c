@@ -16,6 +16,7 @@
 #include "engine/damage.h"
 #include "engine/engine.h"
 #include "engine/intake.h"
+#include "engine/steady.h"
 #include "engine/worker.h"
 #include "queue/journal.h"
 #include "queue/journal_replay.h"
@@ -166,6 +167,7 @@ static int make_tables(struct boot *boot)
     random_init_system(&random);
     engine->config = config;
     engine->clock = clock_system();
+    steady_begin(engine);
     engine->secret = random_u64(&random);
     engine->batches = calloc(config->batches_max, sizeof(struct batch));
     engine->source_limits = calloc(config->sources_count, sizeof(struct limit));
@@ -178,7 +180,7 @@ static int make_tables(struct boot *boot)
     engine->domains = domain_table_create(config->domains_max, engine->secret, &error);
     engine->sites = engine->domains == NULL ? NULL : site_table_create(config->sites_max, &error);
     engine->retry =
-        engine->sites == NULL ? NULL : retry_wheel_create(wall_seconds(clock_wall(engine->clock)));
+        engine->sites == NULL ? NULL : retry_wheel_create(steady_now_s(engine));
     return engine->retry != NULL ? 0 : refuse(boot, "tables", error != 0 ? error : -ENOMEM);
 }
 

@@ -2,6 +2,7 @@
 #include "engine/dispatch_priv.h"
 
 #include "engine/compose.h"
+#include "engine/steady.h"
 
 static bool is_cancelled(const struct batch *batch)
 {
@@ -46,7 +47,7 @@ static bool is_expired(const struct lane *lane, const struct load *load)
     const struct worker *worker = lane->worker;
     ensure(load->next < load->count);
     const struct config_route *route = outcome_route(worker, load->recipients[load->next]);
-    return wall_seconds(clock_wall(worker->engine->clock)) > outcome_expiry_s(load->batch, route);
+    return steady_now_s(worker->engine) > outcome_expiry_s(worker->engine, load->batch, route);
 }
 
 static enum outcome_class class_of(enum policy_action action)

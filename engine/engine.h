@@ -27,7 +27,8 @@ struct resolver;
 struct engine {
     const struct config *config;
     const struct clock *clock;
-    uint64_t secret; /* keys hash tables; per start */
+    int64_t steady_ahead_ns; /* engine/steady.h */
+    uint64_t secret;         /* keys hash tables; per start */
 
     struct batch *batches; /* table of config->batches_max slots; by recipient->batch */
     struct domain_table *domains;

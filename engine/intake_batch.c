@@ -6,6 +6,7 @@
 
 #include "engine/base/planted.h"
 #include "engine/intake_priv.h"
+#include "engine/steady.h"
 
 static const uint16_t ALLOWED[INTAKE_STAGES_COUNT] = {
     [INTAKE_FREE] = 1u << INTAKE_OPENING,
@@ -377,12 +378,18 @@ void intake_deal(struct intake_core *core, struct intake_batch *ib, struct mono_
     (void)now;
     struct engine *engine = core->engine;
     bool is_cancelled = (stat_read_xcore(&ib->batch->orders) & BATCH_CANCELLED) != 0;
+    if (ib->batch->start_s == 0) {
+        ib->batch->start_s = steady_start_s(engine, ib->batch, ib->known == NULL);
+    }
     for (uint32_t i = 0; i < INTAKE_DEALS_STEP_MAX && ib->recipients.count > 0; i++) {
         struct inbox_chain chain;
         inbox_chain_init(&chain);
         while (chain.count < INTAKE_CHUNK && ib->recipients.count > 0) {
             struct inbox_node *node = inbox_chain_take(&ib->recipients);
             struct recipient *recipient = CONTAINER_OF(node, struct recipient, node);
+            if (recipient->due_s != 0) {
+                recipient->due_s = steady_due_s(engine, ib->batch, recipient);
+            }
             if (recipient->due_s != 0 && !is_cancelled) {
                 retry_push_xcore(engine->retry, recipient);
                 continue;

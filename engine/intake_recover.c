@@ -29,6 +29,7 @@
 static const char CLEAN_NAME[] = "clean";
 
 enum { MARKER_SIZE_MAX = 1 << 28, MARKER_LINE_MAX = 22, MARKER_LINE_MIN = 2 };
+enum { CLOCK_SLACK_S = 60 };
 enum { SUSPECT_UNKNOWN = 0 }; /* no batch's number: those in active/ that the journal lacks */
 
 /* A line behind the words: a batch's number, and the moment up to which its recipients were in
@@ -192,8 +193,16 @@ static int by_number(const void *a, const void *b, void *context)
     return one < other ? -1 : one > other;
 }
 
+/* Who was due by then may have been tried. The wall clock may have been set back since: a little,
+ * or behind what the journal tells, and then by nobody knows how much. */
+static uint32_t doubt_until_s(const struct intake_core *core)
+{
+    uint32_t now_s = wall_seconds(clock_wall(core->engine->clock));
+    return core->known.latest_s > now_s ? UINT32_MAX : now_s + CLOCK_SLACK_S;
+}
+
 static void row_fill(struct intake_core *core, struct intake_known *row,
-                     const struct journal_known_batch *known, uint32_t now_s)
+                     const struct journal_known_batch *known, uint32_t until_s)
 {
     row->number = known->number;
     row->records_count = known->records_count;
@@ -204,7 +213,7 @@ static void row_fill(struct intake_core *core, struct intake_known *row,
             ? NULL
             : bsearch(&key, core->suspects, core->suspects_count, sizeof(key), suspect_compare);
     row->is_suspect = core->is_unclean || known->is_damaged || suspect != NULL;
-    row->doubt_until_s = core->is_unclean || suspect == NULL ? now_s : suspect->until_s;
+    row->doubt_until_s = core->is_unclean || suspect == NULL ? until_s : suspect->until_s;
 }
 
 int intake_recover(struct intake *intake, struct journal_known *known)
@@ -226,9 +235,9 @@ int intake_recover(struct intake *intake, struct journal_known *known)
     if (core->known_rows == NULL || core->known_by_number == NULL) {
         return -ENOMEM;
     }
-    uint32_t now_s = wall_seconds(clock_wall(core->engine->clock));
+    uint32_t until_s = doubt_until_s(core);
     for (uint32_t i = 0; i < count; i++) {
-        row_fill(core, &core->known_rows[i], &core->known.batches[i], now_s);
+        row_fill(core, &core->known_rows[i], &core->known.batches[i], until_s);
         core->known_by_number[i] = i;
     }
     qsort_r(core->known_by_number, count, sizeof(*core->known_by_number), by_number,

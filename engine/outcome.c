@@ -5,6 +5,7 @@
 #include "engine/dispatch.h"
 #include "engine/intake.h"
 #include "engine/report.h"
+#include "engine/steady.h"
 #include "engine/worker.h"
 #include "queue/backoff.h"
 #include "queue/journal.h"
@@ -22,19 +23,17 @@ static const unsigned RESULTS[] = {
     [OUTCOME_CANCELLED] = MANIFEST_RESULT_CANCELLED,
 };
 
-/* When its recipients could first be tried: their age counts from there. */
-static uint32_t start_s(const struct batch *batch)
+uint64_t outcome_expiry_s(const struct engine *engine, const struct batch *batch,
+                          const struct config_route *route)
 {
-    uint32_t accepted_s = wall_seconds(batch->accepted_at);
-    uint32_t not_before_s = wall_seconds(batch->manifest->not_before);
-    return not_before_s > accepted_s ? not_before_s : accepted_s;
-}
-
-uint64_t outcome_expiry_s(const struct batch *batch, const struct config_route *route)
-{
-    uint64_t by_schedule_s = (uint64_t)start_s(batch) + route->schedule.expire_s;
-    uint64_t by_batch_s = wall_seconds(batch->manifest->expires);
-    return by_batch_s != 0 && by_batch_s < by_schedule_s ? by_batch_s : by_schedule_s;
+    ensure(batch->start_s > 0);
+    uint64_t by_schedule_s = (uint64_t)batch->start_s + route->schedule.expire_s;
+    uint32_t expires_s = wall_seconds(batch->manifest->expires);
+    if (expires_s == 0) {
+        return by_schedule_s;
+    }
+    uint32_t by_batch_s = steady_of_wall_s(engine, expires_s);
+    return by_batch_s < by_schedule_s ? by_batch_s : by_schedule_s;
 }
 
 const struct config_route *outcome_route(const struct worker *worker,
@@ -50,11 +49,11 @@ static uint32_t delay_s(struct worker *worker, const struct recipient *recipient
                         const struct batch *batch, const struct outcome *outcome, uint32_t now_s)
 {
     const struct config_route *route = outcome_route(worker, recipient);
-    uint64_t expiry_s = outcome_expiry_s(batch, route);
+    uint64_t expiry_s = outcome_expiry_s(worker->engine, batch, route);
     if (now_s >= expiry_s) {
         return 0;
     }
-    uint32_t age_s = now_s > start_s(batch) ? now_s - start_s(batch) : 0;
+    uint32_t age_s = now_s > batch->start_s ? now_s - batch->start_s : 0;
     uint32_t delay =
         outcome->is_ambiguous
             ? backoff_delay_ambiguous_s(&route->schedule, recipient->attempts_count, age_s)
@@ -97,12 +96,13 @@ void outcome_settle(struct worker *worker, struct attempt *attempt, const struct
     }
     entry->due_s = 0;
     if (final.class == OUTCOME_DEFERRED) {
-        uint32_t delay = delay_s(worker, recipient, batch, &final, wall_seconds(at));
+        uint32_t now_s = steady_now_s(worker->engine);
+        uint32_t delay = delay_s(worker, recipient, batch, &final, now_s);
         if (delay == 0) {
             final.class = OUTCOME_EXPIRED;
         } else {
-            recipient->due_s = wall_seconds(at) + delay;
-            entry->due_s = recipient->due_s;
+            recipient->due_s = now_s + delay;
+            entry->due_s = wall_seconds(at) + delay;
         }
     }
     entry->reply_to = &worker->entries;

@@ -60,10 +60,12 @@ void outcome_settle(struct worker *worker, struct attempt *attempt, const struct
                     struct mono_time now);
 /* The record is durable. Takes the entry. */
 void outcome_on_durable(struct worker *worker, struct journal_entry *entry);
-/* Wall second at which the recipients of the batch expire on this route. */
+/* The engine's own second (steady.h) at which the recipients of the batch expire on this route. */
 struct batch;
 struct config_route;
-uint64_t outcome_expiry_s(const struct batch *batch, const struct config_route *route);
+struct engine;
+uint64_t outcome_expiry_s(const struct engine *engine, const struct batch *batch,
+                          const struct config_route *route);
 /* The route of the recipient's domain, as the worker knows it. */
 struct recipient;
 const struct config_route *outcome_route(const struct worker *worker,

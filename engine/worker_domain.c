@@ -3,6 +3,7 @@
 
 #include "dns/resolver.h"
 #include "engine/load.h"
+#include "engine/steady.h"
 
 /* Budgets of one step. */
 enum { STEP_PENDING = 1024, STEP_WAITING = 1024, STEP_DOMAINS = 16384 };
@@ -236,7 +237,7 @@ static bool is_over(struct worker *worker, const struct recipient *recipient,
     const struct batch *batch = worker_batch(worker, recipient);
     const struct config_route *route = domain_route(worker, domain, recipient->domain);
     return (stat_read_xcore(&batch->orders) & BATCH_CANCELLED) != 0 ||
-           wall_seconds(clock_wall(worker->engine->clock)) > outcome_expiry_s(batch, route);
+           steady_now_s(worker->engine) > outcome_expiry_s(worker->engine, batch, route);
 }
 
 void worker_place_recipient(struct worker *worker, struct recipient *recipient,

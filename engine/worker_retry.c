@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/worker_priv.h"
 
+#include "engine/steady.h"
+
 enum { STEP_DUE = 1024, DEAL_CHUNK = 256, RETRY_LOOK_MS = 50 };
 
 /* What has come out of the wheel is dealt out to all workers, so that a second with a million
@@ -16,6 +18,10 @@ static void deal(struct worker *worker, uint32_t now_s, struct mono_time now)
             struct recipient *recipient = CONTAINER_OF(node, struct recipient, node);
             bool is_cancelled =
                 (stat_read_xcore(&worker_batch(worker, recipient)->orders) & BATCH_CANCELLED) != 0;
+            if (recipient->due_s != 0 && recipient->attempts_count == 0) {
+                const struct batch *batch = worker_batch(worker, recipient);
+                recipient->due_s = steady_due_s(worker->engine, batch, recipient);
+            }
             if (recipient->due_s > now_s && !is_cancelled) {
                 retry_push_xcore(worker->engine->retry, recipient);
                 continue;
@@ -33,7 +39,7 @@ static void deal(struct worker *worker, uint32_t now_s, struct mono_time now)
 
 bool worker_retry_step(struct worker *worker, struct mono_time now)
 {
-    uint32_t now_s = wall_seconds(clock_wall(worker->engine->clock));
+    uint32_t now_s = steady_now_s(worker->engine);
     if (worker->due.count == 0 && worker->sweep_slot != UINT32_MAX) {
         /* A batch was cancelled: its recipients are looked for wherever they wait, one slot a step.
          */
@@ -61,11 +67,11 @@ struct mono_time worker_retry_wake(struct worker *worker, struct mono_time now)
     }
     worker->retry_looked = now;
     worker->retry_due = MONO_NEVER;
-    struct wall_time wall = clock_wall(worker->engine->clock);
-    uint32_t next_s = retry_next_due_xcore(worker->engine->retry, wall_seconds(wall));
+    const struct engine *engine = worker->engine;
+    uint32_t next_s = retry_next_due_xcore(engine->retry, steady_now_s(engine));
     if (next_s != UINT32_MAX) {
-        int64_t in_ns = (int64_t)next_s * NS_PER_S - wall.ns;
-        worker->retry_due = mono_add_ns(now, in_ns > 0 ? in_ns : 0);
+        int64_t at_ns = (int64_t)next_s * NS_PER_S - engine->steady_ahead_ns;
+        worker->retry_due = at_ns > now.ns ? (struct mono_time){.ns = at_ns} : now;
     }
     return worker->retry_due;
 }

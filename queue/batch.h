@@ -59,6 +59,7 @@ struct batch {
     /* That of the accept record, the same after a restart (of the claim until it is accepted): goes
      * into Date, expiry, log. */
     struct wall_time accepted_at;
+    uint32_t start_s;          /* the engine's own second from which their age counts */
     uint64_t recipients_count; /* accepted */
     uint64_t rejected_count;
     uint64_t records_count;                         /* ordinals are 0 .. records_count - 1 */

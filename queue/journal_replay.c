@@ -156,6 +156,7 @@ static int known_fill(struct journal_walk *walk, struct journal_known *known)
 {
     struct journal_tally *tally = &walk->tally;
     known->next_number = tally->next_number;
+    known->latest_s = tally->latest_s;
     known->records_count = tally->records_count;
     known->corrupt_records = tally->corrupt_records;
     known->damages = tally->damages;

@@ -46,6 +46,7 @@ struct journal_known {
     struct journal_known_batch *batches; /* ascending by directory */
     uint32_t batches_count;
     uint32_t next_number;           /* first batch number never used; numbers begin with 1 */
+    uint32_t latest_s;              /* wall: the latest time of a record */
     uint64_t records_count;         /* that were read */
     uint64_t corrupt_records;       /* ever found in this journal */
     struct journal_damages damages; /* in the files that are there now */

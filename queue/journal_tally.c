@@ -238,12 +238,18 @@ static enum batch_count count_of(enum journal_kind kind)
     return BATCH_DELIVERED;
 }
 
+static void count(struct journal_tally *tally, const struct journal_record *record)
+{
+    tally->records_count++;
+    tally->latest_s = record->at_s > tally->latest_s ? record->at_s : tally->latest_s;
+}
+
 void journal_tally_add(struct journal_tally *tally, const struct journal_record *record)
 {
     if (tally->error != 0) {
         return;
     }
-    tally->records_count++;
+    count(tally, record);
     struct journal_tally_batch *row = journal_tally_find(tally, record->batch);
     if (record->kind == JOURNAL_KIND_ENDED && row != NULL) {
         row_give(tally, row);
@@ -288,7 +294,7 @@ void journal_tally_add_long(struct journal_tally *tally, const struct journal_re
     if (tally->error != 0) {
         return;
     }
-    tally->records_count++;
+    count(tally, record);
     struct journal_accepted accepted;
     if (record->kind == JOURNAL_KIND_ACCEPTED) {
         if (journal_accepted_get(record, payload, &accepted)) {

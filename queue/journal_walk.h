@@ -40,6 +40,7 @@ struct journal_tally {
     uint32_t *places; /* hash by number: index + 1 */
     uint32_t places_mask;
     uint32_t next_number;
+    uint32_t latest_s; /* the latest time that a record tells */
     uint64_t records_count;
     uint64_t corrupt_records;
     struct journal_damages damages;

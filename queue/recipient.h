@@ -33,7 +33,7 @@ struct recipient {
         : RECIPIENT_OFFSET_BITS; /* of its record in the batch's recipient stream */
     uint64_t record_size : RECIPIENT_SIZE_BITS;
     uint32_t domain; /* index in the domain table */
-    uint32_t due_s;  /* wall seconds of the next attempt, 0 = at once */
+    uint32_t due_s;  /* the engine's own second of the next attempt, 0 = at once */
     uint16_t attempts_count;
     uint16_t flags;
     uint16_t rcpt_index; /* BSMTP: which RCPT of the record */

@@ -16,8 +16,8 @@
  * What take hands out may not be due yet (a coarse slot was opened, a push met the moving hand):
  * the caller pushes such recipients again, so nothing is tried early.
  *
- * The clock is the wall clock. When it is set back by more than RETRY_CLOCK_SLACK_S the hand
- * follows it; by less, takes find nothing until it has caught up.
+ * The clock is the caller's, of whole seconds (engine/steady.h). When it is set back by more than
+ * RETRY_CLOCK_SLACK_S the hand follows it; by less, takes find nothing until it has caught up.
  *
  * Bound: that of the recipients' slab; the wheel itself is 16 bytes a slot. A take hands out at
  * most RETRY_TAKE_MAX recipients; what is left of the slot is handed out by the next takes, of any

@@ -235,7 +235,9 @@ bool spool_is_muted(const struct spool *spool, enum spool_place place, const cha
 {
     uint64_t hash = mute_hash(place, name);
     for (size_t i = 0; i < COUNT_OF(spool->muted); i++) {
-        if (spool->muted[i].hash == hash && now.ns < spool->muted[i].until_ns) {
+        /* Further off than it was set: the clock was set back since. */
+        int64_t left_ns = spool->muted[i].until_ns - now.ns;
+        if (spool->muted[i].hash == hash && left_ns > 0 && left_ns <= SPOOL_MUTE_S * NS_PER_S) {
             return true;
         }
     }

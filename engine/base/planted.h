@@ -37,7 +37,8 @@
     PLANT(DATA_503_BOUNCES, "503 to DATA is taken as a refusal for good")                          \
     PLANT(LONG_REPLY_REFUSED, "a reply of more than 512 bytes is taken as a protocol error")       \
     PLANT(PIPELINES_ALWAYS, "commands go out at once where PIPELINING is not offered")             \
-    PLANT(ANSWER_KEPT, "an answer of the name servers never grows old")
+    PLANT(ANSWER_KEPT, "an answer of the name servers never grows old")                            \
+    PLANT(WAIT_BY_WALL, "waits and ages are counted by the wall clock")
 
 #define PLANT_NAME(name, words) PLANT_##name,
 enum plant { PLANT_NONE, PLANTS(PLANT_NAME) PLANTS_END };

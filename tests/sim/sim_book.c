@@ -55,6 +55,7 @@ void sim_book_init(struct sim_book *book, struct sim_engine *sim)
 void sim_book_deinit(struct sim_book *book)
 {
     free(book->entries);
+    free(book->deferrals);
     free(book->batches);
     *book = (struct sim_book){.sim = NULL};
 }

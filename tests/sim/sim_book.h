@@ -19,7 +19,8 @@
  *     (LAW 6); one that a server has taken and said no to may be repeated, and nobody can know
  *   - a line of results, or of the log, that is not one object of printable text
  *   - a repeat that the log does not call possible_duplicate
- *   - an expiry before its time, or long behind it
+ *   - an expiry before its time, or long behind it: by time that has gone by, and over a restart by
+ *     the wall clock
  *   - attempts that an orderly restart has forgotten
  *   - summary.json that does not say what happened
  * After a power loss the event log may lack lines, after faults of the disk results.ndjson too:
@@ -94,6 +95,13 @@ struct sim_entry {
     uint32_t ambiguous; /* lines of the event log that tell of an attempt without an answer */
 };
 
+/* A line of the event log that tells of an attempt that another one follows. */
+struct sim_deferral {
+    uint32_t number; /* entry */
+    uint64_t attempts;
+    struct wall_time at;
+};
+
 struct sim_submitted {
     char id[64];
     enum sim_kind kind;
@@ -120,6 +128,9 @@ struct sim_book {
     struct sim_submitted *batches;
     uint32_t batches_count;
     uint32_t batches_room;
+    struct sim_deferral *deferrals;
+    uint32_t deferrals_count;
+    uint32_t deferrals_room;
     bool had_power_loss;
     bool had_disk_faults;
     bool has_safe_ways;   /* connections do not fail by chance */

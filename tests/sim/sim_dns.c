@@ -17,6 +17,7 @@ _Static_assert(SIM_DNS_FATES_COUNT <= 1 << FATE_BITS, "a fate fits");
 struct sim_source {
     struct dns_source source; /* first */
     struct sim_dns *dns;
+    int64_t ahead_ns;
     struct dns_question *open;
 };
 
@@ -90,6 +91,7 @@ static void answer(struct sim_dns *dns, struct dns_question *question)
 static struct mono_time source_step(struct dns_source *source, struct mono_time now)
 {
     struct sim_source *sim = (struct sim_source *)source;
+    now.ns -= sim->ahead_ns;
     struct mono_time next = MONO_NEVER;
     struct dns_question **at = &sim->open;
     while (*at != NULL) {
@@ -102,7 +104,7 @@ static struct mono_time source_step(struct dns_source *source, struct mono_time 
         *at = question->next;
         answer(sim->dns, question);
     }
-    return next;
+    return mono_add_ns(next, sim->ahead_ns);
 }
 
 static void source_destroy(struct dns_source *source)
@@ -116,6 +118,7 @@ struct dns_source *sim_dns_source(struct sim_dns *dns)
     sim->source =
         (struct dns_source){.ask = source_ask, .step = source_step, .destroy = source_destroy};
     sim->dns = dns;
+    sim->ahead_ns = dns->ahead_ns;
     return &sim->source;
 }
 

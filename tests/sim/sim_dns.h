@@ -45,6 +45,7 @@ struct sim_dns_config {
 
 struct sim_dns {
     const struct clock *clock;
+    int64_t ahead_ns; /* of it is the clock of who asks; for the next source */
     struct random random;
     struct sim_dns_config config;
     uint32_t rows_count;

@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <urcu/urcu-qsbr.h>
 
+#include "engine/steady.h"
 #include "tests/sim/sim_engine_priv.h"
 
 #define SPOOL "/spool"
 
+enum { ORIGIN_MAX_S = 30000000 }; /* how long a machine has been up */
 static const int64_t WALL_START_NS = 1800000000 * NS_PER_S;
 
 void sim_trace(const struct sim_engine *sim, const char *format, ...)
@@ -122,6 +124,47 @@ struct config_route *sim_engine_route(struct sim_engine *sim, char *pattern)
     return route;
 }
 
+static struct mono_time own_mono(const struct clock *clock)
+{
+    const struct sim_own_clock *own = (const struct sim_own_clock *)(const void *)clock;
+    return mono_add_ns(own->world->mono, own->ahead_ns);
+}
+
+static struct wall_time own_wall(const struct clock *clock)
+{
+    return ((const struct sim_own_clock *)(const void *)clock)->world->wall;
+}
+
+static void wall_note(struct sim_engine *sim)
+{
+    ensure(sim->walls_count < SIM_WALLS_MAX);
+    sim->walls[sim->walls_count++] = (struct sim_wall){
+        .from_ns = sim->clock.mono.ns, .ahead_ns = sim->clock.wall.ns - sim->clock.mono.ns};
+}
+
+void sim_engine_set_wall(struct sim_engine *sim, int64_t by_ns)
+{
+    sim_trace(sim, "the wall clock is set by %.3f s", (double)by_ns / (double)NS_PER_S);
+    sim->clock.wall.ns += by_ns;
+    wall_note(sim);
+}
+
+bool sim_engine_wall_was(const struct sim_engine *sim, struct wall_time at, uint32_t i,
+                         int64_t *ret_ns)
+{
+    for (uint32_t wall = 0; wall < sim->walls_count; wall++) {
+        int64_t ns = at.ns - sim->walls[wall].ahead_ns;
+        int64_t until_ns =
+            wall + 1 < sim->walls_count ? sim->walls[wall + 1].from_ns : sim->clock.mono.ns;
+        /* Lines tell milliseconds, some of them seconds. */
+        if (ns + NS_PER_S >= sim->walls[wall].from_ns && ns <= until_ns && i-- == 0) {
+            *ret_ns = ns;
+            return true;
+        }
+    }
+    return false;
+}
+
 struct sim_engine *sim_engine_create(const struct sim_engine_config *config)
 {
     struct sim_engine *sim = aligned_alloc(64, (sizeof(*sim) + 63) & ~(size_t)63);
@@ -131,6 +174,9 @@ struct sim_engine *sim_engine_create(const struct sim_engine_config *config)
     sim->settings = *config;
     clock_manual_init(&sim->clock, (struct mono_time){.ns = NS_PER_S},
                       (struct wall_time){.ns = WALL_START_NS});
+    wall_note(sim);
+    sim->own_clock =
+        (struct sim_own_clock){.clock = {.mono = own_mono, .wall = own_wall}, .world = &sim->clock};
     random_init_seed(&sim->random, config->seed);
     const struct clock *clock = &sim->clock.clock;
     sim->disk = sim_disk_create(clock, random_u64(&sim->random), config->disk_delay_max_ns);
@@ -164,7 +210,8 @@ static int make_tables(struct sim_engine *sim)
     int error = 0;
     memset(engine, 0, sizeof(*engine));
     engine->config = config;
-    engine->clock = &sim->clock.clock;
+    engine->clock = &sim->own_clock.clock;
+    steady_begin(engine);
     engine->secret = random_u64(&sim->random);
     engine->batches = calloc(config->batches_max, sizeof(struct batch));
     engine->source_limits = calloc(config->sources_count, sizeof(struct limit));
@@ -176,8 +223,7 @@ static int make_tables(struct sim_engine *sim)
     }
     engine->domains = domain_table_create(config->domains_max, engine->secret, &error);
     engine->sites = engine->domains == NULL ? NULL : site_table_create(config->sites_max, &error);
-    engine->retry =
-        engine->sites == NULL ? NULL : retry_wheel_create(wall_seconds(clock_wall(engine->clock)));
+    engine->retry = engine->sites == NULL ? NULL : retry_wheel_create(steady_now_s(engine));
     return engine->retry != NULL ? 0 : -ENOMEM;
 }
 
@@ -218,6 +264,7 @@ static int make_journal(struct sim_engine *sim)
 static int make_resolver(struct sim_engine *sim)
 {
     const struct config *config = &sim->config;
+    sim->dns->ahead_ns = sim->own_clock.ahead_ns;
     const struct resolver_config resolver = {
         .source = sim_dns_source(sim->dns),
         .clock = sim->engine.clock,
@@ -243,7 +290,12 @@ static int make_resolver(struct sim_engine *sim)
 static struct net_loop *make_net(void *context, const struct net_config *config, int *ret_error)
 {
     (void)ret_error;
-    return sim_net_loop_create(((struct sim_engine *)context)->net, config);
+    const struct sim_engine *sim = context;
+    struct net_loop *loop = sim_net_loop_create(sim->net, config);
+    if (loop != NULL) {
+        sim_net_loop_shift(loop, sim->own_clock.ahead_ns);
+    }
+    return loop;
 }
 
 static int make_workers(struct sim_engine *sim)
@@ -423,7 +475,10 @@ int sim_engine_boot(struct sim_engine *sim)
     memset(&sim->intake, 0, sizeof(sim->intake));
     memset(&sim->known, 0, sizeof(sim->known));
     ensure(sim->boots < SIM_BOOTS_MAX);
+    sim->boots_at[sim->boots] = sim->clock.wall;
     sim->boots_ns[sim->boots++] = sim->clock.mono.ns;
+    int64_t origin_ns = NS_PER_S * (1 + random_below(&sim->random, ORIGIN_MAX_S));
+    sim->own_clock.ahead_ns = origin_ns - sim->clock.mono.ns;
     sim->errors[0] = '\0';
     sim->memory.before = sim_memory.heap_size;
     sim->memory.mapped_before = sim_memory.mapped_size;
@@ -466,7 +521,7 @@ void sim_engine_stop(struct sim_engine *sim)
 {
     ensure(sim->is_up);
     sim_trace(sim, "stop asked");
-    control_stop(&sim->control, sim->clock.mono);
+    control_stop(&sim->control, clock_mono(sim->engine.clock));
     waker_signal_xcore(&sim->control.actor.waker);
 }
 

@@ -34,7 +34,21 @@
 
 enum { SIM_WORKERS_MAX = 4, SIM_ROUTES_MAX = 8, SIM_SOURCES_MAX = 4 };
 enum { SIM_ACTORS_MAX = SIM_WORKERS_MAX + 4, SIM_DEATHS_MAX = 64 };
-enum { SIM_BOOTS_MAX = 256 };
+enum { SIM_BOOTS_MAX = 256, SIM_WALLS_MAX = 32 };
+
+/* The clock that an engine sees: its monotonic time begins anew with each life, as behind a reboot.
+ */
+struct sim_own_clock {
+    struct clock clock; /* first: a pointer to this is a pointer to the whole */
+    const struct clock_manual *world;
+    int64_t ahead_ns;
+};
+
+/* From then on the wall clock was so much ahead of the world's time. */
+struct sim_wall {
+    int64_t from_ns;
+    int64_t ahead_ns;
+};
 
 struct sim_engine_config {
     uint64_t seed;
@@ -59,6 +73,9 @@ struct sim_actor {
 struct sim_engine {
     struct sim_engine_config settings;
     struct clock_manual clock;
+    struct sim_own_clock own_clock;
+    struct sim_wall walls[SIM_WALLS_MAX];
+    uint32_t walls_count;
     struct random random;
     struct sim_disk *disk;
     struct disk *view; /* the world's own, for submitters and checkers */
@@ -98,6 +115,7 @@ struct sim_engine {
     uint64_t steps;
     uint64_t boots;
     int64_t boots_ns[SIM_BOOTS_MAX];
+    struct wall_time boots_at[SIM_BOOTS_MAX]; /* the same by the wall clock */
     uint64_t crashes;
     bool is_power_loss_due;            /* what sim_engine_crash_at asked for */
     uint64_t failures;                 /* lives that ended by themselves, in disorder */
@@ -119,6 +137,11 @@ void sim_engine_crash(struct sim_engine *sim, bool is_power_loss);
 /* The same behind the engine's n-th operation of the disk from now, be it in a start. The engine is
  * down when `is_up` is false. */
 void sim_engine_crash_at(struct sim_engine *sim, uint64_t n, bool is_power_loss);
+/* Somebody sets the wall clock, forward or back. */
+void sim_engine_set_wall(struct sim_engine *sim, int64_t by_ns);
+/* When the wall clock said so: the i-th time, counted from 0. False: not so often, or never. */
+bool sim_engine_wall_was(const struct sim_engine *sim, struct wall_time at, uint32_t i,
+                         int64_t *ret_ns);
 /* As SIGTERM. The engine is down when `is_up` is false. */
 void sim_engine_stop(struct sim_engine *sim);
 /* One step of an actor or of time, not beyond `limit`; false: nothing is left to do before it. */

@@ -245,6 +245,7 @@ static void tell(struct sim_loop *loop, struct sim_event *event)
 static struct mono_time sim_run_once(struct net_loop *loop, struct mono_time now)
 {
     struct sim_loop *sim = sim_loop_of(loop);
+    now.ns -= sim->ahead_ns;
     ensure(now.ns <= sim_now_ns(sim->net));
     for (int told = 0; told < EVENTS_BUDGET && sim->events_count > 0; told++) {
         if (sim->events[0].due_ns > now.ns) {
@@ -253,7 +254,12 @@ static struct mono_time sim_run_once(struct net_loop *loop, struct mono_time now
         struct sim_event event = event_take(sim);
         tell(sim, &event);
     }
-    return sim_net_loop_next(loop);
+    return mono_add_ns(sim_net_loop_next(loop), sim->ahead_ns);
+}
+
+void sim_net_loop_shift(struct net_loop *loop, int64_t ahead_ns)
+{
+    sim_loop_of(loop)->ahead_ns = ahead_ns;
 }
 
 static void sim_loop_destroy(struct net_loop *loop)

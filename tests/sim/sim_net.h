@@ -76,6 +76,8 @@ struct sim_net *sim_net_create(const struct sim_net_config *config, const struct
 /* After all its loops. NULL-safe. */
 void sim_net_destroy(struct sim_net *net);
 struct net_loop *sim_net_loop_create(struct sim_net *net, const struct net_config *config);
+/* The clock of the loop's owner is so far ahead of the world's: what net_run_once gets and says. */
+void sim_net_loop_shift(struct net_loop *loop, int64_t ahead_ns);
 /* Everything but the seed may change while it runs; what is already under way keeps its fate. */
 void sim_net_config_set(struct sim_net *net, const struct sim_net_config *config);
 /* The n-th operation from now (n >= 1) fails, when `is_sticky` all behind it too; n 0: none does

@@ -123,6 +123,7 @@ struct sim_loop {
     struct sim_net *net;
     uint32_t index;
     struct net_config config;
+    int64_t ahead_ns; /* of the world's clock is the one of who owns it */
     struct slab ends;
     struct sim_event *events; /* a heap by due time and sequence */
     size_t events_count;

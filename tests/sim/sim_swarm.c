@@ -7,6 +7,7 @@
 #include "tests/sim/sim_leads.h"
 #include "tests/sim/sim_rates.h"
 #include "tests/sim/sim_swarm_priv.h"
+#include "tests/sim/sim_waits.h"
 
 enum { BOOTS_MAX = 4 }; /* tries to start; each fault and each crash spoils one */
 
@@ -26,6 +27,10 @@ static int compare_events(const void *a, const void *b)
 static void boot(struct swarm *swarm)
 {
     struct sim_engine *sim = swarm->sim;
+    if (swarm->wall_due_ns != 0) {
+        sim_engine_set_wall(sim, swarm->wall_due_ns);
+        swarm->wall_due_ns = 0;
+    }
     int result = sim_engine_boot(sim);
     for (int tries = 1; tries < BOOTS_MAX && result != 0; tries++) {
         if (result != -EINTR && swarm->book.had_disk_faults) {
@@ -160,6 +165,13 @@ static void happen(struct swarm *swarm, const struct swarm_event *event)
     case EVENT_NAME:
         swarm_change_happens(swarm, &swarm->changes[event->index]);
         return;
+    case EVENT_WALL:
+        if (event->is_at_boot) {
+            swarm->wall_due_ns += event->by_ns;
+        } else {
+            sim_engine_set_wall(swarm->sim, event->by_ns);
+        }
+        return;
     case EVENT_HEAL:
         heal(swarm);
         return;
@@ -234,6 +246,7 @@ static void run(struct swarm *swarm)
     swarm->book.is_expiry_exact = swarm->is_calm && !swarm->is_cramped;
     sim_book_settle_up(&swarm->book);
     sim_leads_check(&swarm->book);
+    sim_waits_check(&swarm->book, &sim->routes[0].schedule);
     sim_rates_check(sim, &sim->routes[0], site_of, swarm);
 }
 

@@ -170,6 +170,37 @@ static void draw_batches(struct swarm *swarm)
     swarm->is_cramped = count > swarm->sim->config.recipients_max;
 }
 
+/* Back by seconds or days; forward up to a month. Back by minutes is not drawn: what was
+ * tried since the journal's last record cannot be told from what was not (docs/JOURNAL.md 6). */
+static int64_t draw_wall(struct swarm *swarm)
+{
+    static const int64_t BACK_S[][2] = {{1, 50}, {2 * 86400, 5 * 86400}};
+    static const int64_t AHEAD_S[][2] = {
+        {1, 10}, {10, 7200}, {86400, 5 * 86400}, {6 * 86400, 31 * 86400}};
+    bool is_back = one_in(swarm, 2);
+    const int64_t *range =
+        is_back ? BACK_S[below(swarm, COUNT_OF(BACK_S))] : AHEAD_S[below(swarm, COUNT_OF(AHEAD_S))];
+    int64_t by_ns = range[0] * NS_PER_S + within(swarm, (range[1] - range[0]) * NS_PER_S);
+    return is_back ? -by_ns : by_ns;
+}
+
+static void draw_walls(struct swarm *swarm)
+{
+    uint32_t count = one_in(swarm, 4) ? between(swarm, 1, 4) : 0;
+    int64_t sum_ns = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        /* Now and then somebody sees that it was wrong. */
+        int64_t by_ns = i > 0 && one_in(swarm, 3) ? -sum_ns : draw_wall(swarm);
+        sum_ns += by_ns;
+        swarm_event_add(swarm, (struct swarm_event){
+                                   .at_ns = within(swarm, SWARM_WAKE_S * NS_PER_S),
+                                   .kind = EVENT_WALL,
+                                   .by_ns = by_ns,
+                                   .is_at_boot = one_in(swarm, 2),
+                               });
+    }
+}
+
 static void draw_faults(struct swarm *swarm)
 {
     static const enum swarm_event_kind KINDS[] = {EVENT_STOP, EVENT_CRASH, EVENT_CRASH_AT,
@@ -219,4 +250,5 @@ void swarm_draw(struct swarm *swarm)
     swarm_draw_changes(swarm);
     draw_batches(swarm);
     draw_faults(swarm);
+    draw_walls(swarm);
 }

@@ -48,6 +48,7 @@ enum swarm_event_kind {
     EVENT_HOST, /* a host's rule changes */
     EVENT_DISK, /* an operation of the disk will fail */
     EVENT_NAME, /* the name servers say other things of a name */
+    EVENT_WALL, /* somebody sets the wall clock */
     EVENT_HEAL, /* no more faults by chance */
 };
 
@@ -61,6 +62,8 @@ struct swarm_event {
     uint32_t ops; /* until the disk fails, or the engine dies */
     int error;
     bool is_sticky;
+    int64_t by_ns;   /* so much the wall clock is set ahead ... */
+    bool is_at_boot; /* ... while no engine runs: at the next start */
 };
 
 struct swarm_batch {
@@ -111,6 +114,7 @@ struct swarm {
     uint32_t domains_count;
     struct swarm_domain domains[SWARM_DOMAINS_MAX];
     bool has_disk_faults;
+    int64_t wall_due_ns;  /* the wall clock will be set by so much when the engine is down */
     bool is_calm;         /* no fault that keeps good mail from its recipient */
     bool are_hosts_harsh; /* they refuse by share, and some lie */
     bool is_cramped;      /* a batch may wait for others to end, and its time runs meanwhile */

@@ -94,9 +94,11 @@ static void step(struct sim_engine *sim, struct sim_actor *actor)
     sim->steps++;
     waker_awake(&actor->actor->waker);
     struct mono_time now = sim->clock.mono;
+    int64_t ahead_ns = sim->own_clock.ahead_ns;
     (void)sim_memory_enter(true);
-    actor->deadline = actor->actor->step(actor->actor, now);
+    actor->deadline = actor->actor->step(actor->actor, mono_add_ns(now, ahead_ns));
     (void)sim_memory_enter(false);
+    actor->deadline = mono_add_ns(actor->deadline, -ahead_ns);
     urcu_qsbr_quiescent_state();
     if (sim_disk_is_stopped(sim->disk)) {
         sim_engine_crash_now(sim);

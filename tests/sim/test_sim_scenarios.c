@@ -380,6 +380,55 @@ static void test_name_servers_that_fail_are_asked_again(void)
     world_end(&world, 600);
 }
 
+/* The wall clock. */
+
+static void clock_is_set(int64_t by_s)
+{
+    struct world world;
+    world_make(&world);
+    struct config_route *route = &world.sim->routes[0];
+    route->schedule.first_s = 15 * MINUTE_S;
+    route->schedule.expire_s = DAY_S;
+    world_boot(&world);
+    (void)sim_book_submit_simple(&world.book, "late", 20, "dot451x2", "one.example", SIM_DELIVERED);
+    run_s(&world, MINUTE_S);
+    sim_engine_set_wall(world.sim, by_s * NS_PER_S);
+    run_s(&world, 10 * MINUTE_S);
+    CU_ASSERT_EQUAL(mails_count(&world), 0);
+    run_s(&world, HOUR_S);
+    CU_ASSERT_EQUAL(mails_count(&world), 20);
+    world_end(&world, 600);
+}
+
+static void test_a_clock_set_back_makes_nobody_wait_longer(void)
+{
+    clock_is_set(-7 * DAY_S);
+}
+
+static void test_a_clock_set_forward_makes_nothing_expire(void)
+{
+    clock_is_set(40 * DAY_S);
+}
+
+/* Behind a restart the wall clock is all there is: a wait is no longer than any that is made. */
+static void test_a_clock_set_back_over_a_restart_holds_nobody(void)
+{
+    struct world world;
+    world_make(&world);
+    struct config_route *route = &world.sim->routes[0];
+    route->schedule.first_s = 15 * MINUTE_S;
+    route->schedule.ceiling_s = HOUR_S;
+    world_boot(&world);
+    (void)sim_book_submit_simple(&world.book, "late", 20, "dot451x1", "one.example", SIM_DELIVERED);
+    run_s(&world, MINUTE_S);
+    sim_engine_crash(world.sim, false);
+    sim_engine_set_wall(world.sim, -7 * DAY_S * NS_PER_S);
+    world_boot(&world);
+    run_s(&world, HOUR_S + MINUTE_S);
+    CU_ASSERT_EQUAL(mails_count(&world), 20);
+    world_end(&world, 600);
+}
+
 /* Disks. */
 
 static void test_a_full_disk_loses_nothing_and_goes_on_with_room(void)
@@ -416,4 +465,6 @@ SUITE(sim_scenarios, test_a_deferred_one_is_tried_again_when_it_is_due,
       test_a_lost_250_is_repeated_with_the_same_bytes_and_told,
       test_a_stop_waits_for_the_answer_behind_the_end_of_data,
       test_domains_without_mail_bounce_at_once, test_name_servers_that_fail_are_asked_again,
+      test_a_clock_set_back_makes_nobody_wait_longer, test_a_clock_set_forward_makes_nothing_expire,
+      test_a_clock_set_back_over_a_restart_holds_nobody,
       test_a_full_disk_loses_nothing_and_goes_on_with_room)

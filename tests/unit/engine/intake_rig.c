@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/steady.h"
+
 void rig_path(const struct rig *rig, const char *name, char path[RIG_PATH_SIZE])
 {
     (void)snprintf(path, RIG_PATH_SIZE, "%s/%s", rig->path, name);
@@ -86,6 +88,7 @@ void rig_boot(struct rig *rig)
     rig->entries_count = 0;
     *engine = (struct engine){
         .config = rig->config, .clock = &rig->clock.clock, .secret = 1, .workers_count = 1};
+    steady_begin(engine);
     engine->batches = calloc(rig->config->batches_max, sizeof(struct batch));
     engine->domains = domain_table_create(rig->config->domains_max, 1, &error);
     engine->retry = retry_wheel_create(wall_seconds(clock_wall(engine->clock)));

@@ -96,7 +96,7 @@ static void test_who_was_tried_before_a_crash_stays_in_doubt(void)
     uint32_t first_s = wall_seconds(clock_wall(&rig->clock.clock));
     for (uint32_t i = 0; i < 5; i++) {
         rig_end(rig, i, JOURNAL_DEFERRED, first_s + 1);
-        rig_end(rig, 5 + i, JOURNAL_DEFERRED, first_s + 9);
+        rig_end(rig, 5 + i, JOURNAL_DEFERRED, first_s + 900);
     }
     rig_run(rig);
     for (uint32_t stops = 0; stops < 3; stops++) {
@@ -108,7 +108,8 @@ static void test_who_was_tried_before_a_crash_stays_in_doubt(void)
     CU_ASSERT_EQUAL(rig_marked_count(rig), 10);
     struct inbox_chain chain;
     inbox_chain_init(&chain);
-    CU_ASSERT(retry_take_xcore(rig->engine.retry, first_s + 1000, &chain));
+    while (retry_take_xcore(rig->engine.retry, first_s + 1000, &chain)) {
+    }
     CU_ASSERT_EQUAL(chain.count, 10);
     struct inbox_node *node;
     while ((node = inbox_chain_take(&chain)) != NULL) {

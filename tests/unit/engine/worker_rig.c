@@ -7,6 +7,7 @@
 #include "dns/mx_cache_writer.h"
 #include "dns/mx_site.h"
 #include "engine/load.h"
+#include "engine/steady.h"
 
 static const struct sim_net_config CALM = {
     .seed = 1,
@@ -350,6 +351,7 @@ void rig_start(struct rig *rig)
     const struct config *config = rig->config;
     engine->config = config;
     engine->clock = &rig->clock.clock;
+    steady_begin(engine);
     engine->secret = 1;
     engine->batches = rig->batches;
     engine->domains = domain_table_create(config->domains_max, 1, &error);
@@ -436,6 +438,7 @@ static uint32_t batch_make(struct rig *rig, const char *kind, const char *json)
     batch->manifest = manifest_parse(writer_span(&content), SPAN("b"), &errors);
     ensure(batch->manifest != NULL);
     batch->accepted_at = clock_wall(&rig->clock.clock);
+    batch->start_s = wall_seconds(batch->accepted_at);
     rig->settled[index] = calloc(RIG_RECIPIENTS_MAX, 1);
     ensure(rig->settled[index] != NULL);
     return index;

@@ -56,7 +56,7 @@ CONFIG_KEY(DNS, "stale-max", SECONDS, dns_stale_max_s, "1d", 0, 604800,
 CONFIG_KEY(DNS, "ip4", SWITCH, use_ip4, "yes", 0, 0, "use IPv4 addresses")
 CONFIG_KEY(DNS, "ip6", SWITCH, use_ip6, "yes", 0, 0, "use IPv6 addresses")
 CONFIG_KEY(DNS, "allow-special", SWITCH, allow_special, "no", 0, 0,
-           "use loopback and private addresses that name servers give")
+           "use addresses not globally reachable (loopback, private) that name servers give")
 
 CONFIG_KEY(LIMITS, "sessions", COUNT, sessions_max, "20000", 1, 1u << 20,
            "connections in all, shared out over the workers")

@@ -137,56 +137,98 @@ bool net_addr_is_loopback(const struct net_addr *addr)
     return real.family == NET_IP6 && memcmp(real.bytes, IP6_LOOPBACK, sizeof(IP6_LOOPBACK)) == 0;
 }
 
+/* A network, and whether an address in it is special: the first row that holds it tells. */
 struct prefix {
-    uint8_t bytes[2];
+    uint8_t bytes[16];
     uint8_t bits;
+    bool is_special;
 };
 
 static bool prefix_holds(const struct prefix *prefix, const uint8_t *bytes)
 {
-    unsigned value = (unsigned)(bytes[0] << 8 | bytes[1]);
-    unsigned want = (unsigned)(prefix->bytes[0] << 8 | prefix->bytes[1]);
-    return (value ^ want) >> (16 - prefix->bits) == 0;
+    size_t whole = prefix->bits / 8;
+    unsigned rest = prefix->bits % 8u;
+    return memcmp(prefix->bytes, bytes, whole) == 0 &&
+           (rest == 0 || (prefix->bytes[whole] ^ bytes[whole]) >> (8 - rest) == 0);
 }
 
+/* What the IANA IPv4 and IPv6 special-purpose address registries (RFC 6890) say is not globally
+ * reachable, and multicast. Exceptions stand in front of the block that they are of. */
 static const struct prefix SPECIAL_IP4[] = {
-    {{0, 0}, 8},      /* "this network", RFC 791 */
-    {{10, 0}, 8},     /* private, RFC 1918 */
-    {{100, 64}, 10},  /* shared by carriers, RFC 6598 */
-    {{127, 0}, 8},    /* loopback */
-    {{169, 254}, 16}, /* link-local, RFC 3927 */
-    {{172, 16}, 12},  /* private */
-    {{192, 168}, 16}, /* private */
-    {{224, 0}, 4},    /* multicast, RFC 5771 */
-    {{240, 0}, 4},    /* reserved, and the limited broadcast */
+    {{0}, 8, true},               /* "this network", RFC 791 */
+    {{10}, 8, true},              /* private, RFC 1918 */
+    {{100, 64}, 10, true},        /* shared by carriers, RFC 6598 */
+    {{127}, 8, true},             /* loopback */
+    {{169, 254}, 16, true},       /* link-local, RFC 3927 */
+    {{172, 16}, 12, true},        /* private */
+    {{192, 0, 0, 9}, 32, false},  /* anycast of PCP, RFC 7723 */
+    {{192, 0, 0, 10}, 32, false}, /* anycast of TURN, RFC 8155 */
+    {{192, 0, 0}, 24, true},      /* of protocols, RFC 6890 */
+    {{192, 0, 2}, 24, true},      /* documentation, RFC 5737 */
+    {{192, 168}, 16, true},       /* private */
+    {{198, 18}, 15, true},        /* benchmarks, RFC 2544 */
+    {{198, 51, 100}, 24, true},   /* documentation */
+    {{203, 0, 113}, 24, true},    /* documentation */
+    {{224}, 4, true},             /* multicast, RFC 5771 */
+    {{240}, 4, true},             /* reserved, and the limited broadcast */
 };
 
+/* Networks that carry an IPv4 address are judged before: judged_by. */
 static const struct prefix SPECIAL_IP6[] = {
-    {{0xfc, 0x00}, 7},  /* unique local, RFC 4193 */
-    {{0xfe, 0x80}, 10}, /* link-local */
-    {{0xfe, 0xc0}, 10}, /* site-local, deprecated by RFC 3879 */
-    {{0xff, 0x00}, 8},  /* multicast */
+    {{0x00}, 8, true}, /* unspecified, loopback, IPv4-compatible, local NAT64 (64:ff9b:1::/48) */
+    {{0x01, 0x00, 0, 0, 0, 0, 0, 0}, 64, true},        /* discard, RFC 6666 */
+    {{0x01, 0x00, 0, 0, 0, 0, 0, 1}, 64, true},        /* dummy prefix, RFC 9780 */
+    {{0x20, 0x01, 0x00, 0x01, [15] = 1}, 128, false},  /* PCP, RFC 7723 */
+    {{0x20, 0x01, 0x00, 0x01, [15] = 2}, 128, false},  /* TURN, RFC 8155 */
+    {{0x20, 0x01, 0x00, 0x01, [15] = 3}, 128, false},  /* DNS-SD SRP, RFC 9665 */
+    {{0x20, 0x01, 0x00, 0x03}, 32, false},             /* AMT, RFC 7450 */
+    {{0x20, 0x01, 0x00, 0x04, 0x01, 0x12}, 48, false}, /* AS112, RFC 7535 */
+    {{0x20, 0x01, 0x00, 0x20}, 28, false},             /* ORCHIDv2, RFC 7343 */
+    {{0x20, 0x01, 0x00, 0x30}, 28, false},             /* drone ids, RFC 9374 */
+    {{0x20, 0x01, 0x00}, 23, true},                    /* of protocols, with Teredo, RFC 2928 */
+    {{0x20, 0x01, 0x0d, 0xb8}, 32, true},              /* documentation, RFC 3849 */
+    {{0x3f, 0xff, 0x00}, 20, true},                    /* documentation, RFC 9637 */
+    {{0x5f, 0x00}, 16, true},                          /* segment routing, RFC 9602 */
+    {{0xfc}, 7, true},                                 /* unique local, RFC 4193 */
+    {{0xfe, 0x80}, 10, true},                          /* link-local */
+    {{0xfe, 0xc0}, 10, true},                          /* site-local, deprecated by RFC 3879 */
+    {{0xff}, 8, true},                                 /* multicast */
 };
 
 static bool is_special_in(const struct prefix *prefixes, size_t count, const uint8_t *bytes)
 {
     for (size_t i = 0; i < count; i++) {
         if (prefix_holds(&prefixes[i], bytes)) {
-            return true;
+            return prefixes[i].is_special;
         }
     }
     return false;
 }
 
+/* Where packets to the address go: a translator (64:ff9b::/96, RFC 6052) and a 6to4 router
+ * (2002::/16, RFC 3056) take the IPv4 address out of it. */
+static struct net_addr judged_by(const struct net_addr *addr)
+{
+    static const uint8_t NAT64[12] = {0x00, 0x64, 0xff, 0x9b};
+    static const uint8_t SIX_TO_FOUR[2] = {0x20, 0x02};
+    struct net_addr inner = {.family = NET_IP4, .port = addr->port};
+    if (addr->family == NET_IP6 && memcmp(addr->bytes, NAT64, sizeof(NAT64)) == 0) {
+        memcpy(inner.bytes, addr->bytes + sizeof(NAT64), 4);
+        return inner;
+    }
+    if (addr->family == NET_IP6 && memcmp(addr->bytes, SIX_TO_FOUR, sizeof(SIX_TO_FOUR)) == 0) {
+        memcpy(inner.bytes, addr->bytes + sizeof(SIX_TO_FOUR), 4);
+        return inner;
+    }
+    return unmapped(addr);
+}
+
 bool net_addr_is_special(const struct net_addr *addr)
 {
-    static const uint8_t UNSPECIFIED[16];
-    struct net_addr real = unmapped(addr);
+    struct net_addr real = judged_by(addr);
     if (real.family == NET_IP4) {
         return is_special_in(SPECIAL_IP4, COUNT_OF(SPECIAL_IP4), real.bytes);
     }
     ensure(real.family == NET_IP6);
-    return memcmp(real.bytes, UNSPECIFIED, sizeof(UNSPECIFIED)) == 0 ||
-           net_addr_is_loopback(&real) ||
-           is_special_in(SPECIAL_IP6, COUNT_OF(SPECIAL_IP6), real.bytes);
+    return is_special_in(SPECIAL_IP6, COUNT_OF(SPECIAL_IP6), real.bytes);
 }

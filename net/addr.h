@@ -29,6 +29,7 @@ void net_addr_put(struct writer *writer, const struct net_addr *addr);
 void net_addr_put_port(struct writer *writer, const struct net_addr *addr);
 bool net_addr_equal(const struct net_addr *a, const struct net_addr *b);
 bool net_addr_is_loopback(const struct net_addr *addr);
-/* Loopback, private, link-local, multicast, unspecified: what a public MX must not point to
- * (conformance 3.10). */
+/* What a public MX must not point to (conformance 3.10): loopback, private, link-local, multicast,
+ * and whatever else the IANA special-purpose registries do not call globally reachable. Addresses
+ * that carry an IPv4 address (mapped, 64:ff9b::/96, 2002::/16) are judged by that one. */
 bool net_addr_is_special(const struct net_addr *addr);

@@ -24,31 +24,31 @@ ZONE = f"""
 $ORIGIN mail.test.
 @            3600 SOA ns hostmaster 1 7200 900 1209600 300
 @            3600 NS  ns
-ns           3600 A   192.0.2.53
+ns           3600 A   192.5.2.53
 plain        3600 MX  10 mx1
-mx1          1800 A   192.0.2.1
+mx1          1800 A   192.5.2.1
 two          3600 MX  20 mx2
 two          3600 MX  10 mx1
-mx2          1700 A   192.0.2.2
-mx2          1600 AAAA 2001:db8::2
+mx2          1700 A   192.5.2.2
+mx2          1600 AAAA 2a00:db8::2
 equal        3600 MX  10 eq-a
 equal        3600 MX  10 eq-b
-eq-a         3600 A   192.0.2.11
-eq-b         3600 A   192.0.2.12
+eq-a         3600 A   192.5.2.11
+eq-b         3600 A   192.5.2.12
 alias        900  CNAME plain
 alias-alias  800  CNAME alias
 alias-out    700  CNAME plain.other.test.
 alias-gone   900  CNAME nowhere
 loop-a       900  CNAME loop-b
 loop-b       900  CNAME loop-a
-implicit     1500 A   192.0.2.20
-implicit     1500 AAAA 2001:db8::20
+implicit     1500 A   192.5.2.20
+implicit     1500 AAAA 2a00:db8::20
 null         3600 MX  0 .
-null         3600 A   192.0.2.9
+null         3600 A   192.5.2.9
 aaaa-only    3600 MX  10 mx6
-mx6          3600 AAAA 2001:db8::6
+mx6          3600 AAAA 2a00:db8::6
 dangling     3600 MX  10 nowhere
-dangling     3600 A   192.0.2.9
+dangling     3600 A   192.5.2.9
 ip           3600 MX  10 127.0.0.1.
 special      3600 MX  10 inside
 inside       3600 A   10.0.0.1
@@ -57,23 +57,23 @@ half-broken  3600 MX  10 mx.broken.test.
 half-broken  3600 MX  20 mx1
 *.wild       3600 MX  10 mx1
 {MANY}
-{LONG_NAME}005.many 3600 A 192.0.2.105
+{LONG_NAME}005.many 3600 A 192.5.2.105
 """
 
 OTHER_ZONE = """
 $ORIGIN other.test.
 @      3600 SOA ns hostmaster 1 7200 900 1209600 300
 @      3600 NS  ns
-ns     3600 A   192.0.2.53
+ns     3600 A   192.5.2.53
 plain  600  MX  10 mx1.mail.test.
 """
 
-MX1 = "10,mx1.mail.test,192.0.2.1"
-MX2 = "20,mx2.mail.test,192.0.2.2 20,mx2.mail.test,2001:db8::2"
-IMPLICIT = "0,implicit.mail.test,192.0.2.20 0,implicit.mail.test,2001:db8::20"
-EQUAL = {"10,eq-a.mail.test,192.0.2.11", "10,eq-b.mail.test,192.0.2.12"}
-MANY_HOSTS = f"10,{LONG_NAME}005.many.mail.test,192.0.2.105"
-HOST_MX2 = "0,mx2.mail.test,192.0.2.2 0,mx2.mail.test,2001:db8::2"
+MX1 = "10,mx1.mail.test,192.5.2.1"
+MX2 = "20,mx2.mail.test,192.5.2.2 20,mx2.mail.test,2a00:db8::2"
+IMPLICIT = "0,implicit.mail.test,192.5.2.20 0,implicit.mail.test,2a00:db8::20"
+EQUAL = {"10,eq-a.mail.test,192.5.2.11", "10,eq-b.mail.test,192.5.2.12"}
+MANY_HOSTS = f"10,{LONG_NAME}005.many.mail.test,192.5.2.105"
+HOST_MX2 = "0,mx2.mail.test,192.5.2.2 0,mx2.mail.test,2a00:db8::2"
 
 # name, outcome, TTL, site, hosts; None: not compared; a set: in any order
 TABLE = [
@@ -87,7 +87,7 @@ TABLE = [
     ("loop-a.mail.test", "loop", None, "-", "-"),
     ("implicit.mail.test", "ok", 300, "implicit.mail.test", IMPLICIT),
     ("null.mail.test", "null_mx", 3600, "-", "-"),
-    ("aaaa-only.mail.test", "ok", 3600, "mx6.mail.test", "10,mx6.mail.test,2001:db8::6"),
+    ("aaaa-only.mail.test", "ok", 3600, "mx6.mail.test", "10,mx6.mail.test,2a00:db8::6"),
     ("nowhere.mail.test", "no_domain", 300, "-", "-"),
     ("dangling.mail.test", "no_host", 300, "-", "-"),
     ("ip.mail.test", "no_host", 3600, "-", "-"),
@@ -101,7 +101,7 @@ TABLE = [
     ("host:mx2.mail.test", "ok", 1600, "mx2.mail.test", HOST_MX2),
     ("host:inside.mail.test", "ok", 3600, "inside.mail.test", "0,inside.mail.test,10.0.0.1"),
     ("host:nowhere.mail.test", "no_domain", 300, "-", "-"),
-    ("[192.0.2.1]", "ok", 86400, "[192.0.2.1]", "0,[192.0.2.1],192.0.2.1"),
+    ("[192.5.2.1]", "ok", 86400, "[192.5.2.1]", "0,[192.5.2.1],192.5.2.1"),
     ("[127.0.0.1]", "no_address", None, "-", "-"),
     ("a..test", "bad_name", None, "-", "-"),
 ]

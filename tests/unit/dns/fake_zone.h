@@ -29,7 +29,7 @@ struct fake_row {
     const char *name;
     int type;
     uint32_t ttl_s;
-    const char *data; /* "10 mx.example.com", "192.0.2.1", "2001:db8::1", "target.example" */
+    const char *data; /* "10 mx.example.com", "192.5.2.1", "2a00:db8::1", "target.example" */
 };
 
 /* The status and message of one answer. `memory` must hold DNS_BUILD_MESSAGE_MAX bytes.

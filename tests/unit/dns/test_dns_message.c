@@ -23,7 +23,7 @@ static struct span build_rich(void)
     struct dns_build build;
     begin(&build, DNS_MX);
     dns_build_cname(&build, QUESTION, 300, SPAN("alias.example"));
-    dns_build_addr(&build, SPAN("other.example"), 5, SPAN("192.0.2.9"));
+    dns_build_addr(&build, SPAN("other.example"), 5, SPAN("192.5.2.9"));
     dns_build_cname(&build, SPAN("alias.example"), 200, SPAN("Mail.Example.NET"));
     dns_build_mx(&build, SPAN("mail.example.net"), 400, 10, SPAN("MX1.example.net"));
     dns_build_mx(&build, SPAN("other.example"), 1, 1, SPAN("wrong.example.net"));
@@ -59,7 +59,7 @@ static void test_aliases_backwards(void)
     struct dns_build build;
     struct dns_reply reply;
     begin(&build, DNS_A);
-    dns_build_addr(&build, SPAN("c.example"), 60, SPAN("192.0.2.1"));
+    dns_build_addr(&build, SPAN("c.example"), 60, SPAN("192.5.2.1"));
     dns_build_cname(&build, SPAN("b.example"), 60, SPAN("c.example"));
     dns_build_cname(&build, SPAN("a.example"), 60, SPAN("b.example"));
     dns_build_cname(&build, QUESTION, 60, SPAN("a.example"));
@@ -212,7 +212,7 @@ static void test_ttl(void)
     struct dns_build build;
     struct dns_reply reply;
     begin(&build, DNS_A);
-    dns_build_addr(&build, QUESTION, 0x80000000u, SPAN("192.0.2.1"));
+    dns_build_addr(&build, QUESTION, 0x80000000u, SPAN("192.5.2.1"));
     CU_ASSERT(dns_reply_parse(dns_build_end(&build), DNS_A, QUESTION, 0, &reply) == 0);
     CU_ASSERT(reply.ttl_s == 0);
 }
@@ -303,7 +303,7 @@ static void test_plain(void)
         {"a..b", false},       {".a", false},
         {"a.", false},         {"a b", false},
         {"a\\.b", false},      {"m\xc3\xbc.de", false},
-        {"a/b", false},        {"[192.0.2.1]", false},
+        {"a/b", false},        {"[192.5.2.1]", false},
         {"a@b", false},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
@@ -327,7 +327,7 @@ static void test_odd_labels(void)
     struct dns_build build;
     struct dns_reply reply;
     begin(&build, DNS_A);
-    dns_build_addr(&build, SPAN("aexample.com"), 60, SPAN("192.0.2.1"));
+    dns_build_addr(&build, SPAN("aexample.com"), 60, SPAN("192.5.2.1"));
     struct span message = dns_build_end(&build);
     CU_ASSERT(dns_reply_parse(message, DNS_A, QUESTION, 0, &reply) == 0);
     CU_ASSERT(reply.records_count == 0);

@@ -26,7 +26,7 @@ static struct mx_cache *create(uint32_t answers_max)
     return cache;
 }
 
-/* One host per unit of `hosts_count`, 192.0.2.`number` each, all of one name. */
+/* One host per unit of `hosts_count`, 192.5.2.`number` each, all of one name. */
 static struct mx_result *make_result(enum mx_outcome outcome, unsigned number, unsigned hosts_count)
 {
     static struct mx_result result;

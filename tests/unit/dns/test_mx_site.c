@@ -31,7 +31,7 @@ static const struct site_row ROWS[] = {
     {{HOST(10, "xmx.example"), HOST(10, "mx.example")}, 2, "(mx|xmx).example"},
     {{HOST(10, "mx-example"), HOST(10, "mx.example")}, 2, "(mx-example|mx.example)"},
     {{HOST(10, "com"), HOST(10, "x.com")}, 2, "(x)?.com"},
-    {{HOST(0, "[192.0.2.1]")}, 1, "[192.0.2.1]"},
+    {{HOST(0, "[192.5.2.1]")}, 1, "[192.5.2.1]"},
 };
 
 static struct mx_site build(const struct mx_site_host *hosts, size_t count)

@@ -11,13 +11,13 @@ static const struct fake_row ZONE[] = {
     {"plain.example", DNS_MX, 3600, "10 mx1.example"},
     {"short.example", DNS_MX, 1, "10 mx1.example"},
     {"long.example", DNS_MX, 999999, "10 mx-long.example"},
-    {"mx1.example", DNS_A, 600, "192.0.2.1"},
-    {"mx-long.example", DNS_A, 999999, "192.0.2.2"},
+    {"mx1.example", DNS_A, 600, "192.5.2.1"},
+    {"mx-long.example", DNS_A, 999999, "192.5.2.2"},
     {"wide.example", DNS_MX, 3600, "10 mx1.example"},
     {"wide.example", DNS_MX, 3600, "20 mx2.example"},
     {"wide.example", DNS_MX, 3600, "30 mx3.example"},
-    {"mx2.example", DNS_A, 600, "192.0.2.2"},
-    {"mx3.example", DNS_A, 600, "192.0.2.3"},
+    {"mx2.example", DNS_A, 600, "192.5.2.2"},
+    {"mx3.example", DNS_A, 600, "192.5.2.3"},
     {"servfail.example", FAKE_SERVFAIL, 0, NULL},
     {"silent.example", FAKE_SILENT, 0, NULL},
     {"half-silent.example", DNS_MX, 3600, "10 mx1.example"},
@@ -164,13 +164,13 @@ static void test_outcomes(void)
 {
     start();
     send(0, "a..example");
-    send(1, "[192.0.2.1]");
+    send(1, "[192.5.2.1]");
     send(2, "null.example");
     send(3, "nowhere.example");
     send(4, "servfail.example");
     CU_ASSERT(run() == 5);
     CU_ASSERT(outcome_of("a..example") == MX_BAD_NAME);
-    CU_ASSERT(outcome_of("[192.0.2.1]") == MX_OK);
+    CU_ASSERT(outcome_of("[192.5.2.1]") == MX_OK);
     CU_ASSERT(outcome_of("null.example") == MX_NULL);
     CU_ASSERT(outcome_of("nowhere.example") == MX_NO_DOMAIN);
     CU_ASSERT(outcome_of("servfail.example") == MX_TEMPORARY);
@@ -322,7 +322,7 @@ static void test_lifetimes(void)
     } ROWS[] = {
         {"plain.example", 600},   {"short.example", 30},    {"long.example", 86400},
         {"nowhere.example", 300}, {"servfail.example", 20}, {"half-silent.example", 20},
-        {"null.example", 3600},   {"a..example", 300},      {"[192.0.2.1]", 86400},
+        {"null.example", 3600},   {"a..example", 300},      {"[192.5.2.1]", 86400},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         const struct mx_answer *answer;
@@ -477,7 +477,7 @@ static void play(uint64_t seed)
     static const char *const NAMES[] = {"plain.example",       "short.example",   "wide.example",
                                         "servfail.example",    "silent.example",  "null.example",
                                         "half-silent.example", "nowhere.example", "a..example",
-                                        "[192.0.2.1]"};
+                                        "[192.5.2.1]"};
     struct mono_time sent[QUERIES];
     bool is_out[QUERIES] = {false};
     struct random random;

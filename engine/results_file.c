@@ -8,11 +8,13 @@
 #include "engine/base/bitmap.h"
 #include "engine/base/ensure.h"
 #include "engine/base/text.h"
+#include "engine/results_file_trust.h"
 #include "queue/journal.h"
 
 static const char RESULTS_NAME[] = JOURNAL_RESULTS_NAME;
 static const char DOUBTED_NAME[] = JOURNAL_RESULTS_DOUBTED_NAME;
 static const char MENDED_NAME[] = ".results.tmp";
+static const char ASIDE_NAME[] = "results.ndjson.unread";
 
 enum { CHUNK_SIZE = 256 * 1024 };
 
@@ -57,7 +59,19 @@ struct reading {
     /* Lines that nobody can read, of a file whose pages were written in part; lines of outcomes
      * whose record was lost: these recipients will get another. */
     bool is_broken;
+    uint64_t broken_at;   /* the first of them */
+    bool is_good_behind;  /* not all that is behind it is broken, too */
+    uint64_t chunk_begin; /* where the bytes being looked at stand */
+    const struct results_trust *trust;
 };
+
+static void broken_at(struct reading *reading, uint64_t offset)
+{
+    if (!reading->is_broken) {
+        reading->is_broken = true;
+        reading->broken_at = offset;
+    }
+}
 
 /* Takes the whole lines out of `bytes`, and moves those that are good to its front; returns how
  * many bytes all of them are. */
@@ -74,10 +88,11 @@ static size_t lines_take(struct reading *reading, char *bytes, size_t size, size
             line_ordinal(line, reading->known->number, reading->known->records_count, &ordinal) &&
             bitmap_has(reading->known->settled, ordinal)) {
             reading->missing[ordinal / 64] &= ~(UINT64_C(1) << (ordinal % 64));
+            reading->is_good_behind |= reading->is_broken;
             memmove(bytes + kept, start, whole);
             kept += whole;
         } else {
-            reading->is_broken = true;
+            broken_at(reading, reading->chunk_begin + (uint64_t)(start - bytes));
         }
         start = cursor.at;
     }
@@ -85,8 +100,8 @@ static size_t lines_take(struct reading *reading, char *bytes, size_t size, size
     return size - cursor_left(&cursor);
 }
 
-/* From one end to the other; `out` >= 0: good lines are written there. What is behind the last
- * whole line was torn. 0 or -errno. */
+/* From one end to the other, but for what can be trusted; `out` >= 0: good lines are written there.
+ * What is behind the last whole line was torn. 0 or -errno. */
 static int results_pass(struct disk *disk, int fd, int out, struct reading *reading)
 {
     char *chunk = malloc(CHUNK_SIZE);
@@ -94,11 +109,15 @@ static int results_pass(struct disk *disk, int fd, int out, struct reading *read
     uint64_t written = 0;
     int64_t got = chunk == NULL ? -ENOMEM : 1;
     while (got > 0) {
-        got = disk_read(disk, fd, chunk, CHUNK_SIZE, offset);
+        uint64_t before = offset;
+        size_t room = results_trust_next(reading->trust, &offset, CHUNK_SIZE);
+        reading->is_good_behind |= reading->is_broken && offset != before;
+        reading->chunk_begin = offset;
+        got = disk_read(disk, fd, chunk, room, offset);
         size_t kept = 0;
         size_t taken = got > 0 ? lines_take(reading, chunk, (size_t)got, &kept) : 0;
         if (got > 0 && taken == 0) {
-            reading->is_broken = true; /* no line of ours is so long */
+            broken_at(reading, offset); /* no line of ours is so long */
             taken = (size_t)got;
         }
         int64_t result = kept > 0 && out >= 0 ? disk_write(disk, out, chunk, kept, written) : 0;
@@ -111,12 +130,13 @@ static int results_pass(struct disk *disk, int fd, int out, struct reading *read
 }
 
 /* The good lines only, under the same name. */
-static int results_mend(struct disk *disk, int dir, int fd, struct reading *reading)
+static int results_copy(struct disk *disk, int dir, int fd, struct reading *reading)
 {
     int out = disk_open(disk, dir, MENDED_NAME, DISK_READWRITE | DISK_CREATE | DISK_EMPTY);
     if (out < 0) {
         return out;
     }
+    reading->trust = NULL;
     int result = results_pass(disk, fd, out, reading);
     result = result == 0 ? disk_datasync(disk, out) : result;
     disk_close(disk, out);
@@ -132,16 +152,23 @@ void results_file_doubt(struct disk *disk, int dir)
     (void)disk_rename(disk, dir, RESULTS_NAME, dir, DOUBTED_NAME);
 }
 
+int results_file_set_aside(struct disk *disk, int dir)
+{
+    int result = disk_rename(disk, dir, RESULTS_NAME, dir, ASIDE_NAME);
+    return result == -ENOENT ? disk_rename(disk, dir, DOUBTED_NAME, dir, ASIDE_NAME) : result;
+}
+
 /* The engine that wrote the lines may have died before they were synced; or its sync has failed,
  * after which the kernel calls the pages clean: they would pass a sync now and still be lost. So
  * they are written again as they were read (as the journal's last group is: journal_replay.c). */
-static int results_make_durable(struct disk *disk, int fd)
+static int results_make_durable(struct disk *disk, int fd, const struct results_trust *trust)
 {
     char *chunk = malloc(CHUNK_SIZE);
     uint64_t offset = 0;
     int64_t got = chunk == NULL ? -ENOMEM : 1;
     while (got > 0) {
-        got = disk_read(disk, fd, chunk, CHUNK_SIZE, offset);
+        size_t room = results_trust_next(trust, &offset, CHUNK_SIZE);
+        got = disk_read(disk, fd, chunk, room, offset);
         if (got > 0) {
             int64_t result = disk_write(disk, fd, chunk, (size_t)got, offset);
             offset += (uint64_t)got;
@@ -150,6 +177,34 @@ static int results_make_durable(struct disk *disk, int fd)
     }
     free(chunk);
     return got < 0 ? (int)got : disk_datasync(disk, fd);
+}
+
+/* What is left of it is made durable. */
+static int results_finish(struct disk *disk, int dir, int fd, const struct results_trust *trust)
+{
+    int result = results_make_durable(disk, fd, trust);
+    if (result != 0) {
+        results_file_doubt(disk, dir);
+        return result;
+    }
+    return disk_sync(disk, dir);
+}
+
+/* Of what a crash has torn only the end is broken, as a rule, and is cut off. */
+static int results_mend(struct disk *disk, int dir, int fd, bool is_doubted,
+                        struct reading *reading)
+{
+    bool is_cut = !is_doubted && !reading->is_good_behind;
+    int result = 0;
+    if (!is_cut || results_trust_end(reading->trust) > reading->broken_at) {
+        result = results_trust_drop(disk, dir);
+    }
+    if (result != 0 || !is_cut) {
+        return result != 0 ? result : results_copy(disk, dir, fd, reading);
+    }
+    struct disk_op op = {.verb = DISK_TRUNCATE, .fd = fd, .size = (size_t)reading->broken_at};
+    result = (int)disk_run(disk, &op);
+    return result != 0 ? result : results_finish(disk, dir, fd, reading->trust);
 }
 
 /* The file in doubt is read when it has not been copied to its end. */
@@ -163,24 +218,22 @@ static int results_open(struct disk *disk, int dir, bool *ret_is_doubted)
 int results_file_read(struct disk *disk, int dir, const struct journal_known_batch *known,
                       uint64_t *missing)
 {
-    struct reading reading = {.known = known, .missing = missing};
+    struct results_trust trust = {.count = 0};
+    struct reading reading = {.known = known, .missing = missing, .trust = &trust};
     bool is_doubted;
     int fd = results_open(disk, dir, &is_doubted);
-    if (fd < 0) {
-        return fd == -ENOENT ? 0 : fd;
+    if (fd < 0) { /* a new file may have the number of the one that the index speaks of */
+        return fd == -ENOENT ? results_trust_drop(disk, dir) : fd;
     }
-    int result = results_pass(disk, fd, -1, &reading);
+    int result = is_doubted ? 0 : results_trust_read(&trust, disk, dir, fd, known, missing);
+    result = result == 0 ? results_pass(disk, fd, -1, &reading) : result;
     if (result == 0 && (reading.is_broken || is_doubted)) {
-        result = results_mend(disk, dir, fd, &reading);
+        result = results_mend(disk, dir, fd, is_doubted, &reading);
     } else if (result == 0) {
-        result = results_make_durable(disk, fd);
-        if (result != 0) {
-            results_file_doubt(disk, dir);
-        } else {
-            result = disk_sync(disk, dir);
-        }
+        result = results_finish(disk, dir, fd, &trust);
     }
     disk_close(disk, fd);
+    results_trust_free(&trust);
     if (result == 0) {
         (void)disk_unlink(disk, dir, DOUBTED_NAME);
     }

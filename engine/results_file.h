@@ -20,6 +20,9 @@
  * file is an empty one. 0 or -errno: what the file holds is not known, and `missing` neither. */
 int results_file_read(struct disk *disk, int dir, const struct journal_known_batch *known,
                       uint64_t *missing) __attribute__((warn_unused_result));
+/* The file cannot be read, and nobody waits for it: it becomes results.ndjson.unread. 0 or -errno.
+ */
+int results_file_set_aside(struct disk *disk, int dir) __attribute__((warn_unused_result));
 /* A sync of the file has failed: it gets its second name, which lives as long as the pages that are
  * in doubt, and needs no sync. */
 void results_file_doubt(struct disk *disk, int dir);

@@ -65,7 +65,8 @@ struct batch {
     uint64_t records_count;                         /* ordinals are 0 .. records_count - 1 */
     struct stat_counter orders;                     /* intake; enum batch_orders */
     struct stat_counter counts[BATCH_COUNTS_COUNT]; /* journal: durable facts only */
-    struct inbox_node node;                         /* journal -> intake: all is settled durably */
+    struct stat_counter results_held; /* journal; 1: its lines cannot be written, send nothing */
+    struct inbox_node node;           /* journal -> intake: all is settled durably */
 };
 
 /* Settled recipients, durable. Any actor. */

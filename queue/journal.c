@@ -149,7 +149,7 @@ static int core_open(struct journal_core *core, const struct journal_config *con
     core->dir = disk_open(core->disk, DISK_ROOT, config->directory, DISK_READONLY | DISK_DIRECTORY);
     int error = core->dir < 0 ? core->dir : journal_groups_init(core);
     if (error == 0) {
-        error = journal_results_init(core, config->active);
+        error = journal_results_init(core, config);
     }
     if (error == 0) {
         error = journal_log_init(core, config);

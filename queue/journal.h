@@ -40,8 +40,11 @@
  * times as many are live the journal takes no more until the checkpoint is done, and fails when
  * none can be written; when memory is short it waits for it. A full disk is a failure when the next
  * segment is needed and is not there.
- * Lines of results wait in 64 MiB of buffers; when all are full the journal takes no more entries
- * until some can be written, and so no more is sent.
+ * Lines of results wait in 64 MiB of buffers. A batch whose lines cannot be written is held when 4
+ * MiB of them wait, or when half of the buffers are taken: batch->results_held tells the workers to
+ * send nothing more of it. When all are full all the same the journal takes no more entries until
+ * some can be written, and so no more is sent. At most 512 files of results are open: others wait
+ * until one of these is synced and closed.
  *
  * On disk: <dir>/journal-NNNNNNNN.log, <dir>/checkpoint-NNNNNNNN; docs/JOURNAL.md.
  */
@@ -112,13 +115,15 @@ struct journal_known;
 struct journal_config {
     struct disk *disk; /* its own; made with the waker of journal->actor */
     const struct clock *clock;
-    const char *directory;     /* of journal and checkpoints; exists */
-    const char *active;        /* <active>/<batch->directory>/results.ndjson; NULL = no results */
-    const char *log_directory; /* of events.ndjson; NULL = no event log */
-    uint64_t segment_size;     /* JOURNAL_SEGMENT_SIZE_MIN .. MAX, rounded down to sectors */
-    uint32_t segments_max;     /* at least 1 */
-    uint64_t log_size_max;     /* rotation: events.ndjson -> events-<wall seconds>.ndjson */
-    struct inbox *settled;     /* intake's: batches whose last recipient is settled durably */
+    const char *directory;      /* of journal and checkpoints; exists */
+    const char *active;         /* <active>/<batch->directory>/results.ndjson; NULL = no results */
+    const char *log_directory;  /* of events.ndjson; NULL = no event log */
+    uint64_t segment_size;      /* JOURNAL_SEGMENT_SIZE_MIN .. MAX, rounded down to sectors */
+    uint32_t segments_max;      /* at least 1 */
+    uint64_t log_size_max;      /* rotation: events.ndjson -> events-<wall seconds>.ndjson */
+    uint32_t results_files_max; /* open at once; 0: 512 */
+    uint64_t results_sync_size; /* results of large batches are synced so often; 0: 8 MiB */
+    struct inbox *settled;      /* intake's: batches whose last recipient is settled durably */
     /* What replay has just said, for a later replay to hold the end of that run to; NULL: nothing
      * was read. Not kept. */
     const struct journal_known *known;
@@ -145,7 +150,9 @@ struct journal_stats {
         log_failures; /* writes of the log that failed; lines of batches that are gone */
     struct stat_counter results_waiting; /* batches whose results cannot be written now */
     struct stat_counter results_error;   /* errno of the last time */
-    struct stat_counter segments;        /* live */
+    struct stat_counter results_held;    /* of them: so many lines wait that nothing more is sent */
+    struct stat_counter results_releases; /* how often one was held no more: it is to be resumed */
+    struct stat_counter segments;         /* live */
     struct stat_counter checkpoints, checkpoint_failures;
     struct stat_counter corrupt_records;                        /* found in the life of the spool */
     struct stat_counter has_failed;                             /* and why, set before: */
@@ -156,6 +163,8 @@ struct journal_stats {
  * sync: what it says may be in the kernel's memory only. */
 #define JOURNAL_RESULTS_NAME "results.ndjson"
 #define JOURNAL_RESULTS_DOUBTED_NAME ".results.doubted"
+/* How far the first is durable, and whose lines that part holds: journal_results_index.h. */
+#define JOURNAL_RESULTS_INDEX_NAME ".results.index"
 
 struct journal_core;
 

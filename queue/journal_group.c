@@ -177,6 +177,7 @@ void journal_batch_free(struct journal_core *core, struct journal_batch *batch)
 {
     ensure(core->batches[batch->batch->index] == batch);
     core->batches[batch->batch->index] = NULL;
+    journal_mark_end(core, batch, false);
     free(batch->settled);
     free(batch);
 }
@@ -348,7 +349,8 @@ static bool put_entry(struct journal_core *core, struct journal_group *group,
     struct journal_batch *batch = batch_find(core, entry->batch);
     ensure(batch != NULL);
     enum batch_count count = count_of(entry->what);
-    if (entry->is_result && line.size > 0 && !journal_results_add(core, batch, line)) {
+    if (entry->is_result && line.size > 0 &&
+        !journal_results_add(core, batch, entry->ordinal, line)) {
         return false;
     }
     entry_settle(batch, entry);

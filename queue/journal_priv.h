@@ -8,6 +8,7 @@
  *   journal_checkpoint.c  bounds replay: writes a checkpoint, removes what it stands for
  *   journal_log.c         the event log
  *   journal_results.c     results.ndjson of each batch
+ *   journal_results_mark.c   how far that of a large batch is durable
  *
  * Everything here belongs to the journal actor. Each part has at most one disk op in flight
  * (results: RESULT_WRITES_MAX), embedded in it, and goes on when that comes back.
@@ -18,6 +19,7 @@
 #include "engine/base/slab.h"
 #include "queue/journal.h"
 #include "queue/journal_record.h"
+#include "queue/journal_results_index.h"
 #include "queue/journal_walk.h"
 
 enum {
@@ -26,7 +28,11 @@ enum {
     JOURNAL_REPLIES_MAX = 64, /* inboxes answered with one push each; beyond: a push an object */
     JOURNAL_RESULT_BUFFERS = 1024,
     JOURNAL_RESULT_BUFFER_SIZE = 64 * 1024,
-    JOURNAL_RESULT_FILES_MAX = 64,
+    JOURNAL_RESULT_LINES_MAX = 512, /* in one buffer */
+    JOURNAL_RESULT_FILES_MAX = 512,
+    JOURNAL_RESULT_SPARE_SHARE = 8,  /* of them: when fewer are left some are made ready to close */
+    JOURNAL_RESULT_CLOSINGS_MAX = 4, /* synced at a time, to be closed */
+    JOURNAL_RESULT_HOLD_BUFFERS = 64, /* of a batch that cannot write them: it is held */
     JOURNAL_RESULT_WRITES_MAX = 32,
     JOURNAL_RESULT_SYNCS_MAX = 4, /* for a checkpoint: groups sync at the same time */
     JOURNAL_RETIRED_MAX = 64,
@@ -37,7 +43,6 @@ enum {
 };
 
 _Static_assert((int)JOURNAL_GROUP_MAX <= (int)JOURNAL_GROUP_BEHIND_MAX, "replay believes it");
-_Static_assert(JOURNAL_RESULT_WRITES_MAX < JOURNAL_RESULT_FILES_MAX, "a file can be closed");
 _Static_assert((int)JOURNAL_RESULT_WRITES_MAX + 8 <= (int)DISK_OPS_MAX, "every op finds room");
 _Static_assert((int)JOURNAL_LINE_MAX <= (int)JOURNAL_RESULT_BUFFER_SIZE, "a line fits");
 
@@ -63,7 +68,25 @@ struct result_buffer {
     struct mono_time since;
     uint32_t mark; /* results.mark when it was begun */
     uint32_t size;
+    uint32_t lines_count;
+    uint32_t ordinals[JOURNAL_RESULT_LINES_MAX]; /* of the lines */
     char bytes[JOURNAL_RESULT_BUFFER_SIZE];
+};
+
+enum result_mark_state {
+    RESULT_MARK_OPEN,    /* gathers the ordinals of lines that were written */
+    RESULT_MARK_DUE,     /* the lines are to be synced, then their block is to be written */
+    RESULT_MARK_WRITING, /* the block is being written ... */
+    RESULT_MARK_SYNCING, /* ... is being synced */
+};
+
+/* The block of the index that is being made (journal_results_index.h). */
+struct result_mark {
+    enum result_mark_state state;
+    struct journal_index_block block;
+    int fd;          /* of the index, while a block is written; -1 */
+    uint64_t offset; /* of the next block; 0: not known yet, and perhaps 0 */
+    char bytes[JOURNAL_INDEX_SIZE_MAX];
 };
 
 /* A batch that was accepted and has not ended. */
@@ -92,8 +115,12 @@ struct journal_batch {
     bool is_stalled;           /* its last op failed: counted in results_waiting */
     struct mono_time again_at; /* in results.stalled: then */
     bool is_name_durable;
-    int directory; /* open while it is synced; -1 */
+    bool is_closing; /* its file is to be synced and closed: others need the room */
+    bool is_held;    /* as the batch is told: results_held */
+    int directory;   /* open while it is synced; -1 */
     uint64_t offset;
+    uint32_t buffers_count;   /* it has */
+    struct result_mark *mark; /* of a large batch, once its file was opened; NULL */
 };
 
 struct journal_results {
@@ -103,7 +130,11 @@ struct journal_results {
     struct list wanting; /* batches with something to write and no op in flight */
     struct list stalled; /* those whose last op failed, in the order in which they are due again */
     struct list open;    /* batches with an open file, least recently used first */
+    struct list crowded; /* those that wait until their file may be opened */
     uint32_t open_count;
+    uint32_t files_max;
+    uint32_t closings_count;
+    uint64_t sync_size;
     uint32_t writes_count;
     uint32_t unfinished_count; /* batches that are finishing */
     uint32_t mark;             /* counts journal_results_mark */
@@ -310,10 +341,11 @@ bool journal_log_write(struct journal_core *core, struct journal_group *group);
 void journal_log_on_io(struct journal_core *core, const struct journal_io *io);
 
 /* journal_results.c */
-int journal_results_init(struct journal_core *core, const char *active);
+int journal_results_init(struct journal_core *core, const struct journal_config *config);
 void journal_results_deinit(struct journal_core *core);
 /* False: no buffer is free, ask again. */
-bool journal_results_add(struct journal_core *core, struct journal_batch *batch, struct span line);
+bool journal_results_add(struct journal_core *core, struct journal_batch *batch, uint32_t ordinal,
+                         struct span line);
 /* All of the batch is settled durably: writes and syncs its results, then journal_batch_finished.
  */
 void journal_results_finish(struct journal_core *core, struct journal_batch *batch);
@@ -327,3 +359,20 @@ bool journal_results_is_past_mark(const struct journal_core *core);
 struct mono_time journal_results_deadline(const struct journal_core *core);
 /* No line waits, and no batch's end. */
 bool journal_results_are_written(const struct journal_core *core);
+/* The batch's next op, which its other parts wait for as well. */
+void journal_results_submit(struct journal_core *core, struct journal_batch *batch,
+                            const struct disk_op *op);
+
+/* journal_results_mark.c */
+/* Its results.ndjson was opened for the first time. Without memory there is no index. */
+void journal_mark_begin(struct journal_core *core, struct journal_batch *batch, uint64_t inode);
+/* Safe without one. With `is_over` the index goes from the disk, too. */
+void journal_mark_end(struct journal_core *core, struct journal_batch *batch, bool is_over);
+/* The buffer's lines were written, from `begin` on. */
+void journal_mark_add(struct journal_core *core, struct journal_batch *batch,
+                      const struct result_buffer *buffer, uint64_t begin);
+bool journal_mark_is_due(const struct journal_batch *batch);
+/* Its lines are synced: the next op for the block. False: there is none, the block is done. */
+bool journal_mark_go_on(struct journal_core *core, struct journal_batch *batch);
+/* True: the op was the mark's. */
+bool journal_mark_on_io(struct journal_core *core, struct journal_batch *batch);

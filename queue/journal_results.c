@@ -25,18 +25,27 @@
  * has unsynced ones is synced, and its directory when its name may be new, a few at a time. A batch
  * that is finished needs no look any more: both are synced at its end.
  *
- * Files stay open until RESULT_FILES_MAX are, then the least recently used is closed.
+ * Files stay open until few of files_max are left; then the least recently used are closed,
+ * and those with unsynced lines are synced first: the kernel may forget a closed file, and that it
+ * could not be written, and a later sync would tell nothing. Who finds no room is `crowded`.
+ *
+ * A large batch is synced as it grows, and writes down how far (journal_results_mark.c).
  */
 enum { FLUSH_MS = 1000, AGAIN_MS = 1000, PATH_SIZE = JOURNAL_DIRECTORY_MAX + 32 };
 
-int journal_results_init(struct journal_core *core, const char *active)
+int journal_results_init(struct journal_core *core, const struct journal_config *config)
 {
     struct journal_results *results = &core->results;
+    results->files_max =
+        config->results_files_max != 0 ? config->results_files_max : JOURNAL_RESULT_FILES_MAX;
+    results->sync_size =
+        config->results_sync_size != 0 ? config->results_sync_size : JOURNAL_SYNC_SIZE;
     list_init(&results->filling);
     list_init(&results->wanting);
     list_init(&results->stalled);
     list_init(&results->open);
-    if (active == NULL) {
+    list_init(&results->crowded);
+    if (config->active == NULL) {
         return 0;
     }
     int error = slab_init(&results->buffers, "result_buffers", sizeof(struct result_buffer),
@@ -44,7 +53,8 @@ int journal_results_init(struct journal_core *core, const char *active)
     if (error != 0) {
         return error;
     }
-    results->active = disk_open(core->disk, DISK_ROOT, active, DISK_READONLY | DISK_DIRECTORY);
+    results->active =
+        disk_open(core->disk, DISK_ROOT, config->active, DISK_READONLY | DISK_DIRECTORY);
     return results->active < 0 ? results->active : 0;
 }
 
@@ -65,6 +75,11 @@ static void file_close(struct journal_core *core, struct journal_batch *batch)
         batch->fd = -1;
         list_remove(&batch->open);
         core->results.open_count--;
+    }
+    if (batch->is_closing) {
+        ensure(core->results.closings_count > 0);
+        core->results.closings_count--;
+        batch->is_closing = false;
     }
 }
 
@@ -99,6 +114,19 @@ static void batch_wants(struct journal_core *core, struct journal_batch *batch)
     }
 }
 
+/* Lines of a batch that cannot be written must not take the room of all others: nothing more of it
+ * is sent until they can. What is under way comes all the same. */
+static void hold_if_full(struct journal_core *core, struct journal_batch *batch)
+{
+    bool is_full = batch->buffers_count >= JOURNAL_RESULT_HOLD_BUFFERS ||
+                   core->results.buffers.count_out > JOURNAL_RESULT_BUFFERS / 2;
+    if (batch->is_stalled && is_full && !batch->is_held && !batch->is_finished) {
+        batch->is_held = true;
+        stat_set(&batch->batch->results_held, 1);
+        stat_add(&core->journal->stats.results_held, 1);
+    }
+}
+
 /* The batch's next op cannot be done now. */
 static void batch_stall(struct journal_core *core, struct journal_batch *batch, int error)
 {
@@ -111,6 +139,7 @@ static void batch_stall(struct journal_core *core, struct journal_batch *batch, 
     batch->is_stalled = true;
     batch->again_at = mono_add_ms(core->now, AGAIN_MS);
     list_add_last(&core->results.stalled, &batch->wants);
+    hold_if_full(core, batch);
 }
 
 static void batch_recover(struct journal_core *core, struct journal_batch *batch)
@@ -118,6 +147,12 @@ static void batch_recover(struct journal_core *core, struct journal_batch *batch
     if (batch->is_stalled) {
         batch->is_stalled = false;
         stat_sub(&core->journal->stats.results_waiting, 1);
+    }
+    if (batch->is_held) {
+        batch->is_held = false;
+        stat_set(&batch->batch->results_held, 0);
+        stat_sub(&core->journal->stats.results_held, 1);
+        stat_add(&core->journal->stats.results_releases, 1);
     }
 }
 
@@ -135,10 +170,37 @@ static void filling_end(struct journal_core *core, struct journal_batch *batch)
     }
 }
 
-static bool filling_begin(struct journal_core *core, struct journal_batch *batch)
+static bool has_room(const struct result_buffer *buffer, size_t size)
+{
+    return buffer->size + size <= JOURNAL_RESULT_BUFFER_SIZE &&
+           buffer->lines_count < JOURNAL_RESULT_LINES_MAX;
+}
+
+/* While a batch stalls each second would take one more buffer of it: the last one is filled on. */
+static bool filling_resume(struct journal_core *core, struct journal_batch *batch, size_t size)
+{
+    if (!batch->is_stalled || list_is_empty(&batch->full)) {
+        return false;
+    }
+    struct result_buffer *buffer = CONTAINER_OF(batch->full.prev, struct result_buffer, link);
+    bool is_being_written = batch->io.is_busy && batch->full.next == &buffer->link;
+    if (is_being_written || !has_room(buffer, size)) {
+        return false;
+    }
+    list_remove(&buffer->link);
+    buffer->since = core->now;
+    batch->filling = buffer;
+    list_add_last(&core->results.filling, &buffer->link);
+    return true;
+}
+
+static bool filling_begin(struct journal_core *core, struct journal_batch *batch, size_t size)
 {
     struct journal_results *results = &core->results;
     ensure(batch->filling == NULL);
+    if (filling_resume(core, batch, size)) {
+        return true;
+    }
     struct result_buffer *buffer = slab_take(&results->buffers);
     if (buffer == NULL) {
         if (!list_is_empty(&results->filling)) {
@@ -150,30 +212,35 @@ static bool filling_begin(struct journal_core *core, struct journal_batch *batch
     list_init(&buffer->link);
     buffer->batch = batch;
     buffer->size = 0;
+    buffer->lines_count = 0;
     buffer->since = core->now;
     buffer->mark = results->mark;
     batch->filling = buffer;
+    batch->buffers_count++;
     list_add_last(&results->filling, &buffer->link);
+    hold_if_full(core, batch);
     return true;
 }
 
-bool journal_results_add(struct journal_core *core, struct journal_batch *batch, struct span line)
+bool journal_results_add(struct journal_core *core, struct journal_batch *batch, uint32_t ordinal,
+                         struct span line)
 {
     ensure(line.size <= JOURNAL_LINE_MAX);
     ensure(!batch->is_finishing);
     if (core->results.active < 0) {
         return true;
     }
-    if (batch->filling != NULL && batch->filling->size + line.size > JOURNAL_RESULT_BUFFER_SIZE) {
+    if (batch->filling != NULL && !has_room(batch->filling, line.size)) {
         filling_end(core, batch);
     }
-    if (batch->filling == NULL && !filling_begin(core, batch)) {
+    if (batch->filling == NULL && !filling_begin(core, batch, line.size)) {
         return false;
     }
     struct result_buffer *buffer = batch->filling;
     ensure(buffer->size + line.size <= JOURNAL_RESULT_BUFFER_SIZE);
     memcpy(buffer->bytes + buffer->size, line.at, line.size);
     buffer->size += (uint32_t)line.size;
+    buffer->ordinals[buffer->lines_count++] = ordinal;
     return true;
 }
 
@@ -198,21 +265,40 @@ static int file_measure(struct journal_core *core, struct journal_batch *batch)
     }
     batch->offset = stat.size;
     batch->has_results = true;
+    journal_mark_begin(core, batch, stat.inode);
     return 0;
 }
 
-/* Those with an op in flight are fewer than may be open. */
-static void files_make_room(struct journal_core *core)
+/* A file that is closed with lines that are not synced may be forgotten by the kernel, and with it
+ * that they could not be written: so it is synced first, in front of the need for its room. */
+static void closing_begin(struct journal_core *core, struct journal_batch *batch)
 {
-    struct list *open = &core->results.open;
-    for (struct list *at = open->next; core->results.open_count >= JOURNAL_RESULT_FILES_MAX;) {
-        ensure(at != open);
+    batch->is_closing = true;
+    core->results.closings_count++;
+    list_remove(&batch->wants);
+    batch_wants(core, batch);
+}
+
+/* True: one more may be opened. */
+static bool files_make_room(struct journal_core *core)
+{
+    struct journal_results *results = &core->results;
+    struct list *at = results->open.next;
+    while (at != &results->open &&
+           results->open_count + results->files_max / JOURNAL_RESULT_SPARE_SHARE >=
+               results->files_max) {
         struct journal_batch *batch = CONTAINER_OF(at, struct journal_batch, open);
         at = at->next;
-        if (!batch->io.is_busy) {
+        if (batch->io.is_busy || batch->is_closing) {
+            continue;
+        }
+        if (!batch->is_unsynced) {
             file_close(core, batch);
+        } else if (results->closings_count < JOURNAL_RESULT_CLOSINGS_MAX) {
+            closing_begin(core, batch);
         }
     }
+    return results->open_count < results->files_max;
 }
 
 static void path_put(char *path, const struct journal_batch *batch, const char *name)
@@ -233,7 +319,6 @@ static int file_open(struct journal_core *core, struct journal_batch *batch)
     }
     char path[PATH_SIZE];
     path_put(path, batch, "/" JOURNAL_RESULTS_NAME);
-    files_make_room(core);
     int fd = disk_open(core->disk, core->results.active, path, DISK_READWRITE | DISK_CREATE);
     if (fd < 0) {
         return fd;
@@ -254,6 +339,8 @@ static void full_drop(struct journal_core *core, struct journal_batch *batch)
     struct list *link = list_take_first(&batch->full);
     struct result_buffer *buffer = CONTAINER_OF(link, struct result_buffer, link);
     ensure(buffer->batch == batch);
+    ensure(batch->buffers_count > 0);
+    batch->buffers_count--;
     if (buffer->mark != results->mark) {
         ensure(results->marked_count > 0);
         results->marked_count--;
@@ -278,15 +365,18 @@ static void batch_end(struct journal_core *core, struct journal_batch *batch)
     ensure(!batch->is_syncing);
     batch_recover(core, batch);
     file_close(core, batch);
+    journal_mark_end(core, batch, true);
     ensure(core->results.unfinished_count > 0);
     core->results.unfinished_count--;
     journal_batch_finished(core, batch);
 }
 
-static void op_submit(struct journal_core *core, struct journal_batch *batch)
+void journal_results_submit(struct journal_core *core, struct journal_batch *batch,
+                            const struct disk_op *op)
 {
     ensure(core->results.writes_count < JOURNAL_RESULT_WRITES_MAX);
     core->results.writes_count++;
+    batch->io.op = *op;
     batch->io.batch = batch;
     journal_submit(core, &batch->io, JOURNAL_IO_RESULTS);
 }
@@ -299,6 +389,7 @@ static void batch_forsake(struct journal_core *core, struct journal_batch *batch
         stat_add(&core->journal->stats.log_failures, 1);
     }
     file_close(core, batch);
+    journal_mark_end(core, batch, false);
     batch->has_results = false;
     batch->is_unsynced = false;
     batch_recover(core, batch);
@@ -326,21 +417,36 @@ static bool sync_go_on(struct journal_core *core, struct journal_batch *batch)
         }
         batch->directory = fd;
     }
-    batch->io.op =
-        (struct disk_op){.verb = batch->directory >= 0 ? DISK_SYNC : DISK_DATASYNC, .fd = fd};
-    op_submit(core, batch);
+    enum disk_verb verb = batch->directory >= 0 ? DISK_SYNC : DISK_DATASYNC;
+    journal_results_submit(core, batch, &(struct disk_op){.verb = verb, .fd = fd});
     return true;
 }
 
 static void write_submit(struct journal_core *core, struct journal_batch *batch)
 {
     struct result_buffer *buffer = CONTAINER_OF(batch->full.next, struct result_buffer, link);
-    batch->io.op = (struct disk_op){.verb = DISK_WRITE,
-                                    .fd = batch->fd,
-                                    .at = buffer->bytes,
-                                    .size = buffer->size,
-                                    .offset = batch->offset};
-    op_submit(core, batch);
+    journal_results_submit(core, batch,
+                           &(struct disk_op){.verb = DISK_WRITE,
+                                             .fd = batch->fd,
+                                             .at = buffer->bytes,
+                                             .size = buffer->size,
+                                             .offset = batch->offset});
+}
+
+/* True: an op is under way in front of all others, to close the file or to tell how far it is
+ * durable. */
+static bool file_go_on(struct journal_core *core, struct journal_batch *batch)
+{
+    bool is_due = journal_mark_is_due(batch);
+    if (batch->fd >= 0 && batch->is_unsynced && (batch->is_closing || is_due)) {
+        journal_results_submit(core, batch,
+                               &(struct disk_op){.verb = DISK_DATASYNC, .fd = batch->fd});
+        return true;
+    }
+    if (batch->is_closing) {
+        file_close(core, batch);
+    }
+    return is_due && journal_mark_go_on(core, batch);
 }
 
 /* The batch's next op. */
@@ -348,7 +454,15 @@ static void batch_go_on(struct journal_core *core, struct journal_batch *batch)
 {
     ensure(!batch->io.is_busy);
     ensure(!batch->is_finished);
-    int error = !list_is_empty(&batch->full) || batch->has_results ? file_open(core, batch) : 0;
+    if (file_go_on(core, batch)) {
+        return;
+    }
+    bool is_needed = !list_is_empty(&batch->full) || batch->is_unsynced;
+    if (is_needed && batch->fd < 0 && !files_make_room(core)) {
+        list_add_last(&core->results.crowded, &batch->wants);
+        return;
+    }
+    int error = is_needed ? file_open(core, batch) : 0;
     if (error == -ENOENT) {
         batch_forsake(core, batch);
     } else if (error != 0 && !PLANTED(RESULTS_DROPPED)) {
@@ -392,28 +506,42 @@ static void io_failed(struct journal_core *core, struct journal_batch *batch)
     }
 }
 
+static void op_done(struct journal_core *core, struct journal_batch *batch)
+{
+    const struct disk_op *op = &batch->io.op;
+    if (op->verb == DISK_WRITE || list_is_empty(&batch->full)) {
+        batch_recover(core, batch);
+    }
+    if (op->verb == DISK_WRITE) {
+        struct list *first = batch->full.next;
+        journal_mark_add(core, batch, CONTAINER_OF(first, struct result_buffer, link),
+                         batch->offset);
+        batch->offset += op->size;
+        batch->is_unsynced = true;
+        full_drop(core, batch);
+    } else if (op->verb == DISK_DATASYNC) {
+        batch->is_unsynced = false;
+    } else {
+        ensure(op->verb == DISK_SYNC);
+        batch->is_name_durable = true;
+    }
+}
+
 void journal_results_on_io(struct journal_core *core, struct journal_io *io)
 {
     struct journal_batch *batch = io->batch;
     ensure(core->results.writes_count > 0);
     core->results.writes_count--;
     directory_close(core, batch);
-    if (io->op.result < 0) {
-        io_failed(core, batch);
-        return;
+    if (!journal_mark_on_io(core, batch)) {
+        if (io->op.result < 0) {
+            io_failed(core, batch);
+            return;
+        }
+        op_done(core, batch);
     }
-    batch_recover(core, batch);
-    if (io->op.verb == DISK_WRITE) {
-        batch->offset += io->op.size;
-        batch->is_unsynced = true;
-        full_drop(core, batch);
-    } else if (io->op.verb == DISK_DATASYNC) {
-        batch->is_unsynced = false;
-    } else {
-        ensure(io->op.verb == DISK_SYNC);
-        batch->is_name_durable = true;
-    }
-    if (!list_is_empty(&batch->full) || batch->is_finishing || batch->is_syncing) {
+    if (!list_is_empty(&batch->full) || batch->is_finishing || batch->is_syncing ||
+        batch->is_closing || journal_mark_is_due(batch)) {
         batch_wants(core, batch);
     }
 }
@@ -454,6 +582,22 @@ static void syncs_begin(struct journal_core *core)
     }
 }
 
+/* Those that wait for room, as far as there is some by now. */
+static void crowd_go_on(struct journal_core *core)
+{
+    struct journal_results *results = &core->results;
+    if (list_is_empty(&results->crowded) || !files_make_room(core)) {
+        return;
+    }
+    for (uint32_t i = results->open_count; i < results->files_max; i++) {
+        struct list *link = list_take_first(&results->crowded);
+        if (link == NULL) {
+            return;
+        }
+        list_add_last(&results->wanting, link);
+    }
+}
+
 void journal_results_step(struct journal_core *core, bool is_all)
 {
     struct journal_results *results = &core->results;
@@ -465,6 +609,7 @@ void journal_results_step(struct journal_core *core, bool is_all)
         }
         filling_end(core, buffer->batch);
     }
+    crowd_go_on(core);
     struct list *node = results->stalled.next;
     while (node != &results->stalled) {
         struct journal_batch *batch = CONTAINER_OF(node, struct journal_batch, wants);
@@ -526,5 +671,6 @@ struct mono_time journal_results_deadline(const struct journal_core *core)
 bool journal_results_are_written(const struct journal_core *core)
 {
     return list_is_empty(&core->results.filling) && list_is_empty(&core->results.wanting) &&
-           list_is_empty(&core->results.stalled) && core->results.unfinished_count == 0;
+           list_is_empty(&core->results.stalled) && list_is_empty(&core->results.crowded) &&
+           core->results.unfinished_count == 0;
 }

@@ -256,6 +256,8 @@ static int make_journal(struct sim_engine *sim)
         .segment_size = config->journal_segment_size,
         .segments_max = config->journal_segments_max,
         .log_size_max = config->log_size_max,
+        .results_files_max = 4,
+        .results_sync_size = 2048,
         .settled = &sim->intake.settled,
     };
     return journal_init(&sim->journal, &journal, false);

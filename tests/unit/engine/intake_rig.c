@@ -125,6 +125,7 @@ void rig_boot(struct rig *rig)
         .active = active_path,
         .segment_size = 65536,
         .segments_max = rig->segments_max != 0 ? rig->segments_max : 4,
+        .results_sync_size = rig->results_sync_size,
         .settled = &rig->intake.settled,
     };
     ensure(journal_init(&rig->journal, &journal, false) == 0);

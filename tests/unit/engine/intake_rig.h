@@ -34,6 +34,7 @@ struct rig {
     uint32_t taken_count;
     uint32_t fds_max;
     uint32_t segments_max; /* of the journal; 0 = 4 */
+    uint64_t results_sync_size;
 };
 
 /* Booted, with an empty spool. */

@@ -48,6 +48,8 @@ int rig_start(struct rig *rig, const struct journal_known *known)
         .segment_size = rig->segment_size,
         .segments_max = rig->segments_max,
         .log_size_max = 100000,
+        .results_files_max = rig->files_max,
+        .results_sync_size = rig->results_sync_size,
         .settled = &rig->settled,
         .known = known,
     };

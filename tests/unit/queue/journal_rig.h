@@ -45,6 +45,8 @@ struct rig {
     bool has_journal;
     uint64_t segment_size;
     uint32_t segments_max;
+    uint32_t files_max; /* of results; 0 as the journal has it */
+    uint64_t results_sync_size;
     bool has_log;
     uint32_t next_number;
     uint32_t batches_max; /* live at a time */

@@ -289,14 +289,48 @@ static void test_results_of_settled_batches_are_durable(void)
     }
 }
 
-/* More batches with results than files may be open and than writes may be in flight. */
+/* Closed files: the kernel may forget them, and what it could not write of them. */
+struct closings {
+    const struct crash_disk *disk;
+    int nodes[CRASH_FDS_MAX];
+    uint32_t closed_count;
+    uint32_t unsynced_count;
+    uint32_t open_count, open_most;
+};
+
+static void see_closing(void *context, const struct disk_op *op, bool is_complete)
+{
+    struct closings *closings = context;
+    if (is_complete && op->verb == DISK_OPEN && op->result >= 0) {
+        bool is_one = strstr(op->path, "/" JOURNAL_RESULTS_NAME) != NULL;
+        closings->nodes[op->result] = is_one ? closings->disk->fds[op->result] : 0;
+        closings->open_count += is_one;
+        if (closings->open_count > closings->open_most) {
+            closings->open_most = closings->open_count;
+        }
+    }
+    if (is_complete && op->verb == DISK_CLOSE && closings->nodes[op->fd] != 0) {
+        const struct crash_node *node = &closings->disk->nodes[closings->nodes[op->fd] - 1];
+        closings->nodes[op->fd] = 0;
+        closings->open_count--;
+        closings->closed_count++;
+        closings->unsynced_count += node->seen.size != node->stable.size;
+    }
+}
+
+/* More batches with results than files may be open and than writes may be in flight; none is closed
+ * with lines that are not synced. */
 static void test_many_results_files(void)
 {
     struct rig *rig = rig_create(11);
     rig->disk->is_shuffled = true;
     rig->segment_size = 65536;
+    rig->files_max = 16;
     ensure(rig_start(rig, NULL) == 0);
     enum { MANY = 200, LINES = 3 };
+    struct closings closings = {.disk = rig->disk};
+    rig->disk->on_op = see_closing;
+    rig->disk->context = &closings;
     struct batch *batches = calloc(MANY, sizeof(*batches));
     struct journal_accept *accepts = calloc(MANY, sizeof(*accepts));
     ensure(batches != NULL && accepts != NULL);
@@ -339,6 +373,9 @@ static void test_many_results_files(void)
     }
     CU_ASSERT_EQUAL(taken, MANY * LINES);
     CU_ASSERT_EQUAL(ended, MANY);
+    CU_ASSERT(closings.closed_count >= MANY);
+    CU_ASSERT_EQUAL(closings.unsynced_count, 0);
+    CU_ASSERT(closings.open_most <= 16);
     for (uint32_t i = 0; i < MANY; i++) {
         char path[64];
         (void)snprintf(path, sizeof(path), "active/many-%u/results.ndjson", i);

@@ -198,6 +198,7 @@ static void take_orders_back(struct intake_core *core)
     while (inbox_take(&core->orders_back) != NULL) {
         ensure(core->orders_left > 0);
         core->orders_left--;
+        intake_take_orders(core); /* there may be many: none waits for the next look */
     }
 }
 
@@ -263,7 +264,7 @@ static int core_init(struct intake_core *core, const struct intake_config *confi
     const struct config *settings = config->engine->config;
     uint32_t batches = settings->batches_max;
     core->names = calloc(1, sizeof(*core->names));
-    core->orders = malloc(sizeof(*core->orders));
+    core->orders = calloc(1, sizeof(*core->orders));
     core->batches = calloc(batches, sizeof(*core->batches));
     core->free_slots = calloc(batches, sizeof(*core->free_slots));
     core->by_id_mask = 1;

@@ -35,27 +35,50 @@ static bool order_obey(struct intake_core *core, const struct spool_order *order
     return is_kept;
 }
 
-void intake_take_orders(struct intake_core *core)
+static enum spool_order_fate fate(void *context, const char *id)
 {
-    if (core->orders_left > 0) {
-        return; /* one order at a time */
+    struct intake_core *core = context;
+    struct wall_time at;
+    if (intake_id_find(core, id) != NULL) {
+        return SPOOL_ORDER_TAKE;
     }
-    if (spool_list_orders(&core->spool, clock_wall(core->engine->clock), core->orders) != 0) {
-        return;
+    if (core->is_recovering || core->has_more_new || !list_is_empty(&core->opening)) {
+        return SPOOL_ORDER_LEAVE; /* its batch may not have been claimed, or opened, yet */
     }
-    for (uint32_t i = 0; i < core->orders->count && core->orders_left == 0; i++) {
-        const struct spool_order *order = &core->orders->orders[i];
+    bool was_here = spool_ids_find(core->ids, id, clock_wall(core->engine->clock), &at);
+    return was_here ? SPOOL_ORDER_ENDED : SPOOL_ORDER_NOBODY;
+}
+
+/* Of those listed, until one goes around the workers: its coming back brings us here again. */
+static void take_listed(struct intake_core *core)
+{
+    struct spool_orders *orders = core->orders;
+    while (core->orders_left == 0 && orders->next < orders->count) {
+        const struct spool_order *order = &orders->orders[orders->next++];
         struct intake_batch *ib = intake_id_find(core, order->id);
-        bool may_come = core->is_recovering || core->has_more_new || !list_is_empty(&core->opening);
-        if (ib == NULL && may_come) {
-            continue; /* its batch may not have been claimed, or opened, yet */
+        if (ib == NULL) {
+            continue; /* it has ended since: the next listing drops its orders */
         }
-        if (ib != NULL && ib->fd >= 0 && ib->stage != INTAKE_LEAVING &&
-            !order_obey(core, order, ib)) {
+        if (ib->fd >= 0 && ib->stage != INTAKE_LEAVING && !order_obey(core, order, ib)) {
             continue;
         }
         if (spool_order_remove(&core->spool, order) != 0) {
-            odd(order_not_removed); /* obeyed again at the next look: orders are idempotent */
+            odd(order_not_removed); /* obeyed again at a later look: orders are idempotent */
         }
     }
+}
+
+void intake_take_orders(struct intake_core *core)
+{
+    take_listed(core);
+    if (core->orders_left > 0) {
+        return; /* one order at a time */
+    }
+    const struct spool_order_judge judge = {.fate = fate, .context = core};
+    if (spool_list_orders(&core->spool, clock_wall(core->engine->clock), &judge, core->orders) !=
+        0) {
+        odd(orders_not_listed);
+        return;
+    }
+    take_listed(core);
 }

@@ -241,13 +241,31 @@ struct spool_order {
     enum spool_verb verb;
     char id[MANIFEST_ID_MAX + 1];
 };
+/* What is to become of an order for this id. */
+enum spool_order_fate {
+    SPOOL_ORDER_TAKE,
+    SPOOL_ORDER_LEAVE,  /* its batch may still come: it stays, and takes no room in the list */
+    SPOOL_ORDER_ENDED,  /* its batch is gone: the order is removed */
+    SPOOL_ORDER_NOBODY, /* there was no such batch: it goes to badmail/, with a reason */
+};
+struct spool_order_judge {
+    enum spool_order_fate (*fate)(void *context, const char *id);
+    void *context;
+};
+/* Zeroed before the first call. */
 struct spool_orders {
     uint32_t count;
+    uint32_t next; /* the caller's: how many of them it has looked at */
     struct spool_order orders[SPOOL_ORDERS_MAX];
+    struct spool_order after;     /* last of a full list: the next call goes on behind it */
     uint32_t unknown_count;       /* moved to badmail/ by this call */
     struct spool_problem unknown; /* the last of them */
 };
-int spool_list_orders(struct spool *spool, struct wall_time now, struct spool_orders *ret_orders)
+/* The least SPOOL_ORDERS_MAX orders to be taken, by id and verb, so that none is hidden by others
+ * that stay; behind a full list the next ones, then from the front again. At most as many orders
+ * for batches that are no more are dropped. `judge` NULL: all are taken. */
+int spool_list_orders(struct spool *spool, struct wall_time now,
+                      const struct spool_order_judge *judge, struct spool_orders *orders)
     __attribute__((warn_unused_result));
 /* Removes the file: after the order was obeyed (or its batch is not known). */
 int spool_order_remove(struct spool *spool, const struct spool_order *order)

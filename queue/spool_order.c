@@ -32,52 +32,130 @@ static bool order_parse(const char *name, struct spool_order *ret_order)
 struct order_listing {
     struct spool *spool;
     struct wall_time now;
+    const struct spool_order_judge *judge;
     struct spool_orders *orders;
+    uint32_t ended_count;
+    struct spool_order ended[SPOOL_ORDERS_MAX];
+    uint32_t nobodys_count;
+    struct spool_order nobodys[SPOOL_ORDERS_MAX];
     uint32_t strangers_count;
     char strangers[16][SPOOL_NAME_MAX + 1];
 };
+
+static int order_compare(const struct spool_order *a, const struct spool_order *b)
+{
+    int result = strcmp(a->id, b->id);
+    return result != 0 ? result : (int)a->verb - (int)b->verb;
+}
+
+/* Among the least of those behind `after`, in order. */
+static void order_take(struct spool_orders *orders, const struct spool_order *order)
+{
+    uint32_t at = orders->count;
+    bool is_full = at == SPOOL_ORDERS_MAX;
+    if (order_compare(order, &orders->after) <= 0 ||
+        (is_full && order_compare(order, &orders->orders[at - 1]) >= 0)) {
+        return;
+    }
+    at -= is_full ? 1 : 0;
+    orders->count = at + 1;
+    for (; at > 0 && order_compare(order, &orders->orders[at - 1]) < 0; at--) {
+        orders->orders[at] = orders->orders[at - 1];
+    }
+    orders->orders[at] = *order;
+}
+
+static void order_sort(struct order_listing *listing, const struct spool_order *order)
+{
+    const struct spool_order_judge *judge = listing->judge;
+    switch (judge == NULL ? SPOOL_ORDER_TAKE : judge->fate(judge->context, order->id)) {
+    case SPOOL_ORDER_TAKE:
+        order_take(listing->orders, order);
+        return;
+    case SPOOL_ORDER_LEAVE:
+        return;
+    case SPOOL_ORDER_ENDED:
+        if (listing->ended_count < SPOOL_ORDERS_MAX) {
+            listing->ended[listing->ended_count++] = *order;
+        }
+        return;
+    case SPOOL_ORDER_NOBODY:
+        if (listing->nobodys_count < SPOOL_ORDERS_MAX) {
+            listing->nobodys[listing->nobodys_count++] = *order;
+        }
+        return;
+    }
+}
 
 /* A name that begins with a dot is one that is still being made, by touch and rename. */
 static void on_order_name(void *context, const char *name, enum disk_kind kind)
 {
     struct order_listing *listing = context;
-    struct spool_orders *orders = listing->orders;
     struct spool_order order;
     if (name[0] == '.' || spool_is_muted(listing->spool, SPOOL_IN_CTL, name, listing->now)) {
         return;
     }
     if (kind == DISK_KIND_FILE && order_parse(name, &order)) {
-        if (orders->count < SPOOL_ORDERS_MAX) {
-            orders->orders[orders->count++] = order;
-        }
+        order_sort(listing, &order);
     } else if (listing->strangers_count < COUNT_OF(listing->strangers)) {
         (void)snprintf(listing->strangers[listing->strangers_count++], SPOOL_NAME_MAX + 1, "%s",
                        name);
     }
 }
 
-int spool_list_orders(struct spool *spool, struct wall_time now, struct spool_orders *ret_orders)
+static void refuse_order(struct order_listing *listing, const char *name, const char *words)
 {
-    struct order_listing listing = {.spool = spool, .now = now, .orders = ret_orders};
-    ret_orders->count = 0;
-    ret_orders->unknown_count = 0;
-    int result = disk_list(spool->disk, spool->places[SPOOL_IN_CTL], on_order_name, &listing);
-    for (uint32_t i = 0; i < listing.strangers_count && result == 0; i++) {
-        spool_problem_set(&ret_orders->unknown,
-                          "in/ctl/%s: not an order: create an empty file ID.pause, ID.resume or "
-                          "ID.cancel",
-                          spool_show(listing.strangers[i]).text);
-        (void)spool_refuse(spool, SPOOL_IN_CTL, listing.strangers[i], ret_orders->unknown.text,
-                           now);
-        ret_orders->unknown_count++;
+    struct spool_orders *orders = listing->orders;
+    spool_problem_set(&orders->unknown, "in/ctl/%s: %s", spool_show(name).text, words);
+    (void)spool_refuse(listing->spool, SPOOL_IN_CTL, name, orders->unknown.text, listing->now);
+    orders->unknown_count++;
+}
+
+static void order_name(const struct spool_order *order, char name[MANIFEST_ID_MAX + 16])
+{
+    (void)snprintf(name, MANIFEST_ID_MAX + 16, "%s.%s", order->id, VERBS[order->verb]);
+}
+
+static void drop_some(struct order_listing *listing)
+{
+    char name[MANIFEST_ID_MAX + 16];
+    for (uint32_t i = 0; i < listing->strangers_count; i++) {
+        refuse_order(listing, listing->strangers[i],
+                     "not an order: create an empty file ID.pause, ID.resume or ID.cancel");
     }
-    return result;
+    for (uint32_t i = 0; i < listing->nobodys_count; i++) {
+        order_name(&listing->nobodys[i], name);
+        refuse_order(listing, name, "no batch of this id is here, or was accepted lately");
+    }
+    for (uint32_t i = 0; i < listing->ended_count; i++) {
+        if (spool_order_remove(listing->spool, &listing->ended[i]) != 0) {
+            order_name(&listing->ended[i], name);
+            spool_mute(listing->spool, SPOOL_IN_CTL, name, listing->now);
+        }
+    }
+}
+
+int spool_list_orders(struct spool *spool, struct wall_time now,
+                      const struct spool_order_judge *judge, struct spool_orders *orders)
+{
+    struct order_listing listing = {.spool = spool, .now = now, .judge = judge, .orders = orders};
+    orders->count = 0;
+    orders->next = 0;
+    orders->unknown_count = 0;
+    int result = disk_list(spool->disk, spool->places[SPOOL_IN_CTL], on_order_name, &listing);
+    if (result != 0) {
+        return result;
+    }
+    bool is_full = orders->count == SPOOL_ORDERS_MAX;
+    orders->after = is_full ? orders->orders[SPOOL_ORDERS_MAX - 1] : (struct spool_order){0};
+    drop_some(&listing);
+    return 0;
 }
 
 int spool_order_remove(struct spool *spool, const struct spool_order *order)
 {
     char name[MANIFEST_ID_MAX + 16];
-    (void)snprintf(name, sizeof(name), "%s.%s", order->id, VERBS[order->verb]);
+    order_name(order, name);
     int result = disk_unlink(spool->disk, spool->places[SPOOL_IN_CTL], name);
     return result == -ENOENT ? 0 : result;
 }

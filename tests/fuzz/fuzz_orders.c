@@ -66,7 +66,7 @@ static void check_orders(struct spool *spool, struct disk *disk, uint32_t names_
     const struct wall_time now = {.ns = 1000 * NS_PER_S};
     uint32_t met = 0;
     do {
-        ensure(spool_list_orders(spool, now, &orders) == 0);
+        ensure(spool_list_orders(spool, now, NULL, &orders) == 0);
         ensure(orders.count <= SPOOL_ORDERS_MAX);
         ensure(orders.unknown_count == 0 || orders.unknown.text[0] != '\0');
         for (uint32_t i = 0; i < orders.count; i++) {

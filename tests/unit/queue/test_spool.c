@@ -676,7 +676,7 @@ static void test_orders(void)
     put_text("in/ctl/new\nline.pause", "");
     ensure(symlink("/etc/passwd", at("in/ctl/x.pause")) == 0);
     make_directory("in/ctl/y.pause");
-    CU_ASSERT_EQUAL(spool_list_orders(&spool, wall_s(NOW), &orders), 0);
+    CU_ASSERT_EQUAL(spool_list_orders(&spool, wall_s(NOW), NULL, &orders), 0);
     CU_ASSERT_EQUAL_FATAL(orders.count, 2);
     CU_ASSERT_EQUAL(orders.unknown_count, 5);
     CU_ASSERT_PTR_NOT_NULL(strstr(orders.unknown.text, "not an order: create an empty file"));
@@ -690,6 +690,71 @@ static void test_orders(void)
         CU_ASSERT_EQUAL(spool_order_remove(&spool, &orders.orders[i]), 0);
     }
     CU_ASSERT_EQUAL(names_count("in/ctl"), 1);
+    end();
+}
+
+static enum spool_order_fate fate_by_letter(void *context, const char *id)
+{
+    (*(uint32_t *)context)++;
+    return id[0] == 'z'   ? SPOOL_ORDER_TAKE
+           : id[0] == 'l' ? SPOOL_ORDER_LEAVE
+           : id[0] == 'e' ? SPOOL_ORDER_ENDED
+                          : SPOOL_ORDER_NOBODY;
+}
+
+/* Orders that stay, and orders for nobody, hide none of the others. */
+static void test_orders_that_stay_hide_none(void)
+{
+    begin();
+    static struct spool_orders orders;
+    uint32_t asked = 0;
+    const struct spool_order_judge judge = {.fate = fate_by_letter, .context = &asked};
+    for (uint32_t i = 0; i < 100; i++) {
+        static const char *const STEMS[] = {"left", "ended", "nobody"};
+        for (size_t j = 0; j < COUNT_OF(STEMS); j++) {
+            char name[64];
+            (void)snprintf(name, sizeof(name), "in/ctl/%s-%u.cancel", STEMS[j], (unsigned)i);
+            put_text(name, "");
+        }
+    }
+    put_text("in/ctl/z-1.cancel", "");
+    put_text("in/ctl/z-1.pause", "");
+    CU_ASSERT_EQUAL(spool_list_orders(&spool, wall_s(NOW), &judge, &orders), 0);
+    CU_ASSERT_EQUAL(asked, 302);
+    CU_ASSERT_EQUAL_FATAL(orders.count, 2);
+    CU_ASSERT_EQUAL(orders.orders[0].verb, SPOOL_PAUSE);
+    CU_ASSERT_EQUAL(orders.unknown_count, SPOOL_ORDERS_MAX);
+    CU_ASSERT_PTR_NOT_NULL(strstr(orders.unknown.text, "no batch of this id is here"));
+    CU_ASSERT_EQUAL(names_count("in/ctl"), 302 - 2 * SPOOL_ORDERS_MAX);
+    CU_ASSERT_EQUAL(names_count("badmail"), 2 * SPOOL_ORDERS_MAX);
+    CU_ASSERT_EQUAL(spool_list_orders(&spool, wall_s(NOW), &judge, &orders), 0);
+    CU_ASSERT_EQUAL(names_count("in/ctl"), 102);
+    CU_ASSERT_EQUAL(names_count("badmail"), 200);
+    end();
+}
+
+/* Orders that cannot be obeyed stay in the list's way only until its next page. */
+static void test_orders_are_listed_in_pages(void)
+{
+    begin();
+    static struct spool_orders orders;
+    uint32_t seen[200] = {0};
+    for (uint32_t i = 0; i < 200; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof(name), "in/ctl/b%03u.resume", (unsigned)i);
+        put_text(name, "");
+    }
+    for (uint32_t call = 0; call < 8; call++) {
+        CU_ASSERT_EQUAL(spool_list_orders(&spool, wall_s(NOW), NULL, &orders), 0);
+        CHECK_ROW(call,
+                  orders.count == (call % 4 == 3 ? 200 % SPOOL_ORDERS_MAX : SPOOL_ORDERS_MAX));
+        for (uint32_t i = 0; i < orders.count; i++) {
+            seen[strtoul(orders.orders[i].id + 1, NULL, 10)]++;
+        }
+    }
+    for (uint32_t i = 0; i < 200; i++) {
+        CHECK_ROW(i, seen[i] == 2);
+    }
     end();
 }
 
@@ -734,4 +799,5 @@ SUITE(spool, test_layout_and_lock, test_open_after_any_stop, test_claim, test_cl
       test_owner, test_mute, test_many_names, test_claim_after_any_stop, test_claims_after_any_stop,
       test_file_checks, test_file_read_and_change, test_stream, test_rejects, test_progress,
       test_finish, test_finish_after_any_stop, test_finishes_after_any_stop, test_orders,
-      test_orders_are_kept, test_sweep_tmp)
+      test_orders_that_stay_hide_none, test_orders_are_listed_in_pages, test_orders_are_kept,
+      test_sweep_tmp)

@@ -9,7 +9,7 @@
 #include "engine/message/encode.h"
 #include "engine/message/placeholder.h"
 
-enum { SEGMENTS_FIRST = 64 };
+enum { SEGMENTS_FIRST = 64, VARS_FIRST = 4 };
 
 int builder_fail(struct builder *builder, uint64_t line, const char *format, ...)
 {
@@ -152,6 +152,15 @@ static int var_index(struct builder *builder, const struct placeholder *found, u
     }
     if (template->vars_count == TEMPLATE_VARS_MAX) {
         return builder_fail(builder, 0, "more than %d variables", TEMPLATE_VARS_MAX);
+    }
+    if (template->vars_count == builder->vars_max) {
+        uint32_t max = builder->vars_max ? 2 * builder->vars_max : VARS_FIRST;
+        struct template_var *vars = realloc(template->vars, max * sizeof(*vars));
+        if (vars == NULL) {
+            return builder_no_memory(builder);
+        }
+        template->vars = vars;
+        builder->vars_max = max;
     }
     struct template_var *var = &template->vars[template->vars_count];
     var->has_fallback = found->has_fallback;

@@ -18,6 +18,7 @@ struct builder {
     const struct template_options *options; /* NULL for a line */
     struct span text;                       /* the message in wire form */
     uint32_t segments_max;                  /* allocated */
+    uint32_t vars_max;                      /* allocated */
     uint32_t merge_from;                    /* constants behind this segment may grow */
     uint32_t merge_from_outer;              /* so before the open group */
     size_t bad_at;         /* builder_text: offset of the placeholder that failed */

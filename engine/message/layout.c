@@ -365,6 +365,18 @@ static void measure_constants(struct template *template)
     }
 }
 
+/* Templates are many, and live long: what was made in advance goes back. That the memory cannot be
+ * had for that is no failure. */
+static void shrink(struct template *template)
+{
+    size_t segments_size = (template->segments_count + 1) * sizeof(*template->segments);
+    size_t uses_size = (template->uses_count + 1) * sizeof(*template->uses);
+    struct segment *segments = realloc(template->segments, segments_size);
+    struct template_use *uses = realloc(template->uses, uses_size);
+    template->segments = segments != NULL ? segments : template->segments;
+    template->uses = uses != NULL ? uses : template->uses;
+}
+
 int layout_finish(struct builder *builder)
 {
     struct template *template = builder->template;
@@ -378,5 +390,9 @@ int layout_finish(struct builder *builder)
     }
     measure_constants(template);
     measure_headers(template);
-    return collect_uses(builder) != 0 ? -EINVAL : borrow_longest(builder);
+    if (collect_uses(builder) != 0 || borrow_longest(builder) != 0) {
+        return -EINVAL;
+    }
+    shrink(template);
+    return 0;
 }

@@ -246,6 +246,7 @@ void template_destroy(struct template *template)
         free(block);
     }
     free(template->segments);
+    free(template->vars);
     free(template->uses);
     free(template);
 }

@@ -83,7 +83,7 @@ struct template
     bool is_utf8_fixed;  /* header fields in raw UTF-8 */
     uint64_t parts_8bit; /* bit n: part n holds 8-bit constants */
     uint64_t size_max;
-    struct template_var vars[TEMPLATE_VARS_MAX];
+    struct template_var *vars;
     uint32_t vars_count;
     struct template_use *uses;
     uint32_t uses_count;

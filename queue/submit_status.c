@@ -11,30 +11,12 @@
 #include "queue/spool_priv.h"
 #include "queue/submit_priv.h"
 
-enum { DAYS_MAX = 64, STATUS_FILE_MAX = 256 * 1024 };
-
-/* One place below the root, and the greatest directory ID.batch or ID~N.batch in it. */
-struct finding {
-    struct span id;
-    uint64_t number; /* 0: none, 1: ID.batch, N: ID~N.batch */
-    char name[SPOOL_NAME_MAX + 1];
+enum {
+    DAYS_MAX = 64,
+    STATUS_FILE_MAX = 256 * 1024,
+    NUMBERS_LOOKED_AT = 16,
+    NUMBER_MAX = 1 << 24, /* about what spool_free_name gives */
 };
-
-static void on_batch_name(void *context, const char *name, enum disk_kind kind)
-{
-    struct finding *finding = context;
-    struct cursor cursor = cursor_of(span_of_text(name));
-    uint64_t number = 1;
-    if (kind != DISK_KIND_DIRECTORY || !cursor_take_text(&cursor, finding->id) ||
-        (cursor_take_byte(&cursor, '~') && !cursor_take_uint(&cursor, UINT32_MAX, &number)) ||
-        !cursor_take_text(&cursor, SPAN(".batch")) || cursor_left(&cursor) > 0) {
-        return;
-    }
-    if (number > finding->number) {
-        finding->number = number;
-        (void)snprintf(finding->name, sizeof(finding->name), "%s", name);
-    }
-}
 
 struct days {
     uint32_t count;
@@ -67,21 +49,59 @@ static int day_compare(const void *a, const void *b)
     return strcmp(b, a);
 }
 
+/* 1: the directory ID.batch is there, or ID~N.batch for a greater number; 0: not; or -errno. */
+static int is_there(struct submit *submit, int dir, const char *id, uint32_t number, char *ret_name)
+{
+    char suffix[16] = "";
+    struct disk_stat stat;
+    if (number > 1) {
+        (void)snprintf(suffix, sizeof(suffix), "~%u", (unsigned)number);
+    }
+    (void)snprintf(ret_name, SPOOL_NAME_MAX + 1, "%s%s.batch", id, suffix);
+    int result = disk_stat_at(submit->disk, dir, ret_name, &stat);
+    return result == 0 ? stat.kind == DISK_KIND_DIRECTORY : result == -ENOENT ? 0 : result;
+}
+
+/* The greatest number of ID~N.batch in the directory; 0: none; or -errno. By names alone: a day may
+ * have a million of them. Numbers are given in turn (spool_free_name); people, who remove some,
+ * leave one of the first few, or those that follow are taken for gone too. */
+static int64_t number_of(struct submit *submit, int dir, const char *id)
+{
+    char name[SPOOL_NAME_MAX + 1];
+    uint32_t best = 0;
+    int result = 0;
+    for (uint32_t i = 1; i <= NUMBERS_LOOKED_AT && result >= 0; i++) {
+        result = is_there(submit, dir, id, i, name);
+        best = result > 0 ? i : best;
+    }
+    uint32_t stride = best == NUMBERS_LOOKED_AT ? 1 : 0;
+    while (stride > 0 && stride < NUMBER_MAX && result >= 0 &&
+           (result = is_there(submit, dir, id, best + stride, name)) > 0) {
+        best += stride;
+        stride *= 2;
+    }
+    for (stride /= 2; stride > 0 && result >= 0; stride /= 2) {
+        result = is_there(submit, dir, id, best + stride, name);
+        best += result > 0 ? stride : 0;
+    }
+    return result < 0 ? result : (int64_t)best;
+}
+
 /* 1: found, path filled in; 0: not there; or -errno. */
 static int find_in(struct submit *submit, const char *place, const char *id, char *ret_path)
 {
-    struct finding finding = {.id = span_of_text(id)};
+    char name[SPOOL_NAME_MAX + 1];
     int dir = disk_open(submit->disk, submit->root, place, DISK_READONLY | DISK_DIRECTORY);
     if (dir < 0) {
         return dir == -ENOENT ? 0 : dir;
     }
-    int result = disk_list(submit->disk, dir, on_batch_name, &finding);
+    int64_t number = number_of(submit, dir, id);
+    int result = number > 0 ? is_there(submit, dir, id, (uint32_t)number, name) : (int)number;
     disk_close(submit->disk, dir);
-    if (result != 0 || finding.number == 0) {
-        return result;
+    if (result > 0) {
+        (void)snprintf(ret_path, SPOOL_PATH_MAX, "%s/%s", place, name);
     }
-    (void)snprintf(ret_path, SPOOL_PATH_MAX, "%s/%s", place, finding.name);
-    return 1;
+    return result;
 }
 
 /* The same for a place that is divided by days, the latest first. */

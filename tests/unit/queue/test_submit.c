@@ -424,6 +424,35 @@ static void test_status(void)
     end();
 }
 
+/* A batch of its name ended before, and again and again: the last one counts, and is found without
+ * a list of all that has ended. */
+static void test_status_among_many(void)
+{
+    begin();
+    make_directory("done/2026-12-01");
+    for (int i = 1; i <= 300; i++) {
+        char path[64];
+        char want[64];
+        (void)snprintf(want, sizeof(want),
+                       i == 1 ? "done/2026-12-01/a.batch" : "done/2026-12-01/a~%d.batch", i);
+        make_directory(want);
+        (void)snprintf(path, sizeof(path), "done/2026-12-01/a%d.batch", i);
+        make_directory(path);
+        check.failing = DISK_LIST;
+        check.error = -EIO;
+        CU_ASSERT_EQUAL(submit_status_read(&submit, "a", &status), -EIO); /* of the days alone */
+        check.failing = -1;
+        CU_ASSERT_EQUAL_FATAL(submit_status_read(&submit, "a", &status), 0);
+        CU_ASSERT_EQUAL(status.state, SUBMIT_DONE);
+        CU_ASSERT_STRING_EQUAL_FATAL(status.path, want);
+    }
+    /* People have removed the first. */
+    ensure(rmdir(at("done/2026-12-01/a.batch")) == 0);
+    CU_ASSERT_EQUAL_FATAL(submit_status_read(&submit, "a", &status), 0);
+    CU_ASSERT_STRING_EQUAL(status.path, "done/2026-12-01/a~300.batch");
+    end();
+}
+
 static void test_status_of_failure(void)
 {
     begin();
@@ -444,4 +473,4 @@ static void test_status_of_failure(void)
 
 SUITE(submit, test_no_spool, test_directory, test_files, test_stream, test_stream_forms, test_mail,
       test_mail_is_checked, test_after_any_stop, test_failures_leave_nothing, test_status,
-      test_status_of_failure)
+      test_status_among_many, test_status_of_failure)

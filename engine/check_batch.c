@@ -304,9 +304,10 @@ static int take_stream(struct checking *checking)
 {
     struct spool_stream *stream = calloc(1, sizeof(*stream));
     struct spool_problem problem = {.text = "out of memory"};
-    int result = stream == NULL ? -ENOMEM
-                                : spool_stream_open(&checking->spool, checking->dir,
-                                                    checking->manifest, stream, &problem);
+    int result = stream == NULL
+                     ? -ENOMEM
+                     : spool_stream_open(&checking->spool, checking->dir, checking->manifest,
+                                         SPOOL_STREAM_FILES_MAX, stream, &problem);
     if (result != 0) {
         free(stream);
         return fail(checking, "%s", problem.text);

@@ -3,6 +3,8 @@
 
 #include "engine/intake_priv.h"
 
+enum { LEAVE_FDS = 4 }; /* a day's directory, a file for people, sources.list, its directory */
+
 /* What a batch says of itself, each second and at its end; and its way out of active/. */
 
 static struct spool_progress progress_of(struct intake_core *core, struct intake_batch *ib,
@@ -122,26 +124,40 @@ static void on_left(struct intake_core *core, struct intake_batch *ib, int resul
     inbox_push_xcore(&core->engine->journal->ends, &ib->end.node);
 }
 
+/* One more in the group: each writes its summary, and a few names are opened on the way. */
+static bool has_descriptors(const struct intake_core *core, uint32_t count)
+{
+    uint64_t fds = core->fds_open + (uint64_t)count + 1 + LEAVE_FDS;
+    return count == 0 || core->fds_max == 0 || fds <= core->fds_max;
+}
+
 bool intake_leave_some(struct intake_core *core, struct mono_time now)
 {
     struct intake_batch *ready[SPOOL_GROUP_MAX];
     struct spool_progress summaries[SPOOL_GROUP_MAX];
     struct spool_leaving leavings[SPOOL_GROUP_MAX];
     uint32_t count = 0;
+    bool is_full = false;
     struct list *node = core->leaving.next;
-    for (; node != &core->leaving && count < SPOOL_GROUP_MAX; node = node->next) {
+    for (; node != &core->leaving && !is_full; node = node->next) {
         struct intake_batch *ib = CONTAINER_OF(node, struct intake_batch, link);
         if (!may_leave(core, ib, now)) {
             continue;
         }
         intake_stream_close(core, ib);
+        if (!has_descriptors(core, count)) {
+            is_full = true;
+            break;
+        }
         bool is_failed = ib->leaving_to != SPOOL_END_DONE;
         summaries[count] = progress_of(core, ib, is_failed ? "failed" : "done");
         leavings[count].directory = ib->batch->directory;
+        leavings[count].batch_fd = ib->fd;
         leavings[count].end = ib->leaving_to;
         leavings[count].summary = ib->fd >= 0 ? &summaries[count] : NULL;
         leavings[count].reason = ib->reason;
         ready[count++] = ib;
+        is_full = count == SPOOL_GROUP_MAX;
     }
     if (count == 0) {
         return false;
@@ -155,7 +171,7 @@ bool intake_leave_some(struct intake_core *core, struct mono_time now)
     for (uint32_t i = 0; i < count; i++) {
         on_left(core, ready[i], is_kept ? leavings[i].result : -EIO, now);
     }
-    return count == SPOOL_GROUP_MAX;
+    return is_full;
 }
 
 void intake_on_ended(struct intake_core *core, struct intake_batch *ib)

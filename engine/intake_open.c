@@ -221,6 +221,35 @@ static bool open_content(struct intake_core *core, struct intake_batch *ib)
     return batch->template != NULL || fail_template(core, ib, manifest->message, &problem);
 }
 
+/* What is left of the descriptors for the files of its stream, when its directory is open. A batch
+ * that is alone may have as many as it needs: there is nobody to wait for. */
+static uint32_t files_max(const struct intake_core *core)
+{
+    bool is_alone = core->fds_open == 1;
+    if (core->fds_max == 0 || is_alone) {
+        return SPOOL_STREAM_FILES_MAX;
+    }
+    return core->fds_max > core->fds_open ? core->fds_max - core->fds_open : 1;
+}
+
+static bool open_stream(struct intake_core *core, struct intake_batch *ib)
+{
+    struct spool_problem problem;
+    ib->stream = calloc(1, sizeof(*ib->stream));
+    if (ib->stream == NULL) {
+        return fail_open(core, ib, -ENOMEM, "");
+    }
+    int result = spool_stream_open(&core->spool, ib->fd, ib->batch->manifest, files_max(core),
+                                   ib->stream, &problem);
+    if (result != 0) {
+        free(ib->stream);
+        ib->stream = NULL;
+        return fail_open(core, ib, result, problem.text);
+    }
+    core->fds_open += ib->stream->files_count;
+    return true;
+}
+
 void intake_open(struct intake_core *core, struct intake_batch *ib)
 {
     ensure(ib->fd < 0);
@@ -232,23 +261,9 @@ void intake_open(struct intake_core *core, struct intake_batch *ib)
     }
     ib->fd = fd;
     core->fds_open++;
-    if (!open_manifest(core, ib) || !open_content(core, ib)) {
+    if (!open_manifest(core, ib) || !open_content(core, ib) || !open_stream(core, ib)) {
         return;
     }
-    struct spool_problem problem;
-    ib->stream = calloc(1, sizeof(*ib->stream));
-    if (ib->stream == NULL) {
-        (void)fail_open(core, ib, -ENOMEM, "");
-        return;
-    }
-    int result = spool_stream_open(&core->spool, ib->fd, ib->batch->manifest, ib->stream, &problem);
-    if (result != 0) {
-        free(ib->stream);
-        ib->stream = NULL;
-        (void)fail_open(core, ib, result, problem.text);
-        return;
-    }
-    core->fds_open += ib->stream->files_count;
     enum spool_verb kept;
     if (spool_order_kept(&core->spool, ib->fd, &kept) != 0) {
         odd(order_not_read); /* it may say that nothing is to be sent */

@@ -363,26 +363,31 @@ static bool ghosts_end(struct intake_core *core)
     return core->ghosts_away == 0;
 }
 
-/* What lay in active/ at the start, a few a step. */
+/* What lay in active/ at the start, a few a step. Names that were listed are taken up before it is
+ * listed again, which costs with all that lies there. */
 static void recover_listed(struct intake_core *core)
 {
+    struct spool_names *names = core->names;
     if (!intake_has_slot(core)) {
         return; /* batches must leave first */
     }
-    int result = spool_list_active(&core->spool, core->recover_after, core->names);
-    if (result != 0 && result != -E2BIG) {
-        stat_set(&core->engine->must_stop, 1);
-        return;
+    if (core->names_next == names->count) {
+        int result = spool_list_active(&core->spool, core->recover_after, names);
+        if (result != 0 && result != -E2BIG) {
+            stat_set(&core->engine->must_stop, 1);
+            return;
+        }
+        core->names_next = 0;
+        core->has_names_left = result == -E2BIG;
     }
-    uint32_t at = 0;
-    while (at < core->names->count && at < INTAKE_RECOVERS_STEP_MAX && intake_has_slot(core)) {
-        intake_open_recovered(core, core->names->names[at++]);
+    for (uint32_t i = 0;
+         i < INTAKE_RECOVERS_STEP_MAX && core->names_next < names->count && intake_has_slot(core);
+         i++) {
+        const char *name = names->names[core->names_next++];
+        (void)snprintf(core->recover_after, sizeof(core->recover_after), "%s", name);
+        intake_open_recovered(core, name);
     }
-    core->is_listed = result != -E2BIG && at == core->names->count;
-    if (at > 0) {
-        (void)snprintf(core->recover_after, sizeof(core->recover_after), "%s",
-                       core->names->names[at - 1]);
-    }
+    core->is_listed = !core->has_names_left && core->names_next == names->count;
 }
 
 void intake_recover_some(struct intake_core *core)
@@ -393,6 +398,6 @@ void intake_recover_some(struct intake_core *core)
     } else if (ghosts_end(core) && core->ghosts_next == core->known.batches_count) {
         core->is_recovering = false;
         core->names->count = 0; /* they were those of active/ */
-        ensure(core->names_next == 0);
+        core->names_next = 0;
     }
 }

@@ -36,7 +36,6 @@ int intake_scan_begin(struct intake_core *core, struct intake_batch *ib)
 
 void intake_scan_end(struct intake_core *core, struct intake_batch *ib)
 {
-    (void)core;
     struct intake_scan *scan = ib->scan;
     if (scan == NULL) {
         return;
@@ -48,6 +47,8 @@ void intake_scan_end(struct intake_core *core, struct intake_batch *ib)
             odd(rejects_not_written);
         }
         spool_rejects_close(&scan->rejects);
+        ensure(core->fds_open > 0);
+        core->fds_open--;
     }
     (void)XXH3_freeState(scan->hash);
     free(scan->window);
@@ -112,6 +113,7 @@ static void reject(struct intake_core *core, struct intake_batch *ib, uint64_t l
     if (scan->rejects.fd < 0 && scan->rejects.error == 0) {
         int result = spool_rejects_open(&core->spool, ib->fd, &scan->rejects);
         scan->rejects.error = result;
+        core->fds_open += result == 0;
     }
     if (scan->rejects.fd < 0) {
         return;

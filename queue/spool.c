@@ -10,7 +10,7 @@
 #include "engine/base/text.h"
 #include "queue/spool_priv.h"
 
-enum { SUFFIX_MAX = 100000, OTHERS_MAY_WRITE = 0002 };
+enum { SUFFIX_MAX = 1 << 24, OTHERS_MAY_WRITE = 0002 };
 
 #define BATCH_END ".batch"
 #define BAD_END ".bad"
@@ -306,6 +306,25 @@ void spool_names_sort(struct spool_names *names)
     qsort(names->names, names->count, sizeof(names->names[0]), name_compare);
 }
 
+/* A heap with the greatest name in front: `at` has got another name. */
+static void names_sift(struct spool_names *names, uint32_t at)
+{
+    char name[SPOOL_NAME_MAX + 1];
+    (void)snprintf(name, sizeof(name), "%s", names->names[at]);
+    for (;;) {
+        uint32_t child = 2 * at + 1;
+        if (child + 1 < names->count && strcmp(names->names[child + 1], names->names[child]) > 0) {
+            child++;
+        }
+        if (child >= names->count || strcmp(names->names[child], name) <= 0) {
+            break;
+        }
+        names_put(names, at, names->names[child]);
+        at = child;
+    }
+    names_put(names, at, name);
+}
+
 /* Keeps the least SPOOL_NAMES_MAX names greater than `after`. */
 static void on_active_name(void *context, const char *name, enum disk_kind kind)
 {
@@ -317,15 +336,15 @@ static void on_active_name(void *context, const char *name, enum disk_kind kind)
     }
     if (names->count < SPOOL_NAMES_MAX) {
         names_put(names, names->count++, name);
+        for (uint32_t i = names->count == SPOOL_NAMES_MAX ? SPOOL_NAMES_MAX / 2 : 0; i-- > 0;) {
+            names_sift(names, i);
+        }
         return;
     }
     names->left_count++;
-    uint32_t greatest = 0;
-    for (uint32_t i = 1; i < names->count; i++) {
-        greatest = strcmp(names->names[i], names->names[greatest]) > 0 ? i : greatest;
-    }
-    if (strcmp(name, names->names[greatest]) < 0) {
-        names_put(names, greatest, name);
+    if (strcmp(name, names->names[0]) < 0) {
+        names_put(names, 0, name);
+        names_sift(names, 0);
     }
 }
 
@@ -339,24 +358,50 @@ int spool_list_active(struct spool *spool, const char *after, struct spool_names
     return result != 0 ? result : ret_names->left_count > 0 ? -E2BIG : 0;
 }
 
+/* 0: STEM~N + END, or STEM + END for 1, is free; -EEXIST, or another -errno. */
+static int name_try(struct spool *spool, int dir, const char *stem, const char *end, uint32_t n,
+                    char *ret_name)
+{
+    char suffix[16] = "";
+    if (n > 1) {
+        (void)snprintf(suffix, sizeof(suffix), "~%u", (unsigned)n);
+    }
+    int size = snprintf(ret_name, SPOOL_NAME_MAX + 1, "%s%s%s", stem, suffix, end);
+    if (size < 0 || size > SPOOL_NAME_MAX) {
+        return -ENAMETOOLONG;
+    }
+    struct disk_stat stat;
+    int result = disk_stat_at(spool->disk, dir, ret_name, &stat);
+    return result == -ENOENT ? 0 : result == 0 ? -EEXIST : result;
+}
+
+/* In long strides to one that is free, then back by halves: numbers are given in turn, and a look
+ * at each would cost more with every batch of the same name. */
 int spool_free_name(struct spool *spool, int dir, const char *stem, const char *end, char *ret_name)
 {
-    for (unsigned i = 1; i <= SUFFIX_MAX; i++) {
-        char suffix[16] = "";
-        if (i > 1) {
-            (void)snprintf(suffix, sizeof(suffix), "~%u", i);
+    uint32_t taken = 0;
+    uint32_t vacant = 1;
+    int result;
+    while ((result = name_try(spool, dir, stem, end, vacant, ret_name)) == -EEXIST) {
+        if (vacant > SUFFIX_MAX / 2) {
+            return -EEXIST;
         }
-        int size = snprintf(ret_name, SPOOL_NAME_MAX + 1, "%s%s%s", stem, suffix, end);
-        if (size < 0 || size > SPOOL_NAME_MAX) {
-            return -ENAMETOOLONG;
-        }
-        struct disk_stat stat;
-        int result = disk_stat_at(spool->disk, dir, ret_name, &stat);
-        if (result != 0) {
-            return result == -ENOENT ? 0 : result;
-        }
+        taken = vacant;
+        vacant *= 2;
     }
-    return -EEXIST;
+    if (result != 0 || vacant - taken == 1) {
+        return result;
+    }
+    while (vacant - taken > 1) {
+        uint32_t middle = taken + (vacant - taken) / 2;
+        result = name_try(spool, dir, stem, end, middle, ret_name);
+        if (result != 0 && result != -EEXIST) {
+            return result;
+        }
+        vacant = result == 0 ? middle : vacant;
+        taken = result == 0 ? taken : middle;
+    }
+    return name_try(spool, dir, stem, end, vacant, ret_name);
 }
 
 /* The name that a refused file gets: what a shell and a terminal take without harm, clipped. */

@@ -34,7 +34,7 @@ enum {
     SPOOL_NAME_MAX = 255,
     SPOOL_DIRECTORY_MAX =
         MANIFEST_ID_MAX + 31, /* of a batch in active/, as struct batch holds it */
-    SPOOL_NAMES_MAX = 256,
+    SPOOL_NAMES_MAX = 2048,
     SPOOL_STREAM_FILES_MAX = 64,
     SPOOL_PICKUP_WATCHED_MAX = 65536,
     SPOOL_PICKUP_FILES_MAX = 1000,
@@ -164,11 +164,12 @@ struct spool_stream_file {
 struct spool_stream {
     uint64_t size;
     uint32_t files_count;
-    struct spool_stream_file files[SPOOL_STREAM_FILES_MAX];
+    struct spool_stream_file *files;
 };
+/* -EMFILE: more than files_max files: nothing was opened. */
 int spool_stream_open(struct spool *spool, int batch_fd, const struct manifest *manifest,
-                      struct spool_stream *ret_stream, struct spool_problem *ret_problem)
-    __attribute__((warn_unused_result));
+                      uint32_t files_max, struct spool_stream *ret_stream,
+                      struct spool_problem *ret_problem) __attribute__((warn_unused_result));
 /* The file in which the byte lies; offset < size. */
 const struct spool_stream_file *spool_stream_find(const struct spool_stream *stream,
                                                   uint64_t offset);
@@ -225,6 +226,7 @@ enum { SPOOL_PATH_MAX = 512 };
  */
 struct spool_leaving {
     const char *directory;
+    int batch_fd; /* it, open, of the caller's; -1: opened for the summary, and closed */
     enum spool_end end;
     const struct spool_progress *summary; /* NULL: none is written */
     struct span reason;

@@ -233,9 +233,14 @@ static void summaries_write(struct spool *spool, struct spool_leaving *leavings,
     uint32_t files_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct spool_leaving *leaving = &leavings[i];
-        int fd = spool_batch_open(spool, leaving->directory);
+        leaving->result = 0;
+        if (leaving->summary == NULL) {
+            continue; /* whether it is there, the next steps see */
+        }
+        int fd = leaving->batch_fd;
+        fd = fd >= 0 ? fd : spool_batch_open(spool, leaving->directory);
         leaving->result = fd < 0 ? fd : 0;
-        if (fd >= 0 && leaving->summary != NULL) {
+        if (fd >= 0) {
             /* The first ones may be long; there is room for all that can be in the others. */
             size_t size = sizeof(text) - used - (count - 1 - i) * SUMMARY_SIZE_MAX;
             struct span content = progress_text(text + used, size, leaving->summary);
@@ -243,13 +248,13 @@ static void summaries_write(struct spool *spool, struct spool_leaving *leavings,
             leaving_of[files_count] = leaving;
             files[files_count++] =
                 (struct disk_file){.dir = fd, .path = "summary.json", .content = content};
-        } else if (fd >= 0) {
-            disk_close(spool->disk, fd);
         }
     }
     disk_write_files(spool->disk, files, files_count);
     for (uint32_t i = 0; i < files_count; i++) {
-        disk_close(spool->disk, files[i].dir);
+        if (leaving_of[i]->batch_fd < 0) {
+            disk_close(spool->disk, files[i].dir);
+        }
         leaving_of[i]->result = files[i].result;
     }
 }

@@ -117,9 +117,15 @@ void spool_file_close(struct spool *spool, struct spool_file *file)
     }
 }
 
+struct stream_names {
+    uint32_t count;
+    uint64_t left_count;
+    char names[SPOOL_STREAM_FILES_MAX][MANIFEST_FILE_NAME_MAX + 1];
+};
+
 static void on_stream_name(void *context, const char *name, enum disk_kind kind)
 {
-    struct spool_names *names = context;
+    struct stream_names *names = context;
     (void)kind;
     if (strncmp(name, "messages-", 9) != 0 || !spool_name_ends(name, ".bsmtp")) {
         return;
@@ -128,16 +134,21 @@ static void on_stream_name(void *context, const char *name, enum disk_kind kind)
         names->left_count++;
         return;
     }
-    (void)snprintf(names->names[names->count++], SPOOL_NAME_MAX + 1, "%s", name);
+    (void)snprintf(names->names[names->count++], sizeof(names->names[0]), "%s", name);
+}
+
+static int stream_name_compare(const void *a, const void *b)
+{
+    return strcmp(a, b);
 }
 
 static int stream_names(struct spool *spool, int batch_fd, const struct manifest *manifest,
-                        struct spool_names *names, struct spool_problem *ret_problem)
+                        struct stream_names *names, struct spool_problem *ret_problem)
 {
     names->count = 0;
     names->left_count = 0;
     if (manifest->kind == MANIFEST_MERGE) {
-        (void)snprintf(names->names[names->count++], SPOOL_NAME_MAX + 1, "%s",
+        (void)snprintf(names->names[names->count++], sizeof(names->names[0]), "%s",
                        manifest->recipients);
         return 0;
     }
@@ -151,7 +162,7 @@ static int stream_names(struct spool *spool, int batch_fd, const struct manifest
                           SPOOL_STREAM_FILES_MAX, MANIFEST_FILE_NAME_MAX);
         result = -EINVAL;
     }
-    spool_names_sort(names);
+    qsort(names->names, names->count, sizeof(names->names[0]), stream_name_compare);
     return result;
 }
 
@@ -176,25 +187,30 @@ static int stream_add(struct spool *spool, int batch_fd, const char *name,
 }
 
 int spool_stream_open(struct spool *spool, int batch_fd, const struct manifest *manifest,
-                      struct spool_stream *ret_stream, struct spool_problem *ret_problem)
+                      uint32_t files_max, struct spool_stream *ret_stream,
+                      struct spool_problem *ret_problem)
 {
-    struct spool_names *names = malloc(sizeof(*names));
-    struct spool_stream *stream = calloc(1, sizeof(*stream));
-    int result = -ENOMEM;
-    if (names != NULL && stream != NULL) {
-        result = stream_names(spool, batch_fd, manifest, names, ret_problem);
-        for (uint32_t i = 0; i < names->count && result == 0; i++) {
-            result = stream_add(spool, batch_fd, names->names[i], stream, ret_problem);
-        }
+    struct stream_names names;
+    struct spool_stream stream = {.size = 0};
+    int result = stream_names(spool, batch_fd, manifest, &names, ret_problem);
+    if (result == 0 && names.count > files_max) {
+        spool_problem_set(ret_problem, "%u files, and fewer descriptors are free",
+                          (unsigned)names.count);
+        result = -EMFILE;
     }
     if (result == 0) {
-        *ret_stream = *stream;
-    } else if (stream != NULL) {
-        spool_stream_close(spool, stream);
+        stream.files = calloc(names.count, sizeof(stream.files[0]));
+        result = stream.files == NULL ? -ENOMEM : 0;
     }
-    free(stream);
-    free(names);
-    return result;
+    for (uint32_t i = 0; i < names.count && result == 0; i++) {
+        result = stream_add(spool, batch_fd, names.names[i], &stream, ret_problem);
+    }
+    if (result != 0) {
+        spool_stream_close(spool, &stream);
+        return result;
+    }
+    *ret_stream = stream;
+    return 0;
 }
 
 const struct spool_stream_file *spool_stream_find(const struct spool_stream *stream,
@@ -220,6 +236,8 @@ void spool_stream_close(struct spool *spool, struct spool_stream *stream)
     for (uint32_t i = 0; i < stream->files_count; i++) {
         spool_file_close(spool, &stream->files[i].file);
     }
+    free(stream->files);
+    stream->files = NULL;
     stream->files_count = 0;
     stream->size = 0;
 }

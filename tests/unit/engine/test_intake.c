@@ -202,6 +202,85 @@ static void test_descriptors_bound_what_is_claimed(void)
     rig_destroy(rig);
 }
 
+static struct {
+    const struct disk_ops *under;
+    struct disk_ops ops;
+    int64_t open, most;
+} counted;
+
+static int64_t counting_run(struct disk *disk, struct disk_op *op)
+{
+    int64_t result = counted.under->run(disk, op);
+    counted.open += op->verb == DISK_OPEN && result >= 0 ? 1 : 0;
+    counted.open -= op->verb == DISK_CLOSE ? 1 : 0;
+    counted.most = counted.open > counted.most ? counted.open : counted.most;
+    return result;
+}
+
+/* Groups come and leave, and at no time is more open than may be, but for a few on the way. */
+static void test_descriptors_bound_groups(void)
+{
+    enum { FDS = 32, BATCHES = 40, FEW = 2 };
+    struct rig *rig = rig_create();
+    rig_down(rig, false);
+    rig->fds_max = FDS;
+    rig->config->batches_max = 64;
+    rig_boot(rig);
+    counted.under = rig->intake_disk->ops;
+    counted.ops = *counted.under;
+    counted.ops.run = counting_run;
+    counted.ops.run_all = NULL;
+    counted.open = 0;
+    counted.most = 0;
+    rig->intake_disk->ops = &counted.ops;
+    char name[32];
+    for (uint32_t i = 0; i < BATCHES; i++) {
+        (void)snprintf(name, sizeof(name), "b%u", i);
+        rig_submit(rig, name, 1);
+    }
+    uint32_t ended = 0;
+    for (int i = 0; i < 10 && ended < BATCHES; i++) {
+        rig_run(rig);
+        uint32_t from = ended;
+        ended = rig->taken_count;
+        rig_end_rest(rig, from);
+    }
+    CU_ASSERT_EQUAL(ended, BATCHES);
+    CU_ASSERT(rig_is_in(rig, "done", "b0"));
+    CU_ASSERT(intake_is_idle(&rig->intake));
+    CU_ASSERT(counted.most > FDS / 2);
+    CU_ASSERT(counted.most <= FDS + FEW);
+    rig_destroy(rig);
+}
+
+/* A stream of more files than there are descriptors for waits until it is alone. */
+static void test_descriptors_bound_streams(void)
+{
+    struct rig *rig = rig_create();
+    rig_down(rig, false);
+    rig->fds_max = 8;
+    rig_boot(rig);
+    rig_submit(rig, "one", 1);
+    rig_submit(rig, "many", 1);
+    rig_file_write(rig, "in/new/many.batch/batch.json", "{\"v\":1,\"kind\":\"bsmtp\"}");
+    for (uint32_t i = 0; i < 20; i++) {
+        char path[64];
+        (void)snprintf(path, sizeof(path), "in/new/many.batch/messages-%u.bsmtp", i);
+        rig_file_write(rig, path,
+                       "MAIL FROM:<a@d.example>\nRCPT TO:<b@d.example>\nDATA\nx: y\n\nz\n.\n");
+    }
+    rig_run(rig);
+    bool is_many = rig->taken_count == 20;
+    CU_ASSERT(is_many || rig->taken_count == 1);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(is_many || rig_is_in(rig, "done", "one"));
+    CU_ASSERT_EQUAL(rig->taken_count, 21);
+    rig_end_rest(rig, is_many ? 20 : 1);
+    CU_ASSERT(rig_is_in(rig, "done", "many"));
+    CU_ASSERT_EQUAL(rig->intake.core->fds_open, 0);
+    rig_destroy(rig);
+}
+
 /* No descriptor was free for a moment: that speaks against no batch, least of all an accepted one.
  */
 static void test_want_of_descriptors_fails_no_batch(void)
@@ -405,7 +484,8 @@ static void test_files_are_collected_again_when_a_sync_failed(void)
 
 SUITE(intake, test_a_batch_comes_and_goes, test_without_a_number_nothing_is_claimed,
       test_a_batch_that_is_opened_again_rests, test_who_waits_for_room_grows_no_older,
-      test_descriptors_bound_what_is_claimed, test_want_of_descriptors_fails_no_batch,
+      test_descriptors_bound_what_is_claimed, test_descriptors_bound_groups,
+      test_descriptors_bound_streams, test_want_of_descriptors_fails_no_batch,
       test_a_batch_waits_for_what_it_has_lent, test_a_batch_waits_for_its_order,
       test_a_batch_that_people_took_away_is_no_burden,
       test_a_place_that_people_removed_is_made_anew, test_a_recovered_batch_keeps_its_id,

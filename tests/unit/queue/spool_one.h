@@ -29,7 +29,7 @@ static inline int spool_one_finish(struct spool *spool, const char *directory, e
 {
     static const char *const PLACES[] = {"done", "failed", "hold"};
     struct spool_leaving leaving = {
-        .directory = directory, .end = end, .summary = summary, .reason = reason};
+        .directory = directory, .batch_fd = -1, .end = end, .summary = summary, .reason = reason};
     spool_finish_group(spool, &leaving, 1, now);
     if (leaving.result == 0 && ret_path != NULL) {
         const char *day = end == SPOOL_END_HELD ? "" : spool->days[end == SPOOL_END_FAILED];

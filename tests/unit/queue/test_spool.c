@@ -3,6 +3,7 @@
 
 #include <sys/sysmacros.h>
 
+#include "queue/spool_priv.h"
 #include "tests/unit/queue/spool_check.h"
 #include "tests/unit/queue/spool_one.h"
 
@@ -208,7 +209,7 @@ static void test_mute(void)
 /* More names than a listing holds: they come in turn, none is lost. */
 static void test_many_names(void)
 {
-    enum { BATCHES = 700 };
+    enum { BATCHES = SPOOL_NAMES_MAX + 300 };
     begin();
     for (int i = 0; i < BATCHES; i++) {
         char path[64];
@@ -403,13 +404,18 @@ static void test_stream(void)
     struct manifest bsmtp = {.kind = MANIFEST_BSMTP};
     char list_name[] = "list.csv";
     struct manifest merge = {.kind = MANIFEST_MERGE, .recipients = list_name};
-    CU_ASSERT_EQUAL(spool_stream_open(&spool, batch_fd, &bsmtp, &stream, &problem), -EINVAL);
+    CU_ASSERT_EQUAL(
+        spool_stream_open(&spool, batch_fd, &bsmtp, SPOOL_STREAM_FILES_MAX, &stream, &problem),
+        -EINVAL);
     CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "no file messages-*.bsmtp"));
-    CU_ASSERT_EQUAL(spool_stream_open(&spool, batch_fd, &merge, &stream, &problem), -EINVAL);
+    CU_ASSERT_EQUAL(
+        spool_stream_open(&spool, batch_fd, &merge, SPOOL_STREAM_FILES_MAX, &stream, &problem),
+        -EINVAL);
     CU_ASSERT_STRING_EQUAL(problem.text, "list.csv: is not there");
 
     put_text("active/a.batch/list.csv", "to\n");
-    CU_ASSERT_EQUAL(spool_stream_open(&spool, batch_fd, &merge, &stream, &problem), 0);
+    CU_ASSERT_EQUAL(
+        spool_stream_open(&spool, batch_fd, &merge, SPOOL_STREAM_FILES_MAX, &stream, &problem), 0);
     CU_ASSERT_EQUAL(stream.size, 3);
     CU_ASSERT_STRING_EQUAL(spool_stream_find(&stream, 2)->name, "list.csv");
     spool_stream_close(&spool, &stream);
@@ -420,7 +426,8 @@ static void test_stream(void)
     put_text("active/a.batch/messages-d.bsmtp", "4");
     put_text("active/a.batch/messages-a.bsmtp", "111");
     put_text("active/a.batch/messages-e.txt", "other");
-    CU_ASSERT_EQUAL(spool_stream_open(&spool, batch_fd, &bsmtp, &stream, &problem), 0);
+    CU_ASSERT_EQUAL(
+        spool_stream_open(&spool, batch_fd, &bsmtp, SPOOL_STREAM_FILES_MAX, &stream, &problem), 0);
     CU_ASSERT_EQUAL(stream.size, 6);
     CU_ASSERT_EQUAL(stream.files_count, 4);
     static const char want[] = "aaabbd";
@@ -435,7 +442,9 @@ static void test_stream(void)
         (void)snprintf(path, sizeof(path), "active/a.batch/messages-%d.bsmtp", i);
         put_text(path, "x");
     }
-    CU_ASSERT_EQUAL(spool_stream_open(&spool, batch_fd, &bsmtp, &stream, &problem), -EINVAL);
+    CU_ASSERT_EQUAL(
+        spool_stream_open(&spool, batch_fd, &bsmtp, SPOOL_STREAM_FILES_MAX, &stream, &problem),
+        -EINVAL);
     CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "more than 64 files"));
     disk_close(&check.disk, batch_fd);
     end();
@@ -534,6 +543,41 @@ static void test_progress(void)
     end();
 }
 
+static uint64_t stats_count;
+
+static int64_t counting_run(struct disk *disk, struct disk_op *op)
+{
+    stats_count += op->verb == DISK_STAT;
+    return check_disk_run(disk, op);
+}
+
+/* Many batches of one name in one day: the number of the next is found in a few looks. */
+static void test_free_names(void)
+{
+    static const struct disk_ops ops = {.run = counting_run};
+    begin();
+    char path[SPOOL_NAME_MAX + 16];
+    char name[SPOOL_NAME_MAX + 1];
+    int hold = spool.places[SPOOL_HOLD];
+    check.disk.ops = &ops;
+    for (int i = 1; i <= 1500; i++) {
+        char want[64];
+        (void)snprintf(want, sizeof(want), i == 1 ? "a.batch" : "a~%d.batch", i);
+        stats_count = 0;
+        CU_ASSERT_EQUAL_FATAL(spool_free_name(&spool, hold, "a", ".batch", name), 0);
+        CU_ASSERT_STRING_EQUAL_FATAL(name, want);
+        CU_ASSERT(stats_count <= 24);
+        (void)snprintf(path, sizeof(path), "hold/%s", name);
+        make_directory(path);
+    }
+    ensure(rmdir(at("hold/a~700.batch")) == 0); /* any that is free will do */
+    CU_ASSERT_EQUAL(spool_free_name(&spool, hold, "a", ".batch", name), 0);
+    (void)snprintf(path, sizeof(path), "hold/%s", name);
+    CU_ASSERT_FALSE(exists(path));
+    check.disk.ops = &CHECK_DISK_OPS;
+    end();
+}
+
 static void test_finish(void)
 {
     begin();
@@ -625,6 +669,7 @@ static void check_finishes_after_stop(int64_t left, int loss, bool *is_done)
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         char path[64];
         leavings[i].directory = ROWS[i].name;
+        leavings[i].batch_fd = -1;
         leavings[i].end = ROWS[i].end;
         leavings[i].summary = &SUMMARY;
         leavings[i].reason = ROWS[i].end == SPOOL_END_DONE ? SPAN("") : SPAN("x");
@@ -798,6 +843,6 @@ static void test_sweep_tmp(void)
 SUITE(spool, test_layout_and_lock, test_open_after_any_stop, test_claim, test_claim_refuses,
       test_owner, test_mute, test_many_names, test_claim_after_any_stop, test_claims_after_any_stop,
       test_file_checks, test_file_read_and_change, test_stream, test_rejects, test_progress,
-      test_finish, test_finish_after_any_stop, test_finishes_after_any_stop, test_orders,
-      test_orders_that_stay_hide_none, test_orders_are_listed_in_pages, test_orders_are_kept,
-      test_sweep_tmp)
+      test_free_names, test_finish, test_finish_after_any_stop, test_finishes_after_any_stop,
+      test_orders, test_orders_that_stay_hide_none, test_orders_are_listed_in_pages,
+      test_orders_are_kept, test_sweep_tmp)

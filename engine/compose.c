@@ -257,9 +257,18 @@ static enum compose_result compose_bsmtp(struct delivery *delivery, const struct
         (void)problem_put(ret_problem, "the sender is too long: the file has changed");
         return COMPOSE_BAD;
     }
+    struct smtp_address address;
+    if (!scan_envelope_body_is_sound(&envelope) ||
+        (envelope.sender.size > 0 &&
+         smtp_address_parse(envelope.sender, &address) != SMTP_ADDRESS_OK)) {
+        (void)problem_put(ret_problem, "the sender or the text is not legal any more: the file has "
+                                       "changed");
+        return COMPOSE_BAD;
+    }
     memcpy(delivery->sender, envelope.sender.at, envelope.sender.size);
     delivery->transaction.sender = span_of(delivery->sender, envelope.sender.size);
     delivery->record_body = envelope.body;
+    delivery->is_record = true;
     delivery->transaction.is_8bit = (recipient->flags & RECIPIENT_8BIT) != 0;
     delivery->transaction.size = envelope.body.size;
     unsigned adds = recipient->flags & (RECIPIENT_ADD_DATE | RECIPIENT_ADD_MESSAGE_ID);
@@ -297,6 +306,7 @@ enum compose_result compose_message(struct delivery *delivery, const struct load
     ensure(delivery->buf == NULL);
     ensure(delivery->plan == NULL);
     delivery->record_body = SPAN_NONE;
+    delivery->is_record = false;
     if (load->batch->manifest->kind == MANIFEST_BSMTP) {
         return compose_bsmtp(delivery, load, index, ret_problem);
     }

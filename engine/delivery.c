@@ -201,6 +201,7 @@ int delivery_open(struct lane *lane, const struct lane_host *host, struct mono_t
     delivery->number = worker->sessions_next;
     delivery->opened = now;
     delivery->record_body = SPAN_NONE;
+    delivery->is_record = false;
     delivery->rcpts = NULL;
     delivery->buf = NULL;
     delivery->plan = NULL;
@@ -293,6 +294,30 @@ static void on_closed(struct delivery *delivery, enum net_error error, struct mo
     delivery_end(delivery, now);
 }
 
+static void on_peer_fin(struct delivery *delivery, struct mono_time now)
+{
+    /* The acceptance was read before our last bytes were known to be out: it counts when they are,
+     * or the connection ends and it does not. */
+    delivery->is_fin_due = smtp_session_is_accept_held(&delivery->smtp);
+    struct smtp_event event;
+    while (!delivery->is_fin_due && !delivery->is_over &&
+           smtp_session_on_closed(&delivery->smtp, now, &event)) {
+        on_smtp_event(delivery, &event, now);
+    }
+}
+
+static void on_body_taken(struct delivery *delivery, struct mono_time now)
+{
+    smtp_session_body_taken(&delivery->smtp, now);
+    struct smtp_event event;
+    while (!delivery->is_over && smtp_session_next(&delivery->smtp, now, &event)) {
+        on_smtp_event(delivery, &event, now);
+    }
+    if (delivery->is_fin_due) {
+        on_peer_fin(delivery, now);
+    }
+}
+
 static void on_txdone(struct delivery *delivery, size_t size, struct mono_time now)
 {
     size_t commands = size < delivery->commands_out ? size : delivery->commands_out;
@@ -307,7 +332,9 @@ static void on_txdone(struct delivery *delivery, size_t size, struct mono_time n
         delivery->is_ready_due = false;
         delivery_release_message(delivery);
         on_ready(delivery, now);
-    } else if (delivery->smtp.state == SMTP_STATE_BODY) {
+    } else if (delivery->body_out == 0 && !delivery->is_body_due) {
+        on_body_taken(delivery, now);
+    } else {
         smtp_session_body_progress(&delivery->smtp, now);
     }
 }
@@ -336,13 +363,9 @@ void delivery_on_event(void *context, const struct net_event *event)
     case NET_TXDONE:
         on_txdone(delivery, event->txdone_size, now);
         break;
-    case NET_PEER_FIN: {
-        struct smtp_event smtp_event;
-        while (!delivery->is_over && smtp_session_on_closed(&delivery->smtp, now, &smtp_event)) {
-            on_smtp_event(delivery, &smtp_event, now);
-        }
+    case NET_PEER_FIN:
+        on_peer_fin(delivery, now);
         break;
-    }
     case NET_CLOSED:
         on_closed(delivery, event->error, now);
         return;
@@ -363,7 +386,7 @@ void delivery_begin(struct delivery *delivery, struct load *load, struct attempt
     ensure(delivery->load == NULL);
     ensure(delivery->stage == DELIVERY_IDLE);
     ensure(load->batch != NULL);
-    if (delivery->plan != NULL || delivery->record_body.size > 0) {
+    if (delivery->plan != NULL || delivery->is_record) {
         load->holds++;
         delivery->load = load;
     }

@@ -24,6 +24,7 @@ void delivery_release_message(struct delivery *delivery)
         delivery->load = NULL;
     }
     delivery->record_body = SPAN_NONE;
+    delivery->is_record = false;
 }
 
 /* What the engine's counters and the log need of where this went. */
@@ -127,7 +128,7 @@ static bool send_buf_or_record(struct delivery *delivery)
     if (delivery->buf != NULL) {
         segments[count++] = (struct net_segment){.at = delivery->buf, .size = delivery->buf_size};
     }
-    if (delivery->record_body.size > 0) {
+    if (delivery->is_record) {
         segments[count++] = (struct net_segment){
             .at = delivery->record_body.at,
             .size = (uint32_t)delivery->record_body.size,

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "queue/scan_priv.h"
 
@@ -102,6 +103,26 @@ int scan_record_envelope(struct span record, struct scan_envelope *ret_envelope,
     envelope.body = span_of(text.at, text.size - end.size);
     *ret_envelope = envelope;
     return 0;
+}
+
+bool scan_envelope_body_is_sound(const struct scan_envelope *envelope)
+{
+    const char *at = envelope->body.at;
+    const char *end = at + envelope->body.size;
+    if (memchr(at, '\0', envelope->body.size) != NULL) {
+        return false;
+    }
+    while (at < end) {
+        const char *cr = memchr(at, '\r', (size_t)(end - at));
+        bool is_sound = cr != NULL && cr + 1 < end && cr[1] == '\n' &&
+                        memchr(at, '\n', (size_t)(cr - at)) == NULL &&
+                        !(cr == at + 1 && *at == '.');
+        if (!is_sound) {
+            return false;
+        }
+        at = cr + 2;
+    }
+    return true;
 }
 
 struct span scan_envelope_rcpt(const struct scan_envelope *envelope, uint32_t index)

@@ -10,6 +10,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "engine/base/bytes.h"
 #include "queue/scan.h"
 
@@ -20,8 +22,11 @@ struct scan_envelope {
     struct span body; /* dot-stuffed, CRLF, without the lone dot */
 };
 
-/* 0, or -EINVAL with the problem filled in. */
+/* 0, or -EINVAL with the problem filled in. The text is not looked at. */
 int scan_record_envelope(struct span record, struct scan_envelope *ret_envelope,
                          struct scan_problem *ret_problem) __attribute__((warn_unused_result));
+/* Whether the text is still what may be written on the wire: whole lines that end in CRLF, no other
+ * CR, LF or NUL, no lone dot, which would let what stands behind it speak to the server. */
+bool scan_envelope_body_is_sound(const struct scan_envelope *envelope);
 /* The address of RCPT number `index`; empty when there is none. */
 struct span scan_envelope_rcpt(const struct scan_envelope *envelope, uint32_t index);

@@ -49,6 +49,8 @@ void smtp_session_init(struct smtp_session *session, const struct smtp_session_c
     session->result_is_ambiguous = false;
     session->is_mail_refused = false;
     session->is_body_sent = false;
+    session->is_body_taken = false;
+    session->is_accept_held = false;
     session->is_early = false;
     session->is_own_name = false;
     session->is_masked = false;
@@ -148,7 +150,7 @@ void smtp_session_on_connected(struct smtp_session *session, struct mono_time no
 
 static void begin_reply(struct smtp_session *session, struct mono_time now)
 {
-    session->is_early = !smtp_session_is_outstanding(session);
+    session->is_early = session->is_accept_held || !smtp_session_is_outstanding(session);
     if (session->is_early && session->state == SMTP_STATE_READY) {
         smtp_session_arm(session, now);
     }
@@ -245,6 +247,7 @@ static void take_transaction(struct smtp_session *session,
     session->undecided_count = transaction->rcpts_count;
     session->is_mail_refused = false;
     session->is_body_sent = false;
+    session->is_body_taken = false;
     for (unsigned i = 0; i < COUNT_OF(session->told); i++) {
         unsigned first = i * 64;
         unsigned count = transaction->rcpts_count > first ? transaction->rcpts_count - first : 0;
@@ -296,7 +299,9 @@ bool smtp_session_next(struct smtp_session *session, struct mono_time now,
 
 void smtp_session_body_progress(struct smtp_session *session, struct mono_time now)
 {
-    if (session->state == SMTP_STATE_BODY) {
+    bool is_leaving = session->state == SMTP_STATE_END_OF_DATA && session->is_body_sent &&
+                      !session->is_body_taken;
+    if (session->state == SMTP_STATE_BODY || is_leaving) {
         smtp_session_arm(session, now);
     }
 }
@@ -307,6 +312,28 @@ void smtp_session_body_sent(struct smtp_session *session, struct mono_time now)
     ensure(session->tell == SMTP_TELL_NOTHING);
     session->is_body_sent = true;
     smtp_session_enter(session, SMTP_STATE_END_OF_DATA, now);
+}
+
+void smtp_session_body_taken(struct smtp_session *session, struct mono_time now)
+{
+    if (session->state != SMTP_STATE_END_OF_DATA || !session->is_body_sent) {
+        return;
+    }
+    ensure(!session->is_body_taken);
+    session->is_body_taken = true;
+    if (!session->is_accept_held) {
+        smtp_session_arm(session, now);
+    } else if (smtp_reply_is_started(&session->parser)) {
+        smtp_session_fail(session, SMTP_CAUSE_PROTOCOL, now);
+    } else {
+        session->is_accept_held = false;
+        smtp_session_on_reply(session, now);
+    }
+}
+
+bool smtp_session_is_accept_held(const struct smtp_session *session)
+{
+    return session->is_accept_held;
 }
 
 void smtp_session_quit(struct smtp_session *session, struct mono_time now)

@@ -24,8 +24,10 @@
  *              transaction DONE says the same.
  *   BODY       354 was read and at least one recipient stands: the caller now sends the body in
  *              SMTP form (smtp_body: dot-stuffed, CRLF.CRLF at its end), then calls
- *              smtp_session_body_sent when the last byte was handed to the transport. From that
- *              call on a lost connection is AMBIGUOUS (LAW 6).
+ *              smtp_session_body_sent when the last byte was handed to the transport, and
+ *              smtp_session_body_taken when the transport has sent it. From the first call on a
+ *              lost connection is AMBIGUOUS (LAW 6); an acceptance counts from the second one on,
+ *              and waits for it (LAW 5): nobody can accept what is not out yet.
  *   RECIPIENT  the fate of transaction->rcpts[index]: exactly one per recipient and transaction,
  *              before DONE or OVER.
  *   DONE       the transaction is over and the session is READY for another one.
@@ -120,7 +122,7 @@ struct smtp_timeouts {
     uint32_t mail_ms;
     uint32_t rcpt_ms;
     uint32_t data_ms;
-    uint32_t body_ms; /* for each progress of sending (smtp_session_body_progress) */
+    uint32_t body_ms; /* for each progress of sending (smtp_session_body_progress), to its end */
     uint32_t end_of_data_ms;
     uint32_t rset_ms; /* also for the rest of what came too early */
     uint32_t quit_ms;
@@ -167,7 +169,8 @@ struct smtp_transaction {
  *                once READY or DONE was told.
  *   ENVELOPE     smtp_session_begin. Commands: 0 = MAIL, 1..n = RCPT, n + 1 = DATA.
  *   BODY         3xx to DATA, some recipients stand. Nothing outstanding, the caller sends.
- *   END_OF_DATA  smtp_session_body_sent: the reply to the caller's dot is awaited. Or 3xx to DATA
+ *   END_OF_DATA  smtp_session_body_sent: the reply to the caller's dot is awaited; until
+ *                body_taken the limit is that of sending. Or 3xx to DATA
  *                when no recipient stands: one command, the lone dot (C3).
  *   RSET         the transaction came to nothing, all recipients are decided. One command.
  *   QUIT         smtp_session_quit. One command, ended by any answer or none.
@@ -223,9 +226,11 @@ struct smtp_session {
     bool result_is_ambiguous;
     bool is_mail_refused;
     bool is_body_sent;
-    bool is_early;    /* the reply that has begun was not asked for */
-    bool is_own_name; /* the server's first line names us (A27) */
-    bool is_masked;   /* the greeting is stars: a firewall that breaks ESMTP (3.1) */
+    bool is_body_taken;
+    bool is_accept_held; /* the end of data was accepted before the body was out */
+    bool is_early;       /* the reply that has begun was not asked for */
+    bool is_own_name;    /* the server's first line names us (A27) */
+    bool is_masked;      /* the greeting is stars: a firewall that breaks ESMTP (3.1) */
     uint64_t told[SMTP_RCPTS_MAX / 64]; /* one bit a recipient; those behind rcpts_count are set */
     struct smtp_reply_parser parser;
 };
@@ -253,10 +258,17 @@ void smtp_session_begin(struct smtp_session *session, const struct smtp_transact
                         struct mono_time now);
 bool smtp_session_next(struct smtp_session *session, struct mono_time now,
                        struct smtp_event *ret_event);
-/* The transport took more of the body (restarts body_ms). */
+/* The transport took more of the body (restarts body_ms, also behind body_sent). */
 void smtp_session_body_progress(struct smtp_session *session, struct mono_time now);
 /* The last byte of the body, with its final dot, was handed to the transport; only after BODY. */
 void smtp_session_body_sent(struct smtp_session *session, struct mono_time now);
+/* The transport took the last byte of the body (end_of_data_ms starts); behind body_sent. No-op
+ * when the transaction has come out otherwise. The events that follow from it come from
+ * smtp_session_next, in a loop until false. */
+void smtp_session_body_taken(struct smtp_session *session, struct mono_time now);
+/* The server has accepted the end of data and may end the connection, but the acceptance waits for
+ * body_taken: a half close of the peer is no news until then. */
+bool smtp_session_is_accept_held(const struct smtp_session *session);
 /* Only in state READY: QUIT goes out; OVER follows. */
 void smtp_session_quit(struct smtp_session *session, struct mono_time now);
 

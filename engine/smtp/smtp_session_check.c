@@ -109,6 +109,7 @@ static void check_state(const struct smtp_session *session)
         return;
     case SMTP_STATE_END_OF_DATA:
         ensure((session->undecided_count > 0) == session->is_body_sent);
+        ensure(!session->is_accept_held || !session->is_body_taken);
         ensure(session->commands_count == 1);
         return;
     case SMTP_STATE_RSET:

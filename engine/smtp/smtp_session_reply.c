@@ -92,7 +92,9 @@ static void on_early_reply(struct smtp_session *session, struct mono_time now)
         smtp_session_enter(session, SMTP_STATE_OVER, now);
         return;
     }
-    bool is_honoured = code == CODE_UNAVAILABLE || (is_in_data && code >= 400);
+    /* Behind an acceptance that waits, nobody knows any more. */
+    bool is_honoured =
+        !session->is_accept_held && (code == CODE_UNAVAILABLE || (is_in_data && code >= 400));
     smtp_session_fail(session, is_honoured ? SMTP_CAUSE_REPLY : SMTP_CAUSE_PROTOCOL, now);
 }
 
@@ -176,6 +178,10 @@ static void on_envelope(struct smtp_session *session, enum answer answer, struct
 static void on_end_of_data(struct smtp_session *session, enum answer answer, struct mono_time now)
 {
     bool is_lone_dot = !session->is_body_sent;
+    if (!is_lone_dot && !session->is_body_taken && answer == ANSWER_GOOD) {
+        session->is_accept_held = true;
+        return;
+    }
     if (!is_lone_dot) {
         smtp_session_decide(session, SMTP_STAGE_END_OF_DATA, SMTP_CAUSE_REPLY);
     }

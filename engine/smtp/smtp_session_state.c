@@ -124,6 +124,10 @@ void smtp_session_arm(struct smtp_session *session, struct mono_time now)
     ensure(session->state != SMTP_STATE_OVER);
     enum smtp_stage stage =
         session->state == SMTP_STATE_READY ? SMTP_STAGE_RSET : smtp_session_stage(session);
+    if (session->state == SMTP_STATE_END_OF_DATA && session->is_body_sent &&
+        !session->is_body_taken) {
+        stage = SMTP_STAGE_BODY; /* a large one on its way to a slow server */
+    }
     session->deadline = mono_add_ms(now, stage_timeout_ms(&session->config->timeouts, stage));
 }
 
@@ -166,6 +170,7 @@ void smtp_session_enter(struct smtp_session *session, enum smtp_state state, str
     ensure((unsigned)state < SMTP_STATES_COUNT);
     ensure((ALLOWED[session->state] & SMTP_STATE_BIT(state)) != 0);
     session->state = state;
+    session->is_accept_held = false;
     count_commands(session);
     if (state == SMTP_STATE_OVER) {
         session->deadline = MONO_NEVER;

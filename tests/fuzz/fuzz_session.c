@@ -21,6 +21,7 @@ struct life {
     bool is_invited;
     bool is_body_due;
     bool is_body_sent;
+    bool is_body_taken;
     bool is_in_transaction;
     bool is_over;
 };
@@ -45,7 +46,7 @@ static void on_recipient(struct life *life, const struct smtp_event *event)
     ensure(life->is_in_transaction && event->index < life->transaction.rcpts_count);
     life->decided[event->index]++;
     if (result->cause == SMTP_CAUSE_REPLY && result->reply->code < 300) {
-        ensure(life->is_body_sent && result->stage == SMTP_STAGE_END_OF_DATA);
+        ensure(life->is_body_taken && result->stage == SMTP_STAGE_END_OF_DATA);
     }
     ensure(!result->is_ambiguous || life->is_body_sent);
 }
@@ -121,6 +122,7 @@ static void begin(struct life *life, uint8_t how)
     memset(life->decided, 0, sizeof(life->decided));
     life->is_invited = false;
     life->is_body_sent = false;
+    life->is_body_taken = false;
     life->is_in_transaction = true;
     smtp_session_begin(&life->session, &life->transaction, life->now);
     struct smtp_event event;
@@ -163,6 +165,10 @@ static void step(struct life *life, struct cursor *cursor)
             life->is_body_due = false;
             life->is_body_sent = true;
             smtp_session_body_sent(&life->session, life->now);
+        } else if (life->is_body_sent && !life->is_body_taken) {
+            life->is_body_taken = true;
+            smtp_session_body_taken(&life->session, life->now);
+            say(life, SPAN_NONE);
         }
         return;
     case 5:

@@ -169,6 +169,16 @@ static void begin(struct play *play, const char *text)
     }
 }
 
+static void take_body(struct play *play)
+{
+    smtp_session_body_taken(&play->session, play->now);
+    struct smtp_event event;
+    while (smtp_session_next(&play->session, play->now, &event)) {
+        note_event(play, &event);
+        smtp_session_check(&play->session);
+    }
+}
+
 static void pass_time(struct play *play, const char *text, bool is_heard)
 {
     play->now = mono_add_ms(play->now, strtoll(text, NULL, 10));
@@ -240,6 +250,11 @@ static void act(struct play *play, char step, const char *text)
         begin(play, text);
     } else if (step == 'M') {
         smtp_session_body_sent(&play->session, play->now);
+        if (strcmp(text, "queued") != 0) {
+            take_body(play);
+        }
+    } else if (step == 'A') {
+        take_body(play);
     } else if (step == 'P') {
         smtp_session_body_progress(&play->session, play->now);
     } else if (step == 'Q') {

@@ -13,7 +13,9 @@
  *   V text    the text of the reply of the last event
  *   B n ...   begin a transaction with n recipients r0@to.test, r1@to.test ... from s@from.test;
  *             then "size=N", "8bit", "null" (null return path)
- *   M  P  Q   the body was sent; it made progress; quit
+ *   M  P  Q   the body was sent, and the transport has taken it; it made progress; quit
+ *   M queued  the body was sent, the transport holds some of it still
+ *   A         the transport has taken all of it
  *   X         the connection is closed
  *   t ms      time passes
  *   T ms      time passes, and the timer is heard

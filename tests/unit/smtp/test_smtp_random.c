@@ -25,6 +25,7 @@ struct life {
     bool is_invited;   /* READY or DONE was the last word */
     bool is_body_due;  /* BODY was told, the body is not sent */
     bool is_body_sent; /* in this transaction */
+    bool is_body_taken;
     bool is_in_transaction;
     unsigned overs_count;
     char pending[PENDING_MAX]; /* first letters of the commands not answered */
@@ -35,6 +36,7 @@ static struct {
     unsigned delivered;
     unsigned refused;
     unsigned ambiguous;
+    unsigned before_taken;
     unsigned lone_dots;
     unsigned states[SMTP_STATES_COUNT];
     unsigned causes[SMTP_CAUSES_COUNT];
@@ -51,6 +53,9 @@ static void on_result(const struct life *life, const struct smtp_event *event)
     SEEN.causes[result->cause]++;
     bool is_dot = result->stage == SMTP_STAGE_END_OF_DATA && life->is_body_sent;
     CU_ASSERT_EQUAL(result->is_ambiguous, is_dot && result->cause != SMTP_CAUSE_REPLY);
+    bool is_out = life->is_body_taken || result->cause != SMTP_CAUSE_REPLY;
+    CU_ASSERT(!is_dot || is_out || result->reply->code >= 300);
+    SEEN.before_taken += is_dot && !life->is_body_taken;
     SEEN.ambiguous += result->is_ambiguous;
     if (result->cause != SMTP_CAUSE_REPLY) {
         return;
@@ -226,6 +231,7 @@ static void begin(struct life *life)
     memset(life->decided, 0, sizeof(life->decided));
     life->is_in_transaction = true;
     life->is_body_sent = false;
+    life->is_body_taken = false;
     smtp_session_begin(&life->session, &life->transaction, life->now);
     while (smtp_session_next(&life->session, life->now, &event)) {
         on_event(life, &event);
@@ -243,6 +249,16 @@ static void send_body(struct life *life)
     smtp_session_body_sent(&life->session, life->now);
     ensure(life->pending_count < PENDING_MAX);
     life->pending[life->pending_count++] = 'B';
+}
+
+static void take_body(struct life *life)
+{
+    struct smtp_event event;
+    life->is_body_taken = true;
+    smtp_session_body_taken(&life->session, life->now);
+    while (smtp_session_next(&life->session, life->now, &event)) {
+        on_event(life, &event);
+    }
 }
 
 static void lose(struct life *life)
@@ -273,6 +289,8 @@ static void step(struct life *life)
         begin(life);
     } else if (life->is_body_due && chance(life, 70)) {
         send_body(life);
+    } else if (life->is_body_sent && !life->is_body_taken && chance(life, 60)) {
+        take_body(life);
     } else if (chance(life, 90)) {
         answer(life);
     } else if (chance(life, 30)) {
@@ -330,6 +348,7 @@ static void test_lives_reached_everything(void)
     CU_ASSERT(SEEN.delivered > 1000);
     CU_ASSERT(SEEN.refused > 1000);
     CU_ASSERT(SEEN.ambiguous > 100);
+    CU_ASSERT(SEEN.before_taken > 100);
     CU_ASSERT(SEEN.lone_dots > 100);
     for (size_t i = SMTP_STATE_GREETING; i < SMTP_STATE_OVER; i++) {
         CHECK_ROW(i, SEEN.states[i] > 100 || i == SMTP_STATE_GREETING);

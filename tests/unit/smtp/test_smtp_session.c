@@ -66,6 +66,36 @@ static void test_A3_the_limit_is_that_of_the_whole_reply(void)
                  "E OVER GREETING/timeout/0\n");
 }
 
+/* A large message to a slow server: what is limited is each progress, then the answer. */
+static void test_A2_the_answer_is_awaited_from_the_last_byte_on(void)
+{
+    CHECK_SCRIPT(OPEN_BARE ONE_BARE "M queued\nD 180000\nt 170000\nP\nD 180000\nt 170000\nA\n"
+                                    "D 600000\nS 250 ok\nE R0 END OF DATA/reply/250\nE DONE\n");
+    CHECK_SCRIPT(OPEN_BARE ONE_BARE "M queued\nT 180000\nE R0 END OF DATA/timeout/0 ambiguous\n"
+                                    "E OVER END OF DATA/timeout/0 ambiguous\nA\n");
+}
+
+/* LAW 5: an acceptance counts when the end of data is out, not before; a refusal counts at once. */
+static void test_accepted_before_the_body_is_out(void)
+{
+    CHECK_SCRIPT(OPEN_BARE ONE_BARE "M queued\nS 250 ok\n|\nN\nt 5\nP\nA\n"
+                                    "E R0 END OF DATA/reply/250\nV ok\nE DONE\n");
+    CHECK_SCRIPT(OPEN_BARE ONE_BARE "M queued\nS 250 ok\n|\nX\n"
+                                    "E R0 END OF DATA/lost/0 ambiguous\n"
+                                    "E OVER END OF DATA/lost/0 ambiguous\n");
+    CHECK_SCRIPT(OPEN_BARE ONE_BARE "M queued\nS 250 ok\n|\nT 180000\n"
+                                    "E R0 END OF DATA/timeout/0 ambiguous\n"
+                                    "E OVER END OF DATA/timeout/0 ambiguous\n");
+    CHECK_SCRIPT(OPEN_BARE ONE_BARE "M queued\nS 250 ok\n|\ns 25\n|\nA\n"
+                                    "E R0 END OF DATA/protocol/0 ambiguous\n"
+                                    "E OVER END OF DATA/protocol/0 ambiguous\n");
+    CHECK_SCRIPT(OPEN_BARE ONE_BARE "M queued\nS 250 ok\n|\nS 421 bye\n|\n"
+                                    "E R0 END OF DATA/protocol/421 ambiguous\n"
+                                    "E OVER END OF DATA/protocol/421 ambiguous\nA\n");
+    CHECK_SCRIPT(OPEN_BARE ONE_BARE "M queued\nS 552 no\nE R0 END OF DATA/reply/552\nC RSET\n"
+                                    "A\nS 250 ok\nE DONE\n");
+}
+
 static void test_A4_codes_without_text(void)
 {
     CHECK_SCRIPT("S 220\nC EHLO out.test\nS 250\nE READY\nB 1\nC MAIL FROM:<s@from.test>\nS 250 \n"
@@ -342,12 +372,13 @@ static void test_misuse_panics(void)
 
 SUITE(smtp_session, test_one_message_command_by_command, test_one_message_as_one_group,
       test_A1_each_command_has_its_own_limit, test_A1_each_command_of_a_group_has_its_own_limit,
-      test_A2_limits, test_A3_the_limit_is_that_of_the_whole_reply, test_A4_codes_without_text,
-      test_A5_unknown_codes_by_first_digit, test_A6_codes_that_are_none, test_A7_lines_that_differ,
-      test_A10_helo, test_A12_replies_to_the_end_of_data, test_A13_lost_at_each_point,
-      test_A13_never_connected, test_A14_421_as_answer, test_A14_421_unsolicited,
-      test_A15_A16_A17_too_many_recipients, test_A18_refused_mail_does_not_end_the_session,
-      test_A20_null_return_path, test_A25_parameters_only_if_offered, test_A27_greeted_by_own_name,
-      test_A28_quit, test_A29_greetings, test_A30_251_and_551, test_A31_data_answered_by_250,
-      test_E1_size_told, test_E2_too_large, test_E4_8bit_without_8bitmime, test_names,
-      test_misuse_panics)
+      test_A2_limits, test_A2_the_answer_is_awaited_from_the_last_byte_on,
+      test_accepted_before_the_body_is_out, test_A3_the_limit_is_that_of_the_whole_reply,
+      test_A4_codes_without_text, test_A5_unknown_codes_by_first_digit, test_A6_codes_that_are_none,
+      test_A7_lines_that_differ, test_A10_helo, test_A12_replies_to_the_end_of_data,
+      test_A13_lost_at_each_point, test_A13_never_connected, test_A14_421_as_answer,
+      test_A14_421_unsolicited, test_A15_A16_A17_too_many_recipients,
+      test_A18_refused_mail_does_not_end_the_session, test_A20_null_return_path,
+      test_A25_parameters_only_if_offered, test_A27_greeted_by_own_name, test_A28_quit,
+      test_A29_greetings, test_A30_251_and_551, test_A31_data_answered_by_250, test_E1_size_told,
+      test_E2_too_large, test_E4_8bit_without_8bitmime, test_names, test_misuse_panics)

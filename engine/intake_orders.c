@@ -35,11 +35,50 @@ static bool order_obey(struct intake_core *core, const struct spool_order *order
     return is_kept;
 }
 
+/* Of a batch that waits for its results: it is obeyed when the batch is opened the next time. True:
+ * it is kept. */
+static bool order_keep(struct intake_core *core, const struct spool_order *order,
+                       const struct intake_batch *ib)
+{
+    int fd = spool_batch_open(&core->spool, ib->batch->directory);
+    bool is_kept = fd >= 0 && spool_order_keep(&core->spool, fd, order->verb) == 0;
+    if (fd >= 0) {
+        disk_close(core->disk, fd);
+    }
+    if (!is_kept) {
+        odd(order_not_kept);
+    }
+    return is_kept;
+}
+
+/* Workers have set aside what the journal held; it writes those results again. True: they are being
+ * told. */
+static bool tell_releases(struct intake_core *core)
+{
+    struct engine *engine = core->engine;
+    uint64_t releases = stat_read_xcore(&engine->journal->stats.results_releases);
+    if (releases == core->releases_seen) {
+        return false;
+    }
+    core->releases_seen = releases;
+    core->worker_orders[0] = (struct worker_order){.reply_to = &core->orders_back};
+    core->orders_left++;
+    inbox_push_xcore(&engine->workers[engine->workers_count - 1]->orders,
+                     &core->worker_orders[0].node);
+    return true;
+}
+
+static struct intake_batch *find_waiting(struct intake_core *core, const char *id)
+{
+    bool has_some = stat_read_xcore(&core->intake->stats.results_unread) > 0;
+    return has_some ? intake_results_find_waiting(core, id) : NULL;
+}
+
 static enum spool_order_fate fate(void *context, const char *id)
 {
     struct intake_core *core = context;
     struct wall_time at;
-    if (intake_id_find(core, id) != NULL) {
+    if (intake_id_find(core, id) != NULL || find_waiting(core, id) != NULL) {
         return SPOOL_ORDER_TAKE;
     }
     if (core->is_recovering || core->has_more_new || !list_is_empty(&core->opening)) {
@@ -56,10 +95,15 @@ static void take_listed(struct intake_core *core)
     while (core->orders_left == 0 && orders->next < orders->count) {
         const struct spool_order *order = &orders->orders[orders->next++];
         struct intake_batch *ib = intake_id_find(core, order->id);
-        if (ib == NULL) {
+        const struct intake_batch *waiting = ib == NULL ? find_waiting(core, order->id) : NULL;
+        if (ib == NULL && waiting == NULL) {
             continue; /* it has ended since: the next listing drops its orders */
         }
-        if (ib->fd >= 0 && ib->stage != INTAKE_LEAVING && !order_obey(core, order, ib)) {
+        if (waiting != NULL && !order_keep(core, order, waiting)) {
+            continue;
+        }
+        if (ib != NULL && ib->fd >= 0 && ib->stage != INTAKE_LEAVING &&
+            !order_obey(core, order, ib)) {
             continue;
         }
         if (spool_order_remove(&core->spool, order) != 0) {
@@ -70,9 +114,12 @@ static void take_listed(struct intake_core *core)
 
 void intake_take_orders(struct intake_core *core)
 {
+    if (core->orders_left > 0 || tell_releases(core)) {
+        return; /* one order at a time */
+    }
     take_listed(core);
     if (core->orders_left > 0) {
-        return; /* one order at a time */
+        return;
     }
     const struct spool_order_judge judge = {.fate = fate, .context = core};
     if (spool_list_orders(&core->spool, clock_wall(core->engine->clock), &judge, core->orders) !=

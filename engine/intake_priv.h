@@ -158,6 +158,7 @@ struct intake_known {
     unsigned wanted;             /* enum manifest_results */
     uint64_t *missing;           /* while the start looks for their records */
     bool must_look;              /* what results.ndjson holds is not known (any more) */
+    char *waiting_id;            /* the batch waits for that: its id, for orders; owned; or NULL */
     struct intake_final *finals; /* by ordinal; on disk too; written as the scan comes by */
     uint32_t finals_count;
     uint32_t finals_room;
@@ -169,6 +170,7 @@ struct intake_known {
     uint64_t offset;
     char *lines;
     size_t lines_size;
+    int lines_error; /* why they could not be written, with must_look */
 };
 
 /* The end of a batch that left before its end was recorded. */
@@ -243,8 +245,9 @@ struct intake_core {
     bool has_more_new;            /* in/new held more than one listing, or claiming was held back */
     struct worker_order *worker_orders; /* one a worker ... */
     struct inbox orders_back;
-    uint32_t orders_left; /* ... of the order under way */
-    char *reason_text;    /* INTAKE_REASON_MAX, for problems on their way into `reason` */
+    uint32_t orders_left;   /* ... of the order under way */
+    uint64_t releases_seen; /* of batches that the journal held: workers were told */
+    char *reason_text;      /* INTAKE_REASON_MAX, for problems on their way into `reason` */
 };
 
 /* intake_batch.c: slots, ids, and the stages between claim and end */
@@ -356,6 +359,10 @@ int intake_results_begin(struct intake_core *core, struct intake_batch *ib)
  * ascend. */
 void intake_result_complete(struct intake_core *core, struct intake_batch *ib, uint32_t ordinal,
                             const struct intake_result *result);
+/* The batch waits for its results with this id; NULL: none does. */
+struct intake_batch *intake_results_find_waiting(struct intake_core *core, const char *id);
+/* It waits no more. */
+void intake_results_go_on(struct intake_core *core, struct intake_known *row);
 /* 0: the lines so written are on stable storage; -errno: not all, and the scan must begin anew. */
 int intake_results_end(struct intake_core *core, struct intake_batch *ib);
 

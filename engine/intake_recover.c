@@ -276,6 +276,7 @@ void intake_known_free(struct intake_core *core)
         free(row->lines);
         free(row->finals);
         free(row->missing);
+        free(row->waiting_id);
     }
     free(core->known_rows);
     free(core->known_by_number);
@@ -314,6 +315,7 @@ void intake_known_held(struct intake_core *core, const struct intake_batch *ib)
     struct intake_known *row = intake_known_of(core, ib);
     ensure(row != NULL);
     row->state = INTAKE_KNOWN_HELD;
+    intake_results_go_on(core, row);
 }
 
 void intake_known_ended(struct intake_core *core, const struct intake_batch *ib)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/base/bitmap.h"
 #include "engine/intake_priv.h"
@@ -51,10 +52,12 @@ static void final_put(struct intake_core *core, const struct intake_batch *ib,
 }
 
 /* What is in the file is not known any more: the scan begins anew, with another look at it. */
-static void lines_failed(struct intake_known *row)
+static void lines_failed(struct intake_known *row, int error)
 {
+    ensure(error < 0);
     odd(results_not_completed);
     row->must_look = true;
+    row->lines_error = error;
     row->lines_size = 0;
 }
 
@@ -64,8 +67,9 @@ static void lines_flush(struct intake_core *core, struct intake_known *row)
         return;
     }
     ensure(row->fd >= 0);
-    if (disk_write(core->disk, row->fd, row->lines, row->lines_size, row->offset) < 0) {
-        lines_failed(row);
+    int64_t result = disk_write(core->disk, row->fd, row->lines, row->lines_size, row->offset);
+    if (result < 0) {
+        lines_failed(row, (int)result);
         return;
     }
     row->offset += row->lines_size;
@@ -76,8 +80,9 @@ static void lines_open(struct intake_core *core, struct intake_batch *ib, struct
 {
     struct disk_stat stat;
     row->fd = disk_open(core->disk, ib->fd, JOURNAL_RESULTS_NAME, DISK_READWRITE | DISK_CREATE);
-    if (row->fd < 0 || disk_stat_fd(core->disk, row->fd, &stat) != 0) {
-        lines_failed(row);
+    int result = row->fd < 0 ? row->fd : disk_stat_fd(core->disk, row->fd, &stat);
+    if (result != 0) {
+        lines_failed(row, result);
         return;
     }
     row->offset = stat.size;
@@ -111,13 +116,62 @@ static int results_look_again(struct intake_core *core, struct intake_batch *ib,
     return result;
 }
 
+/* The batch is opened again and again until it is different; people are told of it, and may order
+ * something meanwhile. */
+static void results_wait(struct intake_core *core, struct intake_batch *ib,
+                         struct intake_known *row, int error)
+{
+    struct intake_stats *stats = &core->intake->stats;
+    stat_set(&stats->results_unread_slot, ib->batch->index);
+    stat_set(&stats->results_unread_error, (uint64_t)-error);
+    if (row->waiting_id == NULL) {
+        row->waiting_id = strdup(ib->batch->manifest->id);
+        stat_add(&stats->results_unread, row->waiting_id != NULL ? 1 : 0);
+    }
+}
+
+void intake_results_go_on(struct intake_core *core, struct intake_known *row)
+{
+    if (row->waiting_id != NULL) {
+        free(row->waiting_id);
+        row->waiting_id = NULL;
+        stat_sub(&core->intake->stats.results_unread, 1);
+    }
+}
+
+struct intake_batch *intake_results_find_waiting(struct intake_core *core, const char *id)
+{
+    for (struct list *at = core->opening.next; at != &core->opening; at = at->next) {
+        struct intake_batch *ib = CONTAINER_OF(at, struct intake_batch, link);
+        const struct intake_known *row = intake_known_of(core, ib);
+        if (row != NULL && row->waiting_id != NULL && strcmp(row->waiting_id, id) == 0) {
+            return ib;
+        }
+    }
+    return NULL;
+}
+
+/* A cancelled batch does not wait for a file that the disk does not give: it is there for people
+ * under another name, and what the journal's records say of its lines is written anew. */
+static int results_look(struct intake_core *core, struct intake_batch *ib, struct intake_known *row)
+{
+    bool is_cancelled = (stat_read_xcore(&ib->batch->orders) & BATCH_CANCELLED) != 0;
+    int result = results_look_again(core, ib, row);
+    if (result == -EIO && is_cancelled && results_file_set_aside(core->disk, ib->fd) == 0) {
+        odd(results_set_aside);
+        result = results_look_again(core, ib, row);
+    }
+    if (result != 0 && result != -ENOMEM) {
+        odd(results_not_read);
+        results_wait(core, ib, row, result);
+    }
+    return result;
+}
+
 int intake_results_begin(struct intake_core *core, struct intake_batch *ib)
 {
     struct intake_known *row = intake_known_of(core, ib);
-    int result = row != NULL && row->must_look ? results_look_again(core, ib, row) : 0;
-    if (result != 0 && result != -ENOMEM) {
-        odd(results_not_read);
-    }
+    int result = row != NULL && row->must_look ? results_look(core, ib, row) : 0;
     if (result != 0 || row == NULL || row->finals_next == row->finals_count) {
         return result;
     }
@@ -159,11 +213,14 @@ void intake_result_complete(struct intake_core *core, struct intake_batch *ib, u
 static void lines_sync(struct intake_core *core, const struct intake_batch *ib,
                        struct intake_known *row)
 {
-    if (disk_datasync(core->disk, row->fd) != 0) {
+    int result = disk_datasync(core->disk, row->fd);
+    if (result != 0) {
         results_file_doubt(core->disk, ib->fd);
-        lines_failed(row);
-    } else if (disk_sync(core->disk, ib->fd) != 0) {
-        lines_failed(row);
+    } else {
+        result = disk_sync(core->disk, ib->fd);
+    }
+    if (result != 0) {
+        lines_failed(row, result);
     }
 }
 
@@ -171,6 +228,9 @@ int intake_results_end(struct intake_core *core, struct intake_batch *ib)
 {
     struct intake_known *row = intake_known_of(core, ib);
     if (row == NULL || row->lines == NULL) {
+        if (row != NULL && !row->must_look) {
+            intake_results_go_on(core, row);
+        }
         return 0;
     }
     ensure(row->finals_next <= row->finals_count);
@@ -184,5 +244,10 @@ int intake_results_end(struct intake_core *core, struct intake_batch *ib)
     }
     free(row->lines);
     row->lines = NULL;
-    return row->must_look ? -EAGAIN : 0;
+    if (row->must_look) {
+        results_wait(core, ib, row, row->lines_error);
+        return -EAGAIN;
+    }
+    intake_results_go_on(core, row);
+    return 0;
 }

@@ -199,6 +199,8 @@ static json_t *health_json(const struct engine *engine)
     (void)json_object_set_new(health, "draining",
                               json_boolean(stat_read_xcore(&engine->is_draining)));
     set_uint(health, "results_waiting", stat_read_xcore(&engine->journal->stats.results_waiting));
+    set_uint(health, "results_held", stat_read_xcore(&engine->journal->stats.results_held));
+    set_uint(health, "results_unread", stat_read_xcore(&engine->intake->stats.results_unread));
     set_uint(health, "log_failures", stat_read_xcore(&engine->journal->stats.log_failures));
     const char *name;
     uint64_t value;
@@ -291,6 +293,10 @@ static void put_engine_metrics(struct writer *writer, const struct engine *engin
          stat_read_xcore(&journal->has_failed)},
         {"results_waiting", "gauge", "Batches whose results.ndjson cannot be written now.",
          stat_read_xcore(&journal->results_waiting)},
+        {"results_held", "gauge", "Of them, batches of which nothing more is sent.",
+         stat_read_xcore(&journal->results_held)},
+        {"results_unread", "gauge", "Batches that wait until their results.ndjson can be read.",
+         stat_read_xcore(&engine->intake->stats.results_unread)},
         {"log_failures_total", "counter", "Writes of the event log that failed.",
          stat_read_xcore(&journal->log_failures)},
         {"dns_questions_total", "counter", "Questions to name servers.",

@@ -13,6 +13,8 @@
 struct trouble {
     bool is_short_of_space;
     bool has_results_waiting;
+    bool has_results_held;
+    bool has_results_unread;
     bool has_told_log;
     uint64_t log_failures;
     uint64_t batches_held;

@@ -100,6 +100,15 @@ static void print_text(json_t *status)
                      "disk full?\n",
                      number(health, "results_waiting"));
     }
+    if (number(health, "results_held") > 0) {
+        (void)printf("  NOTHING MORE IS SENT of %lld of them: too many lines wait\n",
+                     number(health, "results_held"));
+    }
+    if (number(health, "results_unread") > 0) {
+        (void)printf("  RESULTS CANNOT BE READ of %lld batches, which wait: standard error, or the "
+                     "system's journal, names a file and what to do\n",
+                     number(health, "results_unread"));
+    }
     if (json_is_true(json_object_get(health, "draining"))) {
         (void)printf("  stopping: waiting for messages whose end was sent\n");
     }

@@ -229,10 +229,12 @@ static void queue_end(struct ready *ready, struct ready_queue *queue)
     slab_give(&ready->pool->queues, queue);
 }
 
+/* While its outcomes cannot be written nothing of a batch goes, not even to be cancelled. */
 static bool queue_may_go(const struct ready_queue *queue)
 {
     uint32_t orders = queue_orders(queue);
-    return (orders & BATCH_CANCELLED) != 0 || (orders & BATCH_PAUSED) == 0;
+    bool is_held = queue->batch != NULL && stat_read_xcore(&queue->batch->results_held) != 0;
+    return !is_held && ((orders & BATCH_CANCELLED) != 0 || (orders & BATCH_PAUSED) == 0);
 }
 
 /* Priority with what waiting has added. */
@@ -275,9 +277,13 @@ static void queue_set_aside(struct ready *ready, struct ready_queue *queue)
  * next resume. */
 static struct ready_queue *queue_next(struct ready *ready)
 {
-    struct list *link = list_take_first(&ready->cancelled);
-    if (link != NULL) {
-        return CONTAINER_OF(link, struct ready_queue, link);
+    struct list *link;
+    while ((link = list_take_first(&ready->cancelled)) != NULL) {
+        struct ready_queue *queue = CONTAINER_OF(link, struct ready_queue, link);
+        if (queue_may_go(queue)) {
+            return queue;
+        }
+        queue_set_aside(ready, queue);
     }
     struct ready_level *level;
     while ((level = level_next(ready)) != NULL) {
@@ -337,8 +343,10 @@ uint32_t ready_take(struct ready *ready, uint32_t count_max, struct recipient **
 /* A walk only over queues that were paused since they last had a turn: a take sets them aside. */
 bool ready_has_work(const struct ready *ready)
 {
-    if (!list_is_empty(&ready->cancelled)) {
-        return true;
+    for (const struct list *at = ready->cancelled.next; at != &ready->cancelled; at = at->next) {
+        if (queue_may_go(CONTAINER_OF(at, struct ready_queue, link))) {
+            return true;
+        }
     }
     for (size_t i = 0; i < READY_PRIORITIES; i++) {
         const struct list *queues = &ready->levels[i].queues;

@@ -353,8 +353,102 @@ static void test_kept_results_that_cannot_be_read_stay(void)
     }
 }
 
-SUITE(intake_results, test_lost_results_are_made_from_the_journal,
-      test_found_results_outlive_what_comes_next, test_completed_results_are_not_completed_again,
-      test_kept_results_are_joined_by_new_ones, test_a_strange_file_of_kept_results_is_passed_over,
+/* A disk that does not give results.ndjson of the batch, while it is there. */
+static struct {
+    struct rig *rig;
+    struct disk_ops ops;
+    const struct disk_ops *under;
+} unreadable;
+
+static int64_t unreadable_run(struct disk *disk, struct disk_op *op)
+{
+    if (op->verb == DISK_OPEN && strcmp(op->path, "results.ndjson") == 0 &&
+        rig_is_there(unreadable.rig, "active/one.batch/results.ndjson")) {
+        op->result = -EIO;
+        return op->result;
+    }
+    return unreadable.under->run(disk, op);
+}
+
+/* The start cannot read the file, nor can the steps behind it. */
+static struct rig *rig_with_unread_results(void)
+{
+    struct rig *rig = rig_with_whole_results();
+    char path[RIG_PATH_SIZE];
+    rig_boot(rig);
+    rig_down(rig, false);
+    rig_move(rig, "active/one.batch/results.ndjson", "active/one.batch/away");
+    rig_path(rig, "active/one.batch/results.ndjson", path);
+    ensure(mkdir(path, 0770) == 0);
+    rig_boot(rig);
+    ensure(rmdir(path) == 0);
+    rig_move(rig, "active/one.batch/away", "active/one.batch/results.ndjson");
+    unreadable.rig = rig;
+    unreadable.under = rig->intake_disk->ops;
+    unreadable.ops = *unreadable.under;
+    unreadable.ops.run = unreadable_run;
+    rig->intake_disk->ops = &unreadable.ops;
+    rig_run(rig);
+    return rig;
+}
+
+/* People see it, and the batch goes on when the file can be read, is taken away, or the batch is
+ * cancelled. */
+static void test_results_that_cannot_be_read(void)
+{
+    enum { READABLE, AWAY, CANCELLED, ROWS };
+    for (uint32_t row = 0; row < ROWS; row++) {
+        struct rig *rig = rig_with_unread_results();
+        const struct intake_stats *stats = &rig->intake.stats;
+        CHECK_ROW(row, rig->taken_count == 0);
+        CHECK_ROW(row, stat_read_xcore(&stats->results_unread) == 1);
+        CHECK_ROW(row, stat_read_xcore(&stats->results_unread_error) == EIO);
+        uint64_t slot = stat_read_xcore(&stats->results_unread_slot);
+        CHECK_ROW(row, strcmp(rig->engine.batches[slot].directory, "one.batch") == 0);
+        if (row == READABLE) {
+            rig->intake_disk->ops = unreadable.under;
+        } else if (row == AWAY) {
+            rig_move(rig, "active/one.batch/results.ndjson", "active/one.batch/away");
+        } else {
+            rig_file_write(rig, "in/ctl/one.cancel", "");
+        }
+        rig_run(rig);
+        CHECK_ROW(row, rig->taken_count == 8);
+        CHECK_ROW(row, stat_read_xcore(&stats->results_unread) == 0);
+        CHECK_ROW(row, !rig_is_there(rig, "in/ctl/one.cancel"));
+        CHECK_ROW(row, results_count(rig, "active/one.batch/results.ndjson") == 12);
+        uint64_t orders = stat_read_xcore(&rig->engine.batches[slot].orders);
+        CHECK_ROW(row, orders == (row == CANCELLED ? BATCH_CANCELLED : 0));
+        CHECK_ROW(row, rig_is_there(rig, "active/one.batch/results.ndjson.unread") ==
+                           (row == CANCELLED));
+        rig_end_rest(rig, 0);
+        CHECK_ROW(row, rig_is_in(rig, "done", "one"));
+        CHECK_ROW(row, results_count(rig, "done/2027-01-15/one.batch/results.ndjson") == 20);
+        rig_destroy(rig);
+    }
+}
+
+/* What the journal held goes on: the workers hear of it once. */
+static void test_workers_hear_of_releases(void)
+{
+    struct rig *rig = rig_create();
+    stat_add(&rig->journal.stats.results_releases, 2);
+    rig_run(rig);
+    struct inbox_node *node = inbox_take(&rig->worker->orders);
+    CU_ASSERT_PTR_NOT_NULL(node);
+    if (node != NULL) {
+        struct worker_order *order = CONTAINER_OF(node, struct worker_order, node);
+        CU_ASSERT_FALSE(order->is_cancel);
+        inbox_push_xcore(order->reply_to, node);
+    }
+    rig_run(rig);
+    CU_ASSERT_PTR_NULL(inbox_take(&rig->worker->orders));
+    rig_destroy(rig);
+}
+
+SUITE(intake_results, test_results_that_cannot_be_read, test_workers_hear_of_releases,
+      test_lost_results_are_made_from_the_journal, test_found_results_outlive_what_comes_next,
+      test_completed_results_are_not_completed_again, test_kept_results_are_joined_by_new_ones,
+      test_a_strange_file_of_kept_results_is_passed_over,
       test_a_batch_on_hold_keeps_its_missing_results, test_results_in_doubt_outlive_an_orderly_stop,
       test_who_is_sent_to_again_has_one_line, test_kept_results_that_cannot_be_read_stay)

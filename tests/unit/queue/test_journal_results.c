@@ -444,8 +444,137 @@ static void test_results_buffers_run_out(void)
     free(entries);
 }
 
+/* Workers that send what they may: of each of two batches, for some time. */
+struct senders {
+    struct rig *rig;
+    struct batch batches[2];
+    struct journal_accept accepts[2];
+    uint32_t next[2]; /* ordinals */
+    uint32_t back;    /* entries that came back */
+    struct journal_entry entries[64];
+    bool is_out[64];
+};
+
+static void send_some(struct senders *senders, size_t which, uint32_t count, uint32_t until)
+{
+    struct batch *batch = &senders->batches[which];
+    for (size_t i = 0; i < COUNT_OF(senders->entries) && count > 0; i++) {
+        struct journal_entry *entry = &senders->entries[i];
+        if (senders->is_out[i] || senders->next[which] == until ||
+            stat_read_xcore(&batch->results_held) != 0) {
+            continue;
+        }
+        entry->reply_to = &senders->rig->workers[0];
+        entry->batch = batch;
+        entry->ordinal = senders->next[which]++;
+        entry->what = JOURNAL_DELIVERED;
+        entry->is_result = true;
+        entry->line_size = JOURNAL_LINE_MAX;
+        memset(entry->line, 'x', JOURNAL_LINE_MAX - 1);
+        entry->line[JOURNAL_LINE_MAX - 1] = '\n';
+        senders->is_out[i] = true;
+        count--;
+        inbox_push_xcore(&senders->rig->journal.entries, &entry->node);
+    }
+}
+
+static void send_step(struct senders *senders, int count)
+{
+    struct rig *rig = senders->rig;
+    for (int i = 0; i < count; i++) {
+        (void)rig->journal.actor.step(&rig->journal.actor, rig->clock.mono);
+        clock_manual_advance(&rig->clock, NS_PER_MS * 5);
+        struct inbox_node *node;
+        while ((node = inbox_take(&rig->workers[0])) != NULL) {
+            size_t at = (size_t)(CONTAINER_OF(node, struct journal_entry, node) - senders->entries);
+            senders->is_out[at] = false;
+            senders->back++;
+        }
+    }
+}
+
+static struct senders *senders_of(struct rig *rig, uint32_t large, uint32_t small)
+{
+    struct senders *senders = calloc(1, sizeof(*senders));
+    ensure(senders != NULL);
+    senders->rig = rig;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct batch *batch = &senders->batches[i];
+        batch->index = 100 + i;
+        batch->number = 1 + i;
+        batch->records_count = batch->recipients_count = i == 0 ? large : small;
+        (void)snprintf(batch->directory, sizeof(batch->directory), "batch-%u-", i + 1);
+        char path[64];
+        (void)snprintf(path, sizeof(path), "active/batch-%u-", i + 1);
+        ensure(disk_mkdir(&rig->disk->disk, DISK_ROOT, path) == 0);
+        senders->accepts[i] = (struct journal_accept){.reply_to = &rig->accepts, .batch = batch};
+        inbox_push_xcore(&rig->journal.accepts, &senders->accepts[i].node);
+    }
+    send_step(senders, 20);
+    return senders;
+}
+
+/* One batch cannot write: its lines took all buffers, and no outcome of any batch was taken. */
+static void test_who_cannot_write_holds_nobody_else(void)
+{
+    enum { LARGE = 40000, SMALL = 500 };
+    struct rig *rig = rig_create(6);
+    rig->segment_size = 1 << 18;
+    ensure(rig_start(rig, NULL) == 0);
+    struct senders *senders = senders_of(rig, LARGE, SMALL);
+    const struct journal_stats *stats = &rig->journal.stats;
+    struct refusal refusal = {.verb = DISK_WRITE, .path = PATH, .error = -EIO};
+    begin_refusing(rig, &refusal);
+    for (int i = 0; i < SMALL; i++) {
+        send_some(senders, 0, 60, LARGE);
+        send_some(senders, 1, 1, SMALL);
+        send_step(senders, 1);
+    }
+    send_step(senders, 400);
+    CU_ASSERT_EQUAL(senders->next[1], SMALL);
+    CU_ASSERT_EQUAL(senders->back, senders->next[0] + SMALL); /* nobody waits */
+    CU_ASSERT_EQUAL(stat_read_xcore(&stats->results_held), 1);
+    CU_ASSERT_EQUAL(stat_read_xcore(&senders->batches[0].results_held), 1);
+    CU_ASSERT_EQUAL(stat_read_xcore(&senders->batches[1].results_held), 0);
+    CU_ASSERT(senders->next[0] < 64 * 1024 * 80 / JOURNAL_LINE_MAX);
+    CU_ASSERT_EQUAL(inbox_take(&rig->settled), &senders->batches[1].node);
+    rig->disk->on_op = NULL;
+    send_step(senders, 400);
+    CU_ASSERT_EQUAL(stat_read_xcore(&stats->results_held), 0);
+    CU_ASSERT_EQUAL(stat_read_xcore(&stats->results_releases), 1);
+    CU_ASSERT_EQUAL(stat_read_xcore(&senders->batches[0].results_held), 0);
+    CU_ASSERT_EQUAL(rig_lines_count(rig, PATH), senders->next[0]);
+    send_some(senders, 0, 10, LARGE);
+    send_step(senders, 400);
+    CU_ASSERT_EQUAL(rig_lines_count(rig, PATH), senders->next[0]);
+    rig_destroy(rig);
+    free(senders);
+}
+
+/* A batch that stalls with a few lines each second fills one buffer, not one each second. */
+static void test_a_batch_that_stalls_takes_few_buffers(void)
+{
+    struct rig *rig = rig_create(6);
+    ensure(rig_start(rig, NULL) == 0);
+    struct senders *senders = senders_of(rig, 200, 10);
+    struct refusal refusal = {.verb = DISK_WRITE, .path = PATH, .error = -ENOSPC};
+    begin_refusing(rig, &refusal);
+    for (int i = 0; i < 40; i++) {
+        send_some(senders, 0, 1, 200);
+        send_step(senders, 300);
+    }
+    CU_ASSERT(rig->journal.core->results.buffers.count_out <= 4);
+    rig->disk->on_op = NULL;
+    send_step(senders, 600);
+    CU_ASSERT_EQUAL(rig_lines_count(rig, PATH), 40);
+    CU_ASSERT_EQUAL(rig->journal.core->results.buffers.count_out, 0);
+    rig_destroy(rig);
+    free(senders);
+}
+
 SUITE(journal_results, test_a_batch_waits_for_its_lines, test_a_failed_sync_of_results_is_final,
       test_no_checkpoint_over_lines_that_wait, test_a_stop_with_lines_left_is_no_clean_one,
       test_a_batch_that_is_gone_holds_nothing, test_results_each_second, test_stop_syncs_results,
       test_results_of_settled_batches_are_durable, test_many_results_files,
-      test_results_buffers_run_out)
+      test_results_buffers_run_out, test_who_cannot_write_holds_nobody_else,
+      test_a_batch_that_stalls_takes_few_buffers)

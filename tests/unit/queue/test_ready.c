@@ -175,6 +175,33 @@ static void test_paused_are_set_aside(void)
     rig_destroy(rig);
 }
 
+/* A batch that cannot write its results: not even what was cancelled goes. */
+static void test_held_are_set_aside(void)
+{
+    struct rig *rig = rig_create(8);
+    for (uint32_t i = 0; i < 3; i++) {
+        (void)rig_push(rig, i);
+        (void)rig_push(rig, i);
+    }
+    stat_set(&rig->batches[0].results_held, 1);
+    stat_set(&rig->batches[1].results_held, 1);
+    rig_order(rig, 1, BATCH_CANCELLED);
+    ready_cancel(&rig->lane, &rig->batches[1]);
+    CU_ASSERT_EQUAL(rig_take(rig, 9), 2);
+    CU_ASSERT_FALSE(ready_has_work(&rig->lane));
+    CU_ASSERT_EQUAL(rig_take(rig, 9), -1);
+    ready_check(&rig->lane);
+    stat_set(&rig->batches[0].results_held, 0);
+    stat_set(&rig->batches[1].results_held, 0);
+    ready_resume(&rig->lane);
+    CU_ASSERT(ready_has_work(&rig->lane));
+    CU_ASSERT_EQUAL(rig_take(rig, 9), 1);
+    CU_ASSERT_EQUAL(rig_take(rig, 9), 0);
+    CU_ASSERT_EQUAL(rig->lane.count, 0);
+    ready_check(&rig->lane);
+    rig_destroy(rig);
+}
+
 /* Paused queues that no turn has come to yet: has_work does not count them. */
 static void test_has_work_sees_fresh_pause(void)
 {
@@ -375,6 +402,6 @@ static void test_bugs_panic(void)
 }
 
 SUITE(ready, test_order_in_one_batch, test_batches_go_round, test_priority_and_ageing,
-      test_crowd_does_not_delay_urgent, test_paused_are_set_aside, test_has_work_sees_fresh_pause,
-      test_cancelled_go_first, test_exhausted_pool, test_lanes_are_apart, test_against_model,
-      test_many_batches, test_bugs_panic)
+      test_crowd_does_not_delay_urgent, test_paused_are_set_aside, test_held_are_set_aside,
+      test_has_work_sees_fresh_pause, test_cancelled_go_first, test_exhausted_pool,
+      test_lanes_are_apart, test_against_model, test_many_batches, test_bugs_panic)

@@ -81,6 +81,13 @@ static void check_paths(const struct findings *findings)
     if (strcmp(parent, config->spool) != 0) {
         check_directory(findings, "control", parent, false);
     }
+    struct stat stat;
+    if (lstat(config->control_socket, &stat) == 0 && !S_ISSOCK(stat.st_mode)) {
+        writer_put_format(findings->errors,
+                          "control: socket %s: there is something that is no socket: give control "
+                          "{ socket } a path of its own, or move that away\n",
+                          config->control_socket);
+    }
 }
 
 /* 0, or the error that binding a socket to the address gives. */

@@ -1,21 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/control.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include <microhttpd.h>
-
+#include "engine/control_http.h"
 #include "engine/intake.h"
 #include "engine/metrics.h"
 #include "engine/trouble.h"
@@ -25,8 +20,8 @@ enum { TICK_MS = 1000, ANSWER_SIZE_MAX = 1 << 20, STATUS_TEXT_MAX = 160, WORDS_M
 
 struct control_core {
     struct engine *engine;
-    struct MHD_Daemon *on_socket;
-    struct MHD_Daemon *on_tcp;
+    struct control_http on_socket;
+    struct control_http on_tcp;
     int signal_fd;
     bool has_sockets;
     struct mono_time tick_at;
@@ -41,57 +36,29 @@ struct control_core {
 
 /* What is asked over HTTP. */
 
-static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type,
-                              struct span body)
+static struct control_reply answer(void *context, struct span method, struct span url)
 {
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        body.size, (void *)(uintptr_t)body.at, MHD_RESPMEM_MUST_COPY);
-    if (response == NULL) {
-        return MHD_NO;
-    }
-    (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-    enum MHD_Result result = MHD_queue_response(connection, status, response);
-    MHD_destroy_response(response);
-    return result;
-}
-
-static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url,
-                                  const char *method, const char *version, const char *upload,
-                                  size_t *upload_size, void **request)
-{
-    (void)version;
-    (void)upload;
-    (void)upload_size;
-    (void)request;
     struct control *control = context;
     struct control_core *core = control->core;
-    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0) {
-        return answer(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain", SPAN("GET only\n"));
+    if (!span_equal(method, SPAN("GET"))) {
+        return (struct control_reply){405, "text/plain", SPAN("GET only\n")};
     }
     struct writer writer = writer_of(core->answer, ANSWER_SIZE_MAX);
-    if (strcmp(url, "/metrics") == 0) {
+    if (span_equal(url, SPAN("/metrics"))) {
         metrics_put_text(&writer, core->engine, &core->metrics);
-        return answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4", writer_span(&writer));
+        return (struct control_reply){200, "text/plain; version=0.0.4", writer_span(&writer)};
     }
-    if (strcmp(url, "/v1/status") == 0) {
+    if (span_equal(url, SPAN("/v1/status"))) {
         metrics_put_status(&writer, core->engine, &core->metrics, core->shown);
-        return answer(connection, MHD_HTTP_OK, "application/json", writer_span(&writer));
+        return (struct control_reply){200, "application/json", writer_span(&writer)};
     }
-    if (strcmp(url, "/healthz") == 0) {
+    if (span_equal(url, SPAN("/healthz"))) {
         bool is_well = control->phase == CONTROL_RUNNING;
-        return answer(connection, is_well ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
-                      "text/plain", is_well ? SPAN("running\n") : SPAN("stopping\n"));
+        return is_well ? (struct control_reply){200, "text/plain", SPAN("running\n")}
+                       : (struct control_reply){503, "text/plain", SPAN("stopping\n")};
     }
-    return answer(connection, MHD_HTTP_NOT_FOUND, "text/plain",
-                  SPAN("known are /v1/status, /metrics, /healthz\n"));
-}
-
-static struct MHD_Daemon *start_http(struct control *control, int fd)
-{
-    return MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, control,
-                            MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-                            (unsigned)CONTROL_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, 10u,
-                            MHD_OPTION_END);
+    return (struct control_reply){404, "text/plain",
+                                  SPAN("known are /v1/status, /metrics, /healthz\n")};
 }
 
 static int refuse(struct writer *errors, const char *what, const char *which, int error)
@@ -100,75 +67,14 @@ static int refuse(struct writer *errors, const char *what, const char *which, in
     return -error;
 }
 
-static int open_socket(struct control *control, struct writer *ret_errors)
+static int open_http(struct control_core *core, struct writer *ret_errors)
 {
-    const char *path = control->core->engine->config->control_socket;
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        return refuse(ret_errors, "socket", path, ENAMETOOLONG);
+    const struct config *config = core->engine->config;
+    int result = control_http_open_path(&core->on_socket, config->control_socket, ret_errors);
+    if (result == 0 && config->metrics_listen.family != NET_NONE) {
+        result = control_http_open_addr(&core->on_tcp, &config->metrics_listen, ret_errors);
     }
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return refuse(ret_errors, "socket", path, errno);
-    }
-    (void)unlink(path); /* of an engine that is gone: the spool's lock is ours */
-    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 || chmod(path, 0660) != 0 ||
-        listen(fd, CONTROL_CONNECTIONS_MAX) != 0) {
-        int error = errno;
-        (void)close(fd);
-        return refuse(ret_errors, "socket", path, error);
-    }
-    control->core->on_socket = start_http(control, fd);
-    if (control->core->on_socket == NULL) {
-        (void)close(fd);
-        return refuse(ret_errors, "HTTP on", path, EIO);
-    }
-    return 0;
-}
-
-static socklen_t put_sockaddr(const struct net_addr *addr, struct sockaddr_storage *ret_storage)
-{
-    memset(ret_storage, 0, sizeof(*ret_storage));
-    if (addr->family == NET_IP4) {
-        struct sockaddr_in *ip4 = (struct sockaddr_in *)ret_storage;
-        ip4->sin_family = AF_INET;
-        ip4->sin_port = htons(addr->port);
-        memcpy(&ip4->sin_addr, addr->bytes, sizeof(ip4->sin_addr));
-        return sizeof(*ip4);
-    }
-    struct sockaddr_in6 *ip6 = (struct sockaddr_in6 *)ret_storage;
-    ip6->sin6_family = AF_INET6;
-    ip6->sin6_port = htons(addr->port);
-    memcpy(&ip6->sin6_addr, addr->bytes, sizeof(ip6->sin6_addr));
-    return sizeof(*ip6);
-}
-
-static int open_tcp(struct control *control, struct writer *ret_errors)
-{
-    const struct net_addr *addr = &control->core->engine->config->metrics_listen;
-    if (addr->family == NET_NONE) {
-        return 0;
-    }
-    struct sockaddr_storage storage;
-    socklen_t size = put_sockaddr(addr, &storage);
-    int fd = socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int one = 1;
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-        bind(fd, (struct sockaddr *)&storage, size) != 0 ||
-        listen(fd, CONTROL_CONNECTIONS_MAX) != 0) {
-        int error = errno;
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return refuse(ret_errors, "metrics", "cannot listen", error);
-    }
-    control->core->on_tcp = start_http(control, fd);
-    if (control->core->on_tcp == NULL) {
-        (void)close(fd);
-        return refuse(ret_errors, "metrics", "HTTP", EIO);
-    }
-    return 0;
+    return result;
 }
 
 static int open_signals(struct control *control, struct writer *ret_errors)
@@ -311,10 +217,8 @@ static struct mono_time control_step(struct actor *actor, struct mono_time now)
     struct control_core *core = control->core;
     if (core->has_sockets) {
         take_signals(control, now);
-        (void)MHD_run(core->on_socket);
-        if (core->on_tcp != NULL) {
-            (void)MHD_run(core->on_tcp);
-        }
+        control_http_run(&core->on_socket);
+        control_http_run(&core->on_tcp);
     }
     take_reports(control);
     watch_failure(control);
@@ -329,13 +233,6 @@ static struct mono_time control_step(struct actor *actor, struct mono_time now)
     return control->phase == CONTROL_STOPPED ? now : core->tick_at;
 }
 
-static int http_fd(struct MHD_Daemon *daemon)
-{
-    const union MHD_DaemonInfo *info =
-        daemon == NULL ? NULL : MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);
-    return info == NULL ? -1 : info->epoll_fd;
-}
-
 static void control_wait(struct actor *actor, struct mono_time now, struct mono_time deadline)
 {
     struct control *control = (struct control *)actor;
@@ -343,8 +240,8 @@ static void control_wait(struct actor *actor, struct mono_time now, struct mono_
     struct pollfd fds[] = {
         {.fd = actor->waker.event_fd, .events = POLLIN},
         {.fd = core->signal_fd, .events = POLLIN},
-        {.fd = http_fd(core->on_socket), .events = POLLIN},
-        {.fd = http_fd(core->on_tcp), .events = POLLIN},
+        {.fd = control_http_fd(&core->on_socket), .events = POLLIN},
+        {.fd = control_http_fd(&core->on_tcp), .events = POLLIN},
     };
     int64_t ms = (deadline.ns - now.ns + NS_PER_MS - 1) / NS_PER_MS;
     (void)poll(fds, COUNT_OF(fds), ms > TICK_MS ? TICK_MS : (int)ms);
@@ -369,6 +266,8 @@ int control_init(struct control *control, struct engine *engine, bool with_socke
     core->engine = engine;
     core->signal_fd = -1;
     core->has_sockets = with_sockets;
+    control_http_init(&core->on_socket, answer, control);
+    control_http_init(&core->on_tcp, answer, control);
     core->answer = malloc(ANSWER_SIZE_MAX);
     core->reports = calloc(engine->workers_count, sizeof(*core->reports));
     core->shown = calloc(engine->workers_count, sizeof(*core->shown));
@@ -380,8 +279,7 @@ int control_init(struct control *control, struct engine *engine, bool with_socke
     }
     if (with_sockets) {
         result = open_signals(control, ret_errors);
-        result = result == 0 ? open_socket(control, ret_errors) : result;
-        result = result == 0 ? open_tcp(control, ret_errors) : result;
+        result = result == 0 ? open_http(core, ret_errors) : result;
     }
     if (result != 0) {
         control_deinit(control);
@@ -402,13 +300,8 @@ void control_deinit(struct control *control)
         return;
     }
     struct control_core *core = control->core;
-    if (core->on_socket != NULL) {
-        MHD_stop_daemon(core->on_socket);
-        (void)unlink(core->engine->config->control_socket);
-    }
-    if (core->on_tcp != NULL) {
-        MHD_stop_daemon(core->on_tcp);
-    }
+    control_http_close(&core->on_socket);
+    control_http_close(&core->on_tcp);
     if (core->signal_fd >= 0) {
         (void)close(core->signal_fd);
     }

@@ -7,9 +7,10 @@
  * here); asks the workers for their top lanes by a struct worker_report a second, which travels
  * there and back.
  *
- * HTTP on the UNIX socket config->control_socket (mode 0660), and GET /metrics also on
- * config->metrics_listen (loopback unless the operator says otherwise): GET /v1/status   JSON:
- * totals, rates (1 s, 1 min), top sites with backlog, sessions, last errors, batches in progress
+ * HTTP on the UNIX socket config->control_socket (mode 0660), and on config->metrics_listen
+ * (loopback unless the operator says otherwise):
+ *   GET /v1/status   JSON: totals, rates (1 s, 1 min), top sites with backlog, sessions, last
+ *                    errors, batches in progress
  *   GET /metrics     Prometheus text
  *   GET /healthz     200 while the engine runs, 503 while it stops
  *
@@ -19,7 +20,7 @@
  * wait. The journal's has_failed or engine->must_stop stops at once with exit status 1. SIGHUP:
  * told in the log that a restart is needed (reload comes later). SIGUSR1: the event log is rotated.
  *
- * Bounds: HTTP connections CONTROL_CONNECTIONS_MAX, requests are small and answered at once.
+ * Bounds: those of control_http; requests are small and answered at once.
  */
 #pragma once
 
@@ -28,8 +29,6 @@
 #include "engine/base/actor.h"
 #include "engine/engine.h"
 #include "engine/worker.h"
-
-enum { CONTROL_CONNECTIONS_MAX = 64 };
 
 enum control_phase {
     CONTROL_RUNNING,

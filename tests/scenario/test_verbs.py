@@ -342,6 +342,7 @@ def test_check_machine(r):
             (f'spool {{ path = "{r.path("file")}" }}', "is not a directory"),
             (f'control {{ socket = "{long}" }}', "a UNIX socket takes"),
             (f'control {{ socket = "{r.path("no", "s.sock")}" }}', "control: "),
+            (f'control {{ socket = "{r.path("file")}" }}', "is no socket"),
             ('source "a1" { address = "192.0.2.77" }', "source a1: 192.0.2.77: is not on any"),
             ('control { metrics = "192.0.2.77:9100" }', "control: metrics"),
             ('dns { servers = "not a server" }', "dns: servers"),

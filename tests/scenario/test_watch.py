@@ -13,7 +13,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import (Engine, Place, Sink, cases_of, check, equal, free_port, make_merge,  # noqa: E402
-                 read_lines, route, run_cases, send, wait_for)
+                 read_lines, read_text, route, run_cases, send, wait_for, write)
 
 FAST = {"retry_first": "1s", "retry_max": "1s", "retry_jitter": 0}
 METRIC = re.compile(r'ramjet_[a-z0-9_]+(\{[a-z_]+="[^"]*"\})? \d+$')
@@ -109,6 +109,88 @@ def case_http_manners():
         wait_for(engine.is_up, "it answers again")
         equal(engine.terminate(), 0, "exit status")
         check(not os.path.exists(path), "the socket is gone")
+
+
+def half_requests(count, connect):
+    """Each is kept open and never ends its request."""
+    clients = []
+    for _ in range(count):
+        clients.append(connect())
+        clients[-1].settimeout(5)
+        clients[-1].sendall(b"GET /v1/sta")
+    return clients
+
+
+def case_silent_clients_make_way():
+    """However many hold connections open, who asks is answered at once, on both sockets."""
+    with Place("watch") as place:
+        port = free_port()
+        engine = Engine(place, extra=f'control {{ metrics = "127.0.0.1:{port}" }}\n').start()
+
+        def to_socket():
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(os.path.join(engine.spool, "control.sock"))
+            client.settimeout(5)
+            return client
+
+        def to_port():
+            return socket.create_connection(("127.0.0.1", port), timeout=5)
+        request = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+        for connect in (to_socket, to_port):
+            silent = half_requests(300, connect)
+            with connect() as client:
+                client.sendall(request)
+                check(client.recv(4096).startswith(b"HTTP/1.1 200"), "answered beside them")
+            with silent[0] as oldest:
+                equal(oldest.recv(1), b"", "the oldest has gone")
+            with silent[-1] as newest:
+                newest.sendall(b"tus HTTP/1.1\r\nHost: a\r\n\r\n")
+                check(newest.recv(4096).startswith(b"HTTP/1.1 200"), "the newest goes on")
+            for client in silent:
+                client.close()
+        with to_port() as scraper:
+            silent = []
+            for _ in range(5):
+                silent += half_requests(40, to_port)
+                scraper.sendall(request)
+                check(b"running" in scraper.recv(4096), "who asks now and then stays connected")
+            for client in silent:
+                client.close()
+        equal(engine.terminate(), 0, "exit status")
+
+
+def case_socket_path_of_others():
+    """What lies at the path of the socket and is none is left alone; so is one that is in use."""
+    with Place("watch") as place:
+        precious = place.join("precious.conf")
+        write(precious, "keep me\n")
+        engine = Engine(place, extra=f'control {{ socket = "{precious}" }}\n', name="a").spawn()
+        equal(engine.process.wait(20), 1, "it does not start")
+        check(f"control: socket {precious}: there is something that is no socket" in engine.words(),
+              "it says why", engine.words())
+        equal(read_text(precious), "keep me\n", "the file is as it was")
+        shared = place.join("shared.sock")
+        extra = f'control {{ socket = "{shared}" }}\n'
+        with socket.socket(socket.AF_UNIX) as gone:
+            gone.bind(shared)  # as a killed engine leaves it: nobody listens
+        first = Engine(place, extra=extra, name="b").spawn()
+        wait_for(lambda: answers(shared), "the first one has it", 20)
+        second = Engine(place, extra=extra, name="c").spawn()
+        equal(second.process.wait(20), 1, "the second one does not start")
+        check("another program listens there" in second.words(), "it says why", second.words())
+        check(answers(shared), "the first one answers still")
+        equal(first.terminate(), 0, "exit status")
+        check(not os.path.exists(shared), "it is gone with its engine")
+
+
+def answers(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+            client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            return b"running" in client.recv(4096)
+        except OSError:
+            return False
 
 
 def case_systemd():

@@ -75,6 +75,14 @@ class Bad:
         self.submit(batch, count)
         wait_for(lambda: len(self.sink.messages()) >= sent, "it sends")
 
+    def lines(self, batch):
+        """Of results that are written."""
+        path = self.place.join("below", "spool", "active", f"{batch}.batch", "results.ndjson")
+        if not os.path.exists(path):
+            return 0
+        with open(path, "rb") as file:
+            return file.read().count(b"\n")
+
     def wait_exit(self):
         """It ends by itself, and says why."""
         equal(self.engine.process.wait(20), 1, "exit status")
@@ -227,6 +235,45 @@ def case_sync_of_results():
         bad.faults()
         bad.engine.start()
         bad.account(TRANSACTIONS)
+
+
+def unread(bad):
+    """Killed, and what it has written of the batch cannot be read by the next one."""
+    bad.begin()
+    wait_for(lambda: bad.lines("b") > 20, "some lines are written")
+    bad.engine.kill()
+    bad.faults("read results.ndjson EIO")
+    bad.engine.start()
+    wait_for(lambda: bad.engine.status()["health"]["results_unread"] == 1, "status tells")
+    wait_for(lambda: "b.batch/results.ndjson: cannot be read" in bad.engine.words(), "so do words")
+    check("move the file away" in bad.engine.words(), "and what to do", bad.engine.words())
+    check("ramjet_results_unread 1" in bad.engine.get("/metrics")[1], "and metrics")
+    equal(bad.engine.find("b")[0], "active", "the batch waits")
+
+
+def case_results_that_cannot_be_read():
+    """The batch waits, others do not; it goes on when they can be read."""
+    with Bad("results-unread") as bad:
+        unread(bad)
+        bad.submit("other", 10)
+        bad.engine.wait_end("other")
+        bad.faults()
+        wait_for(lambda: "results.ndjson are read again" in bad.engine.words(), "it tells the end")
+        bad.account(TRANSACTIONS)
+
+
+def case_results_that_cannot_be_read_and_a_cancel():
+    """A cancelled batch does not wait: its lines are made again, and the file is left aside."""
+    with Bad("results-cancel") as bad:
+        unread(bad)
+        bad.engine.order("b", "cancel")
+        wait_for(lambda: bad.engine.status()["health"]["results_unread"] == 0, "it goes on")
+        bad.faults()
+        end = bad.engine.wait_end("b", 60)
+        names = sorted(line["recipient"] for line in end.results)
+        equal(names, sorted(bad.batches["b"]), "each recipient has one result")
+        check(end.counts().get("cancelled", 0) > 0, "the rest is cancelled", end.counts())
+        check(os.path.exists(os.path.join(end.path, "results.ndjson.unread")), "the file is there")
 
 
 def case_event_log():

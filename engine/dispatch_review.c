@@ -23,6 +23,10 @@ static void review_one(struct lane *lane, struct recipient *recipient, struct mo
         lane->has_review_asked = true;
         inbox_chain_add(&lane->reviewed, &recipient->node);
         return;
+    case WORKER_LEAD_UNASKED:
+        lane->has_review_unasked = true;
+        inbox_chain_add(&lane->reviewed, &recipient->node);
+        return;
     case WORKER_LEAD_HERE:
         inbox_chain_add(&lane->reviewed, &recipient->node);
         return;
@@ -62,14 +66,16 @@ static void review_begin(struct lane *lane)
 {
     dispatch_load_unload_all(lane);
     lane->has_review_asked = false;
+    lane->has_review_unasked = false;
     lane->review_left = lane->ready.count;
 }
 
 static void review_end(struct lane *lane, struct mono_time now)
 {
-    lane->is_review_second = lane->has_review_asked && !lane->is_review_second;
-    lane->review_at =
-        mono_add_ms(now, lane->is_review_second ? LANE_REVIEW_AGAIN_MS : LANE_REVIEW_MS);
+    bool has_unasked = lane->has_review_unasked;
+    lane->is_review_second = lane->has_review_asked && !has_unasked && !lane->is_review_second;
+    bool is_soon = has_unasked || lane->is_review_second;
+    lane->review_at = mono_add_ms(now, is_soon ? LANE_REVIEW_AGAIN_MS : LANE_REVIEW_MS);
 }
 
 void dispatch_review(struct lane *lane, struct mono_time now)

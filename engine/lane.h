@@ -104,6 +104,7 @@ struct lane {
     uint64_t review_left;        /* of `ready`: not looked at yet in the review under way */
     struct inbox_chain reviewed; /* were looked at, and go back to `ready` */
     bool has_review_asked;       /* some answers were out of date */
+    bool has_review_unasked;     /* ... and no query was free for some */
     bool is_review_second;       /* the next one looks at what came for these */
     struct timer timer;          /* rate, suspension, review, linger */
     struct lane_bad_host bad_hosts[LANE_BAD_HOSTS_MAX];

@@ -77,7 +77,8 @@ struct worker_domain {
     uint32_t release_left; /* of the pending ones: still to be placed again; > 0: in the queue of
                               domains that are released */
     uint32_t release_next; /* the next one there: index + 1 */
-    uint32_t wait_next;    /* the next one that waits for a query: index + 1 */
+    uint32_t wait_next;    /* the next one that waits for a query: index + 1 ... */
+    uint32_t wait_prev;    /* ... and the one before */
     bool is_waiting;       /* it waits for a query to be asked by */
     bool is_asked;
     bool is_answered;       /* while those who waited for the answer are placed again */
@@ -180,6 +181,7 @@ struct worker {
     bool is_draining;
     uint32_t wait_first,
         wait_last;      /* queue of domains that wait for a query: index + 1, 0 = none */
+    bool is_last_next;  /* whose turn it was there: the last one, or the first */
     bool has_homeless;  /* recipients wait on a domain without a query: no lane, site or query was
                           free */
     bool has_cancelled; /* some of those who wait on a domain may be over at once */

@@ -9,6 +9,7 @@
 enum { STEP_PENDING = 1024, STEP_WAITING = 1024, STEP_DOMAINS = 16384 };
 
 enum {
+    ASKED_LEAST = 256,
     RELEASE_TURN = 256,
     RELEASE_MISSES = 64,
     REHOUSE_MS = 1000,
@@ -25,6 +26,7 @@ static struct worker_domain *domain_of(struct worker *worker, const struct recip
         /* The place in the queue stays: others stand behind it. */
         *domain = (struct worker_domain){.generation = generation,
                                          .wait_next = domain->wait_next,
+                                         .wait_prev = domain->wait_prev,
                                          .is_waiting = domain->is_waiting};
     }
     return domain;
@@ -63,17 +65,34 @@ static struct recipient *unpend(struct worker_domain *domain)
     return CONTAINER_OF(node, struct recipient, node);
 }
 
+/* No more queries are away than the resolver can have under way, and as many again: those beyond
+ * would wait there in their order, behind names whose servers are dead, until they were given up
+ * without being asked for. Here they are chosen from as each comes back. */
+static bool may_ask(const struct worker *worker)
+{
+    const struct config *config = worker->engine->config;
+    uint32_t share = 2 * config->dns_questions_max / worker->engine->workers_count;
+    share = share > ASKED_LEAST ? share : ASKED_LEAST;
+    return worker->queries.count_out < share &&
+           slab_left(&worker->queries) > WORKER_QUERIES_OF_LANES;
+}
+
+static void domain_query(struct worker *worker, struct worker_domain *domain, uint32_t index)
+{
+    struct span name = domain_name_xcore(worker->engine->domains, index);
+    uint64_t user = (uint64_t)(domain->generation & 0x7fffffffu) << 32 | index;
+    domain->is_asked = worker_ask(worker, MX_KIND_MAIL, name, user);
+}
+
 static bool domain_ask(struct worker *worker, struct worker_domain *domain, uint32_t index)
 {
     if (domain->is_asked) {
         return true;
     }
-    if (slab_left(&worker->queries) <= WORKER_QUERIES_OF_LANES) {
+    if (!may_ask(worker)) {
         return false;
     }
-    struct span name = domain_name_xcore(worker->engine->domains, index);
-    uint64_t user = (uint64_t)(domain->generation & 0x7fffffffu) << 32 | index;
-    domain->is_asked = worker_ask(worker, MX_KIND_MAIL, name, user);
+    domain_query(worker, domain, index);
     return domain->is_asked;
 }
 
@@ -86,6 +105,7 @@ static void domain_wait(struct worker *worker, struct worker_domain *domain, uin
     odd(worker_queries_full);
     domain->is_waiting = true;
     domain->wait_next = 0;
+    domain->wait_prev = worker->wait_last;
     if (worker->wait_last == 0) {
         worker->wait_first = index + 1;
     } else {
@@ -96,18 +116,37 @@ static void domain_wait(struct worker *worker, struct worker_domain *domain, uin
 
 static bool may_ask_next(const struct worker *worker)
 {
-    return worker->wait_first != 0 && slab_left(&worker->queries) > WORKER_QUERIES_OF_LANES;
+    return worker->wait_first != 0 && may_ask(worker);
+}
+
+/* The domain that has waited longest and the one that came last, in turn: a name that can be
+ * resolved does not wait for a million before it that cannot, nor is any of these passed for ever.
+ */
+static uint32_t wait_take(struct worker *worker)
+{
+    worker->is_last_next = !worker->is_last_next;
+    uint32_t place = worker->is_last_next ? worker->wait_last : worker->wait_first;
+    struct worker_domain *domain = &worker->domains[place - 1];
+    ensure(domain->is_waiting);
+    domain->is_waiting = false;
+    if (domain->wait_prev == 0) {
+        worker->wait_first = domain->wait_next;
+    } else {
+        worker->domains[domain->wait_prev - 1].wait_next = domain->wait_next;
+    }
+    if (domain->wait_next == 0) {
+        worker->wait_last = domain->wait_prev;
+    } else {
+        worker->domains[domain->wait_next - 1].wait_prev = domain->wait_prev;
+    }
+    return place - 1;
 }
 
 bool worker_domain_ask_step(struct worker *worker)
 {
     for (uint32_t i = 0; i < STEP_WAITING && may_ask_next(worker); i++) {
-        uint32_t index = worker->wait_first - 1;
+        uint32_t index = wait_take(worker);
         struct worker_domain *domain = &worker->domains[index];
-        ensure(domain->is_waiting);
-        domain->is_waiting = false;
-        worker->wait_first = domain->wait_next;
-        worker->wait_last = worker->wait_first == 0 ? 0 : worker->wait_last;
         if (domain->pending_count > 0) {
             ensure(domain_ask(worker, domain, index));
         }
@@ -203,6 +242,16 @@ void worker_forget_site(struct worker *worker, const struct recipient *recipient
     domain_of(worker, recipient)->site_until_ns = 0;
 }
 
+/* While name servers answer, those who wait to hear of a domain at all do not wait for these. */
+static bool lead_ask(struct worker *worker, struct worker_domain *domain, uint32_t index)
+{
+    bool is_failing = worker_may_use_stale(worker);
+    if (!domain->is_asked && !is_failing && slab_left(&worker->queries) > WORKER_QUERIES_OF_LANES) {
+        domain_query(worker, domain, index);
+    }
+    return domain_ask(worker, domain, index);
+}
+
 enum worker_lead worker_domain_lead(struct worker *worker, const struct recipient *recipient,
                                     struct site *site, struct mono_time now)
 {
@@ -222,8 +271,7 @@ enum worker_lead worker_domain_lead(struct worker *worker, const struct recipien
         return WORKER_LEAD_AWAY;
     }
     if (freshness == MX_STALE) {
-        (void)domain_ask(worker, domain, index); /* none is free: by the next one who looks */
-        return WORKER_LEAD_ASKED;
+        return lead_ask(worker, domain, index) ? WORKER_LEAD_ASKED : WORKER_LEAD_UNASKED;
     }
     domain->site = site;
     domain->site_until_ns = answer->expires.ns;

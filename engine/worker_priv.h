@@ -34,7 +34,8 @@ bool worker_domain_rehouse_step(struct worker *worker, struct mono_time now);
 enum worker_lead {
     WORKER_LEAD_HERE,
     WORKER_LEAD_ASKED, /* here as far as is known; the answer is out of date, a new one is asked */
-    WORKER_LEAD_AWAY,  /* elsewhere, nowhere, or nothing is known: to be placed anew */
+    WORKER_LEAD_UNASKED, /* the same, and no query was free */
+    WORKER_LEAD_AWAY,    /* elsewhere, nowhere, or nothing is known: to be placed anew */
 };
 enum worker_lead worker_domain_lead(struct worker *worker, const struct recipient *recipient,
                                     struct site *site, struct mono_time now);

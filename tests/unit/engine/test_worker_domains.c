@@ -18,6 +18,7 @@ static struct rig *crowded_rig(void)
     struct rig *rig = rig_create();
     rig->config->routes[0].hosts_count = 0;
     rig->config->domains_max = ASKED + 64;
+    rig->config->dns_questions_max = ASKED;
     rig_start(rig);
     uint32_t batch = rig_batch_merge(rig, LETTER, "");
     for (uint32_t i = 0; i < ASKED; i++) {
@@ -141,6 +142,62 @@ static void test_domains_are_released_in_turn(void)
     rig_destroy(rig);
 }
 
+/* One query comes back, in the order in which they were asked: its name could not be resolved. */
+static void answer_one(struct rig *rig)
+{
+    struct inbox_node *node = inbox_take(&rig->resolver.queries);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(node);
+    inbox_push_xcore(CONTAINER_OF(node, struct mx_query, node)->reply_to, node);
+    rig_settle(rig);
+}
+
+/* Names that cannot be resolved, and one behind them that can: it waits for a few of them, not for
+ * all. And of them, the one that came first is not passed by all others. */
+static void test_dead_names_hold_up_no_other(void)
+{
+    enum { DEAD = 5000 };
+    struct rig *rig = rig_create();
+    rig->config->routes[0].hosts_count = 0;
+    rig->config->domains_max = DEAD + 64;
+    rig_start(rig);
+    uint32_t dead = rig_batch_merge(rig, LETTER, "");
+    for (uint32_t i = 0; i < DEAD; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), "d%u.example", (unsigned)i);
+        rig_add_many(rig, dead, name, 1);
+    }
+    rig->is_resolver_held = true;
+    rig_deal(rig, dead, 0);
+    rig_settle(rig);
+    uint32_t asked = rig->workers[0]->queries.count_out;
+    CU_ASSERT(asked <= 2 * rig->config->dns_questions_max);
+    (void)add_batch(rig, "", 3);
+    rig_mx_put(rig, "wait.example", MX_OK, "mx.host.example", &rig->server_addr, DAY_MS);
+    for (uint32_t i = 0; i < asked + 4; i++) {
+        answer_one(rig);
+    }
+    CU_ASSERT(rig_run_until_returned(rig, 3, 1000));
+    CU_ASSERT_EQUAL(rig->rcpts, 3);
+    for (uint32_t i = 0; i < asked; i++) {
+        answer_one(rig);
+    }
+    rig_run(rig, 100);
+    bool is_settled[DEAD] = {false};
+    for (uint32_t i = 0; i < rig->entries_count; i++) {
+        if (rig->entries[i].batch == dead) {
+            is_settled[rig->entries[i].ordinal] = true;
+        }
+    }
+    for (uint32_t i = 0; i < asked + asked / 2 - 4; i++) {
+        CHECK_ROW(i, is_settled[i]);
+    }
+    rig->is_resolver_held = false;
+    rig_run(rig, 1000);
+    CU_ASSERT_EQUAL(rig_place(rig, PLACE_DOMAIN), 0);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), DEAD);
+    rig_destroy(rig);
+}
+
 SUITE(worker_domains, test_a_cancel_passes_who_stands_in_front, test_a_cancel_waits_for_no_answer,
       test_an_expiry_passes_who_stands_in_front, test_a_look_around_is_short,
-      test_domains_are_released_in_turn)
+      test_domains_are_released_in_turn, test_dead_names_hold_up_no_other)

@@ -38,7 +38,8 @@
     PLANT(LONG_REPLY_REFUSED, "a reply of more than 512 bytes is taken as a protocol error")       \
     PLANT(PIPELINES_ALWAYS, "commands go out at once where PIPELINING is not offered")             \
     PLANT(ANSWER_KEPT, "an answer of the name servers never grows old")                            \
-    PLANT(WAIT_BY_WALL, "waits and ages are counted by the wall clock")
+    PLANT(WAIT_BY_WALL, "waits and ages are counted by the wall clock")                            \
+    PLANT(CONTENT_UNCHECKED, "the bytes of a batch are not held against their hash")
 
 #define PLANT_NAME(name, words) PLANT_##name,
 enum plant { PLANT_NONE, PLANTS(PLANT_NAME) PLANTS_END };

@@ -52,10 +52,20 @@ void sim_book_init(struct sim_book *book, struct sim_engine *sim)
     *book = (struct sim_book){.sim = sim};
 }
 
+void sim_book_told(struct sim_book *book, const char *words)
+{
+    size_t size = strlen(words);
+    book->told = realloc(book->told, book->told_size + size + 1);
+    ensure(book->told != NULL);
+    memcpy(book->told + book->told_size, words, size + 1);
+    book->told_size += size;
+}
+
 void sim_book_deinit(struct sim_book *book)
 {
     free(book->entries);
     free(book->deferrals);
+    free(book->told);
     free(book->batches);
     *book = (struct sim_book){.sim = NULL};
 }

@@ -25,7 +25,10 @@
  *   - summary.json that does not say what happened
  * After a power loss the event log may lack lines, after faults of the disk results.ndjson too:
  * then the journal's counts in summary.json are held against the servers', and a batch that was not
- * accepted may be in failed/, untouched, and one that was in hold/, for people to look at.
+ * accepted may be in failed/, untouched, and one that was in hold/, for people to look at. Where
+ * files were damaged a batch may be in hold/ too, a recipient lack its line and the counts differ
+ * when the start has named the batch, or said that it may be any; and bytes that the engine makes
+ * may differ, where it has lost when they were accepted.
  *
  * Bounds: the heap's.
  */
@@ -133,12 +136,18 @@ struct sim_book {
     uint32_t deferrals_room;
     bool had_power_loss;
     bool had_disk_faults;
+    bool had_damage;
+    bool had_lines_damaged; /* of results.ndjson: where they were durable nobody looks again */
+    char *told; /* of it, by all starts; NULL: nothing */
+    size_t told_size;
     bool has_safe_ways;   /* connections do not fail by chance */
     uint32_t expire_s;    /* at this age recipients expire, not before; 0: not checked */
     bool is_expiry_exact; /* ... and not much later, in a life without an end */
     struct sim_totals totals;
 };
 
+/* A start has said what is damaged: `words`, a text of lines. */
+void sim_book_told(struct sim_book *book, const char *words);
 void sim_book_init(struct sim_book *book, struct sim_engine *sim);
 void sim_book_deinit(struct sim_book *book);
 /* Returns the batch's index. The engine must have made the spool. */

@@ -397,9 +397,23 @@ static void check_gone(const struct sim_engine *sim)
     }
 }
 
+static void accepted_note(struct sim_engine *sim)
+{
+    sim->accepted_count = 0;
+    for (uint32_t i = 0; sim->engine.batches != NULL && i < sim->config.batches_max; i++) {
+        const struct batch *batch = &sim->engine.batches[i];
+        if (batch->number != 0 && batch->state == BATCH_ACTIVE &&
+            sim->accepted_count < SIM_ACCEPTED_MAX) {
+            (void)snprintf(sim->accepted[sim->accepted_count++], sizeof(sim->accepted[0]), "%s",
+                           batch->directory);
+        }
+    }
+}
+
 /* Unmaking, in the order of engine/boot.c; half-built safe. */
 static void take_down(struct sim_engine *sim)
 {
+    accepted_note(sim);
     (void)sim_memory_enter(true);
     sim->checkpoints += stat_read_xcore(&sim->journal.stats.checkpoints);
     control_deinit(&sim->control);
@@ -448,17 +462,26 @@ static void crash(struct sim_engine *sim, bool is_power_loss)
     take_down(sim);
 }
 
+static int recover(struct sim_engine *sim)
+{
+    struct writer words = writer_of(sim->damage, sizeof(sim->damage) - 1);
+    damage_tell(&sim->engine, &sim->known, &words);
+    int result = intake_recover(&sim->intake, &sim->known);
+    if (result == 0) {
+        intake_tell_damage(&sim->intake, &words);
+    } else {
+        journal_abandon(&sim->journal);
+    }
+    *words.at = '\0';
+    return result;
+}
+
 static int make_all(struct sim_engine *sim)
 {
     int result = make_tables(sim);
     result = result == 0 ? make_intake(sim) : result;
     result = result == 0 ? make_journal(sim) : result;
-    if (result == 0) {
-        result = intake_recover(&sim->intake, &sim->known);
-        if (result != 0) {
-            journal_abandon(&sim->journal);
-        }
-    }
+    result = result == 0 ? recover(sim) : result;
     result = result == 0 ? make_resolver(sim) : result;
     result = result == 0 ? make_workers(sim) : result;
     if (result == 0) {
@@ -482,6 +505,7 @@ int sim_engine_boot(struct sim_engine *sim)
     int64_t origin_ns = NS_PER_S * (1 + random_below(&sim->random, ORIGIN_MAX_S));
     sim->own_clock.ahead_ns = origin_ns - sim->clock.mono.ns;
     sim->errors[0] = '\0';
+    sim->damage[0] = '\0';
     sim->memory.before = sim_memory.heap_size;
     sim->memory.mapped_before = sim_memory.mapped_size;
     (void)sim_memory_enter(true);

@@ -22,6 +22,7 @@
 
 #include "dns/resolver.h"
 #include "engine/control.h"
+#include "engine/damage.h"
 #include "engine/engine.h"
 #include "engine/intake.h"
 #include "engine/worker.h"
@@ -34,7 +35,7 @@
 
 enum { SIM_WORKERS_MAX = 4, SIM_ROUTES_MAX = 8, SIM_SOURCES_MAX = 4 };
 enum { SIM_ACTORS_MAX = SIM_WORKERS_MAX + 4, SIM_DEATHS_MAX = 64 };
-enum { SIM_BOOTS_MAX = 256, SIM_WALLS_MAX = 32 };
+enum { SIM_BOOTS_MAX = 256, SIM_WALLS_MAX = 32, SIM_ACCEPTED_MAX = 64 };
 
 /* The clock that an engine sees: its monotonic time begins anew with each life, as behind a reboot.
  */
@@ -105,7 +106,11 @@ struct sim_engine {
     uint32_t workers_made;
     struct sim_actor actors[SIM_ACTORS_MAX];
     uint32_t actors_count;
-    char errors[1024]; /* of the boot */
+    char errors[1024];                   /* of the boot */
+    char damage[DAMAGE_TEXT_SIZE];       /* what the last start said of it */
+    /* Directories of batches that were so at the last end. */
+    char accepted[SIM_ACCEPTED_MAX][MANIFEST_ID_MAX + 32];
+    uint32_t accepted_count;
     struct {
         uint64_t before; /* the boot: heap ... */
         uint64_t mapped_before;

@@ -49,8 +49,9 @@ static void draw_limits(struct swarm *swarm)
     struct config_route *route = &sim->routes[0];
     config->workers_count = between(swarm, 1, SIM_WORKERS_MAX);
     config->sessions_max = one_in(swarm, 3) ? skewed(swarm, 1, 16) : 64;
-    config->journal_segment_size = 4096u << below(swarm, 5);
-    config->journal_segments_max = between(swarm, 2, 6);
+    /* Many borders, and few records that a checkpoint stands for. */
+    config->journal_segment_size = one_in(swarm, 2) ? 4096 : 4096u << below(swarm, 5);
+    config->journal_segments_max = one_in(swarm, 2) ? 6 : between(swarm, 2, 6);
     config->dns_questions_max = skewed(swarm, 1, 32);
     config->dns_answers_max = one_in(swarm, 4) ? 64 : 256;
     config->dns_stale_max_s = one_in(swarm, 4) ? 86400 : skewed(swarm, 0, 1800);
@@ -152,11 +153,11 @@ static void draw_batches(struct swarm *swarm)
         swarm_event_add(swarm,
                         (struct swarm_event){.at_ns = at_ns, .kind = EVENT_SUBMIT, .index = i});
         draw_orders(swarm, i, at_ns);
-        if (one_in(swarm, 8)) { /* while it is young much is under way */
-            swarm_event_add(swarm,
-                            (struct swarm_event){.at_ns = at_ns + within(swarm, 15 * NS_PER_S),
-                                                 .kind = EVENT_CRASH,
-                                                 .is_power_loss = one_in(swarm, 2)});
+        if (one_in(swarm, 5)) { /* while it is young much is under way */
+            swarm_event_add(
+                swarm, (struct swarm_event){.at_ns = at_ns + within(swarm, 15 * NS_PER_S),
+                                            .kind = one_in(swarm, 2) ? EVENT_STOP : EVENT_CRASH,
+                                            .is_power_loss = one_in(swarm, 2)});
         }
     }
     /* Tiny pieces of much mail cost more steps than they teach. */
@@ -198,6 +199,23 @@ static void draw_walls(struct swarm *swarm)
                                    .by_ns = by_ns,
                                    .is_at_boot = one_in(swarm, 2),
                                });
+    }
+}
+
+static void draw_damages(struct swarm *swarm)
+{
+    bool is_journal = one_in(swarm, 3);
+    swarm->damage_place = is_journal ? SIM_DAMAGE_JOURNAL
+                                     : (enum sim_damage_place)below(swarm, SIM_DAMAGE_PLACES_COUNT);
+    uint32_t count = one_in(swarm, 6) ? between(swarm, 1, 3) : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t at_ns = within(swarm, one_in(swarm, 2) ? 60 * NS_PER_S : 3600 * NS_PER_S);
+        swarm_event_add(swarm, (struct swarm_event){.at_ns = at_ns,
+                                                    .kind = EVENT_DAMAGE,
+                                                    .ops = between(swarm, 1, 3)});
+        swarm_event_add(swarm, (struct swarm_event){.at_ns = at_ns + 1,
+                                                    .kind = EVENT_CRASH,
+                                                    .is_power_loss = one_in(swarm, 4)});
     }
 }
 
@@ -251,4 +269,5 @@ void swarm_draw(struct swarm *swarm)
     draw_batches(swarm);
     draw_faults(swarm);
     draw_walls(swarm);
+    draw_damages(swarm);
 }

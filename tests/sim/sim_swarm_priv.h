@@ -8,6 +8,7 @@
 
 #include "engine/base/random.h"
 #include "tests/sim/sim_book.h"
+#include "tests/sim/sim_damage.h"
 
 enum {
     SWARM_HOSTS_MAX = 6,
@@ -45,11 +46,12 @@ enum swarm_event_kind {
     EVENT_CRASH,
     EVENT_CRASH_AT, /* behind an operation of the disk */
     EVENT_STOP,
-    EVENT_HOST, /* a host's rule changes */
-    EVENT_DISK, /* an operation of the disk will fail */
-    EVENT_NAME, /* the name servers say other things of a name */
-    EVENT_WALL, /* somebody sets the wall clock */
-    EVENT_HEAL, /* no more faults by chance */
+    EVENT_HOST,   /* a host's rule changes */
+    EVENT_DISK,   /* an operation of the disk will fail */
+    EVENT_NAME,   /* the name servers say other things of a name */
+    EVENT_DAMAGE, /* files are damaged at the next start behind a crash */
+    EVENT_WALL,   /* somebody sets the wall clock */
+    EVENT_HEAL,   /* no more faults by chance */
 };
 
 struct swarm_event {
@@ -114,7 +116,10 @@ struct swarm {
     uint32_t domains_count;
     struct swarm_domain domains[SWARM_DOMAINS_MAX];
     bool has_disk_faults;
-    int64_t wall_due_ns;  /* the wall clock will be set by so much when the engine is down */
+    int64_t wall_due_ns; /* the wall clock will be set by so much when the engine is down */
+    uint64_t crashes_seen;
+    uint32_t damages_due; /* so many files will be damaged when the engine has crashed */
+    enum sim_damage_place damage_place;
     bool is_calm;         /* no fault that keeps good mail from its recipient */
     bool are_hosts_harsh; /* they refuse by share, and some lie */
     bool is_cramped;      /* a batch may wait for others to end, and its time runs meanwhile */

@@ -13,8 +13,11 @@ static int compare(const void *left, const void *right)
     return (a->attempts > b->attempts) - (a->attempts < b->attempts);
 }
 
-static bool is_start_between(const struct sim_engine *sim, int64_t from_ns, int64_t to_ns)
+/* In either order: a life that has lost a record counts the same attempts once more. */
+static bool is_start_between(const struct sim_engine *sim, int64_t one_ns, int64_t other_ns)
 {
+    int64_t from_ns = one_ns < other_ns ? one_ns : other_ns;
+    int64_t to_ns = one_ns < other_ns ? other_ns : one_ns;
     for (uint64_t i = 0; i < sim->boots; i++) {
         if (sim->boots_ns[i] >= from_ns && sim->boots_ns[i] <= to_ns) {
             return true;

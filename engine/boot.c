@@ -179,8 +179,7 @@ static int make_tables(struct boot *boot)
     }
     engine->domains = domain_table_create(config->domains_max, engine->secret, &error);
     engine->sites = engine->domains == NULL ? NULL : site_table_create(config->sites_max, &error);
-    engine->retry =
-        engine->sites == NULL ? NULL : retry_wheel_create(steady_now_s(engine));
+    engine->retry = engine->sites == NULL ? NULL : retry_wheel_create(steady_now_s(engine));
     return engine->retry != NULL ? 0 : refuse(boot, "tables", error != 0 ? error : -ENOMEM);
 }
 
@@ -271,7 +270,9 @@ static int make_workers(struct boot *boot)
         int result = worker_init(&boot->workers[i], &worker, true);
         boot->workers_made = i + 1;
         if (result != 0) {
-            return refuse(boot, "a worker cannot be made (io_uring allowed?)", result);
+            return refuse(
+                boot, "a worker cannot be made (is io_uring allowed, RLIMIT_MEMLOCK large enough?)",
+                result);
         }
     }
     return 0;

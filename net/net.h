@@ -142,9 +142,9 @@ struct net_loop {
     const struct net_ops *ops;
 };
 
-/* The io_uring transport. NULL + *ret_error (-errno) when the kernel does not allow it. To be used
- * by one thread only: rings and all are made at the first use by that thread, so that another
- * thread may create the loop. */
+/* The io_uring transport. NULL + *ret_error (-errno) when the kernel does not allow it, or has not
+ * the memory (RLIMIT_MEMLOCK). To be used by one thread only, that of the first use; another one may
+ * create the loop. */
 struct net_loop *net_uring_create(const struct net_config *config, int *ret_error);
 
 static inline int net_connect(struct net_loop *loop, const struct net_addr *source,

@@ -36,18 +36,14 @@ static void watch_arm(struct uring *uring)
     }
 }
 
-int uring_start_now(struct uring *uring)
+void uring_start_now(struct uring *uring)
 {
-    int result = uring_ring_start(uring);
-    if (result < 0) {
-        return result;
-    }
+    uring_ring_enable(uring);
     timer_wheel_init(&uring->wheel, clock_mono(uring->config.clock));
     uring->watch_fd = epoll_create1(EPOLL_CLOEXEC);
     uring->is_started = true;
     waker_arm(uring);
     watch_arm(uring);
-    return 0;
 }
 
 static int uring_set_user(struct net_loop *loop, struct net_conn_id id, void *user)
@@ -150,9 +146,7 @@ static struct mono_time next_at(const struct uring *uring)
 static struct mono_time uring_run_once(struct net_loop *loop, struct mono_time now)
 {
     struct uring *uring = uring_of(loop);
-    if (uring_start(uring) < 0) {
-        return mono_add_ms(now, URING_ACCEPT_RETRY_MS);
-    }
+    uring_start(uring);
     if (uring->wheel.count > 0) {
         (void)timer_wheel_expire(&uring->wheel, now, URING_TIMERS_BUDGET);
     }
@@ -174,7 +168,8 @@ static struct mono_time uring_run_once(struct net_loop *loop, struct mono_time n
 static void uring_wait(struct net_loop *loop, struct mono_time now, struct mono_time deadline)
 {
     struct uring *uring = uring_of(loop);
-    if (uring_start(uring) < 0 || uring_ring_ready(uring) > 0) {
+    uring_start(uring);
+    if (uring_ring_ready(uring) > 0) {
         return;
     }
     uring_tx_flush(uring);
@@ -208,6 +203,8 @@ static void uring_destroy(struct net_loop *loop)
     struct uring *uring = uring_of(loop);
     if (uring->is_started) {
         drop_all(uring);
+    }
+    if (uring->is_made) {
         uring_ring_stop(uring);
     }
     slab_deinit(&uring->helds);
@@ -248,10 +245,9 @@ struct net_loop *net_uring_create(const struct net_config *config, int *ret_erro
     ensure(config->conns_max >= 1 && config->conns_max <= URING_CONNS_MAX);
     ensure(config->on_event != NULL);
     ensure(config->clock != NULL);
-    int result = uring_ring_probe();
-    struct uring *uring = result == 0 ? calloc(1, sizeof(*uring)) : NULL;
+    struct uring *uring = calloc(1, sizeof(*uring));
     if (uring == NULL) {
-        *ret_error = result == 0 ? -ENOMEM : result;
+        *ret_error = -ENOMEM;
         return NULL;
     }
     uring->loop.ops = &OPS;
@@ -260,7 +256,10 @@ struct net_loop *net_uring_create(const struct net_config *config, int *ret_erro
     uring->accept_at = MONO_NEVER;
     list_init(&uring->dirty);
     list_init(&uring->pending);
-    result = slabs_init(uring);
+    int result = uring_ring_make(uring);
+    if (result == 0) {
+        result = slabs_init(uring);
+    }
     if (result < 0) {
         uring_destroy(&uring->loop);
         *ret_error = result;

@@ -124,7 +124,8 @@ int uring_connect(struct net_loop *loop, const struct net_addr *source,
 {
     struct uring *uring = uring_of(loop);
     ensure(destination->family == NET_IP4 || destination->family == NET_IP6);
-    if (uring_start(uring) < 0 || slab_left(&uring->conns) == 0) {
+    uring_start(uring);
+    if (slab_left(&uring->conns) == 0) {
         return -ENOBUFS;
     }
     int family = destination->family == NET_IP4 ? AF_INET : AF_INET6;

@@ -300,10 +300,7 @@ int uring_listen(struct net_loop *loop, const struct net_addr *local, uint32_t b
                  struct net_addr *ret_bound)
 {
     struct uring *uring = uring_of(loop);
-    int result = uring_start(uring);
-    if (result < 0) {
-        return result;
-    }
+    uring_start(uring);
     if (uring->listeners_count == URING_LISTENERS_MAX) {
         return -ENOBUFS;
     }

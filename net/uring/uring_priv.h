@@ -160,7 +160,8 @@ struct uring_listener {
 struct uring {
     struct net_loop loop; /* first: a pointer to this is a pointer to the whole */
     struct net_config config;
-    bool is_started;
+    bool is_made;    /* the ring is, by uring_ring_make */
+    bool is_started; /* its owner has enabled it */
     bool is_ring_registered;
     struct io_uring ring;
     struct io_uring_buf_ring *rx_ring;
@@ -182,13 +183,14 @@ struct uring {
 };
 
 /* uring.c */
-int uring_start_now(struct uring *uring) __attribute__((warn_unused_result));
+void uring_start_now(struct uring *uring);
 
-/* Ring, buffers and descriptors are made at the first use by the thread that owns the loop. 0 or
- * -errno. */
-static inline int uring_start(struct uring *uring)
+/* At the first use, by the thread that owns the loop from then on. */
+static inline void uring_start(struct uring *uring)
 {
-    return __builtin_expect(uring->is_started, 1) ? 0 : uring_start_now(uring);
+    if (!__builtin_expect(uring->is_started, 1)) {
+        uring_start_now(uring);
+    }
 }
 
 static inline struct uring *uring_of(struct net_loop *loop)
@@ -197,9 +199,9 @@ static inline struct uring *uring_of(struct net_loop *loop)
 }
 
 /* uring_ring.c */
-/* Tries what flags this kernel takes; 0 or -errno. For net_uring_create. */
-int uring_ring_probe(void) __attribute__((warn_unused_result));
-int uring_ring_start(struct uring *uring) __attribute__((warn_unused_result));
+/* Ring and buffers with the best flags that this kernel takes; 0 or -errno. For net_uring_create. */
+int uring_ring_make(struct uring *uring) __attribute__((warn_unused_result));
+void uring_ring_enable(struct uring *uring);
 void uring_ring_stop(struct uring *uring);
 /* Never NULL: submits when the queue is full. Zeroed but for what io_uring_prep_* writes. */
 struct io_uring_sqe *uring_sqe(struct uring *uring, uint64_t user_data);

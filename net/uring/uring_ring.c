@@ -5,7 +5,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* From the best to the least: completions run only when we ask for them; then at least without
+/* Made by the thread that creates the loop, so that want of memory is told there and then; disabled
+ * until its owner enables it, whose ring it is from then on (SINGLE_ISSUER).
+ *
+ * From the best to the least: completions run only when we ask for them; then at least without
  * interrupting the thread. */
 static const unsigned FLAG_SETS[] = {
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
@@ -18,7 +21,8 @@ static int ring_open(struct io_uring *ring, unsigned entries, unsigned cq_entrie
     int result = -EINVAL;
     for (size_t i = 0; i < COUNT_OF(FLAG_SETS) && result == -EINVAL; i++) {
         struct io_uring_params params = {
-            .flags = FLAG_SETS[i] | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL,
+            .flags = FLAG_SETS[i] | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL |
+                     IORING_SETUP_R_DISABLED,
             .cq_entries = cq_entries,
         };
         result = io_uring_queue_init_params(entries, ring, &params);
@@ -36,21 +40,6 @@ static bool has_multishot(struct io_uring *ring)
     bool has_it = io_uring_opcode_supported(probe, IORING_OP_SEND_ZC);
     io_uring_free_probe(probe);
     return has_it;
-}
-
-int uring_ring_probe(void)
-{
-    struct io_uring ring;
-    int result = ring_open(&ring, 4, 8);
-    if (result < 0) {
-        return result;
-    }
-    if (!has_multishot(&ring) || (ring.features & IORING_FEAT_EXT_ARG) == 0 ||
-        (ring.features & IORING_FEAT_NODROP) == 0) {
-        result = -EOPNOTSUPP;
-    }
-    io_uring_queue_exit(&ring);
-    return result;
 }
 
 static size_t rx_ring_size(const struct uring *uring)
@@ -85,6 +74,16 @@ static void rx_grow(struct uring *uring)
     uring->is_rx_short = false;
 }
 
+static void rx_stop(struct uring *uring)
+{
+    if (uring->rx_ring != MAP_FAILED) {
+        munmap(uring->rx_ring, rx_ring_size(uring));
+    }
+    if (uring->rx_memory != MAP_FAILED) {
+        munmap(uring->rx_memory, rx_memory_size(uring));
+    }
+}
+
 static int rx_start(struct uring *uring)
 {
     uring->rx_count = rx_count_of(uring->config.conns_max);
@@ -93,6 +92,7 @@ static int rx_start(struct uring *uring)
     uring->rx_memory = mmap(NULL, rx_memory_size(uring), PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (uring->rx_ring == MAP_FAILED || uring->rx_memory == MAP_FAILED) {
+        rx_stop(uring);
         return -ENOMEM;
     }
     struct io_uring_buf_reg registration = {
@@ -102,22 +102,13 @@ static int rx_start(struct uring *uring)
     };
     int result = io_uring_register_buf_ring(&uring->ring, &registration, 0);
     if (result < 0) {
+        rx_stop(uring);
         return result;
     }
     io_uring_buf_ring_init(uring->rx_ring);
     uring->rx_live = 0;
     rx_grow(uring);
     return 0;
-}
-
-static void rx_stop(struct uring *uring)
-{
-    if (uring->rx_ring != MAP_FAILED) {
-        munmap(uring->rx_ring, rx_ring_size(uring));
-    }
-    if (uring->rx_memory != MAP_FAILED) {
-        munmap(uring->rx_memory, rx_memory_size(uring));
-    }
 }
 
 void uring_rx_give(struct uring *uring, uint32_t buffer)
@@ -129,20 +120,32 @@ void uring_rx_give(struct uring *uring, uint32_t buffer)
     uring->rx_returned++;
 }
 
-int uring_ring_start(struct uring *uring)
+int uring_ring_make(struct uring *uring)
 {
     int result = ring_open(&uring->ring, URING_SQ_ENTRIES, URING_CQ_ENTRIES);
     if (result < 0) {
         return result;
     }
-    result = rx_start(uring);
+    if (!has_multishot(&uring->ring) || (uring->ring.features & IORING_FEAT_EXT_ARG) == 0 ||
+        (uring->ring.features & IORING_FEAT_NODROP) == 0) {
+        result = -EOPNOTSUPP;
+    } else {
+        result = rx_start(uring);
+    }
     if (result < 0) {
-        rx_stop(uring);
         io_uring_queue_exit(&uring->ring);
         return result;
     }
-    uring->is_ring_registered = io_uring_register_ring_fd(&uring->ring) == 1;
+    uring->is_made = true;
     return 0;
+}
+
+void uring_ring_enable(struct uring *uring)
+{
+    /* io_uring_enable_rings is declared, but liburing 2.3 does not export it. */
+    ensure(io_uring_register((unsigned)uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
+                             0) == 0);
+    uring->is_ring_registered = io_uring_register_ring_fd(&uring->ring) == 1;
 }
 
 /* A close that was asked for but not yet submitted must not leak its descriptor. The thread that

@@ -197,5 +197,16 @@ def case_totals_while_running():
         equal(engine.terminate(), 0, "exit status")
 
 
+def case_too_little_memory_to_lock():
+    """Rings are made before anything is promised: it does not say that it runs and then sends
+    nothing."""
+    with Place("memlock") as place:
+        engine = Engine(place, routes=route("*", 1))
+        engine.spawn(wrap=["setpriv", "--bounding-set", "-ipc_lock", "--inh-caps", "-ipc_lock",
+                           "prlimit", "--memlock=65536", "--"])
+        equal(engine.process.wait(30), 1, "exit status")
+        check("RLIMIT_MEMLOCK" in engine.words(), "it names the limit", engine.words())
+
+
 if __name__ == "__main__":
     sys.exit(run_cases(cases_of(globals())))

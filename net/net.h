@@ -143,8 +143,8 @@ struct net_loop {
 };
 
 /* The io_uring transport. NULL + *ret_error (-errno) when the kernel does not allow it, or has not
- * the memory (RLIMIT_MEMLOCK). To be used by one thread only, that of the first use; another one may
- * create the loop. */
+ * the memory (RLIMIT_MEMLOCK). To be used by one thread only, that of the first use; another one
+ * may create the loop. */
 struct net_loop *net_uring_create(const struct net_config *config, int *ret_error);
 
 static inline int net_connect(struct net_loop *loop, const struct net_addr *source,

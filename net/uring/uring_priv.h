@@ -199,7 +199,8 @@ static inline struct uring *uring_of(struct net_loop *loop)
 }
 
 /* uring_ring.c */
-/* Ring and buffers with the best flags that this kernel takes; 0 or -errno. For net_uring_create. */
+/* Ring and buffers with the best flags that this kernel takes; 0 or -errno. For net_uring_create.
+ */
 int uring_ring_make(struct uring *uring) __attribute__((warn_unused_result));
 void uring_ring_enable(struct uring *uring);
 void uring_ring_stop(struct uring *uring);

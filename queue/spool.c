@@ -319,7 +319,7 @@ static void names_sift(struct spool_names *names, uint32_t at)
         if (child >= names->count || strcmp(names->names[child], name) <= 0) {
             break;
         }
-        names_put(names, at, names->names[child]);
+        memcpy(names->names[at], names->names[child], sizeof(names->names[at]));
         at = child;
     }
     names_put(names, at, name);

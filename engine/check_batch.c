@@ -9,6 +9,7 @@
 #include "engine/check_batch_priv.h"
 #include "engine/config.h"
 #include "engine/record_check.h"
+#include "engine/values.h"
 #include "queue/recipient.h"
 
 enum { BLOCK_SIZE = 1 << 20 };
@@ -180,7 +181,8 @@ static int take_merge(struct checking *checking, uint64_t line, struct span reco
                             ordinal, checking->check_hints, &refused) != 0) {
         reject(checking, line, refused.reason, refused.remedy);
     } else if (accept(checking)) {
-        check_batch_render_sample(checking, to, ordinal);
+        char room[SMTP_ADDRESS_MAX];
+        check_batch_render_sample(checking, values_address(to, domain.name, room), ordinal);
     }
     return 0;
 }

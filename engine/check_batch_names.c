@@ -45,7 +45,8 @@ static void count_missing(struct checking *checking, const struct template *temp
 {
     struct check_batch *check = checking->check;
     struct span values[TEMPLATE_VARS_MAX];
-    values_fill(template, checking->manifest, checking->record, checking->count_hints, values);
+    values_fill(template, checking->manifest, checking->record, checking->record->to,
+                checking->count_hints, values);
     for (uint32_t i = 0; i < template_vars_count(template); i++) {
         if (values[i].at != NULL || template_var_has_default(template, i)) {
             continue;

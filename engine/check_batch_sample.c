@@ -31,7 +31,7 @@ void check_batch_render_sample(struct checking *checking, struct span to, uint32
     char envelope[MANIFEST_FROM_MAX + 512];
     struct writer head = writer_of(envelope, sizeof(envelope));
     struct template_problem problem;
-    values_fill(checking->sender, checking->manifest, checking->record, checking->count_hints,
+    values_fill(checking->sender, checking->manifest, checking->record, to, checking->count_hints,
                 values);
     struct render_input input = values_input(checking->manifest, values, ordinal);
     writer_put(&head, SPAN("MAIL FROM:<"));
@@ -40,7 +40,7 @@ void check_batch_render_sample(struct checking *checking, struct span to, uint32
     writer_put(&head, SPAN(">\r\nRCPT TO:<"));
     writer_put(&head, to);
     writer_put(&head, SPAN(">\r\nDATA\r\n"));
-    values_fill(checking->template, checking->manifest, checking->record, checking->count_hints,
+    values_fill(checking->template, checking->manifest, checking->record, to, checking->count_hints,
                 values);
     result = -ENOSPC;
     for (size_t room = SCRATCH_FIRST; result == -ENOSPC && room <= SCRATCH_MAX; room *= 4) {

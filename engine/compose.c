@@ -200,7 +200,11 @@ static enum compose_result compose_merge(struct delivery *delivery, const struct
         values_input(batch->manifest, values, load->recipients[index]->ordinal);
     input.is_7bit = (smtp_session_capabilities(&delivery->smtp)->bits & SMTP_CAN_8BIT) == 0;
     struct template_problem problem = {.line = 0};
-    values_fill(batch->sender, batch->manifest, worker->record, worker->var_hints, values);
+    char room[SMTP_ADDRESS_MAX];
+    uint32_t domain = load->recipients[index]->domain;
+    struct span to = values_address(span_trim(worker->record->to),
+                                    domain_name_xcore(worker->engine->domains, domain), room);
+    values_fill(batch->sender, batch->manifest, worker->record, to, worker->var_hints, values);
     struct writer sender = writer_of(delivery->sender, sizeof(delivery->sender));
     if (template_render_line(batch->sender, &input, &sender, &problem) != 0) {
         (void)problem_put(ret_problem, problem.text);
@@ -213,7 +217,7 @@ static enum compose_result compose_merge(struct delivery *delivery, const struct
         (void)problem_put(ret_problem, "the sender made for this recipient is not a legal address");
         return COMPOSE_BAD;
     }
-    values_fill(batch->template, batch->manifest, worker->record, worker->var_hints, values);
+    values_fill(batch->template, batch->manifest, worker->record, to, worker->var_hints, values);
     struct render_output output = {.scratch = writer_of(worker->scratch, COMPOSE_SCRATCH_SIZE)};
     int result = template_render(batch->template, &input, &output, &problem);
     if (result == 0 && output.is_utf8) { /* F1: SMTPUTF8 is not spoken */

@@ -5,6 +5,7 @@
 #include <idn2.h>
 #include <stdio.h>
 
+#include "engine/base/text.h"
 #include "engine/smtp/smtp.h"
 #include "engine/smtp/smtp_address.h"
 #include "engine/values.h"
@@ -106,13 +107,22 @@ int record_check_values(const struct template *sender, const struct template *te
     static const char REMEDY[] =
         "give the variable, a default ({{name|text}}), or \"missing\": \"empty\"";
     const struct template *const templates[] = {sender, template};
+    char room[SMTP_ADDRESS_MAX];
+    struct span to = span_trim(record->to);
+    if (!text_is_ascii(to)) {
+        struct record_domain domain;
+        if (record_check_address(to, &domain, ret_reject) != 0) {
+            return -EINVAL;
+        }
+        to = values_address(to, domain.name, room);
+    }
     for (size_t i = 0; i < COUNT_OF(templates); i++) {
         struct span values[TEMPLATE_VARS_MAX];
         struct template_problem problem = {.line = 0};
         if (template_vars_count(templates[i]) == 0) {
             continue;
         }
-        values_fill(templates[i], manifest, record, hints, values);
+        values_fill(templates[i], manifest, record, to, hints, values);
         struct render_input input = values_input(manifest, values, ordinal);
         int result = template_check(templates[i], &input, &problem);
         if (result != 0) {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/values.h"
 
+#include "engine/base/text.h"
+
 static const struct span NOT_GIVEN = {.at = NULL, .size = 0};
 
 static struct span of_manifest(const struct manifest *manifest, struct span name)
@@ -28,10 +30,10 @@ static struct span of_record(const struct scan_recipient *record, struct span na
 }
 
 static struct span of_engine(const struct manifest *manifest, const struct scan_recipient *record,
-                             struct span name)
+                             struct span to, struct span name)
 {
     if (span_equal(name, SPAN("_to"))) {
-        return span_trim(record->to);
+        return to;
     }
     if (span_equal(name, SPAN("_id"))) {
         return record->id;
@@ -39,8 +41,21 @@ static struct span of_engine(const struct manifest *manifest, const struct scan_
     return span_equal(name, SPAN("_batch")) ? span_of_text(manifest->id) : NOT_GIVEN;
 }
 
+struct span values_address(struct span to, struct span domain, char room[SMTP_ADDRESS_MAX])
+{
+    const char *at = text_is_ascii(to) ? NULL : memrchr(to.at, '@', to.size);
+    if (at == NULL) {
+        return to;
+    }
+    struct writer writer = writer_of(room, SMTP_ADDRESS_MAX);
+    writer_put(&writer, span_of(to.at, (size_t)(at + 1 - to.at)));
+    writer_put(&writer, domain);
+    return writer_span(&writer);
+}
+
 void values_fill(const struct template *template, const struct manifest *manifest,
-                 const struct scan_recipient *record, uint8_t *hints, struct span *ret_values)
+                 const struct scan_recipient *record, struct span to, uint8_t *hints,
+                 struct span *ret_values)
 {
     uint32_t count = template_vars_count(template);
     ensure(count <= TEMPLATE_VARS_MAX);
@@ -48,7 +63,7 @@ void values_fill(const struct template *template, const struct manifest *manifes
         struct span name = template_var_name(template, i);
         struct span value = NOT_GIVEN;
         if (name.size > 0 && name.at[0] == '_') {
-            value = of_engine(manifest, record, name);
+            value = of_engine(manifest, record, to, name);
         }
         if (value.at == NULL) {
             value = of_record(record, name, &hints[i]);

@@ -178,8 +178,10 @@ static int append_value(struct builder *builder, struct span text, const struct 
     if (span_equal(found->name, SPAN("_vid"))) {
         return builder_ordinal(builder, SPAN_NONE);
     }
+    /* A default is written as it stands: in a URI no byte of it is escaped. */
+    bool is_raw = found->is_raw || context == VALUE_URI;
     const char *reason =
-        value_check(context, found->is_raw, found->fallback, value_classes(found->fallback));
+        value_check(context, is_raw, found->fallback, value_classes(found->fallback));
     if (reason != NULL) {
         return builder_fail(builder, 0, "the default of \"%.*s\" %s", (int)found->name.size,
                             found->name.at, reason);

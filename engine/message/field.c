@@ -184,6 +184,16 @@ int field_failed(struct builder *builder, const struct field *field, int error)
     return error;
 }
 
+int field_check_ascii(struct builder *builder, struct span text)
+{
+    return text_is_ascii(text)
+               ? 0
+               : builder_fail(builder, 0,
+                              "the field holds text that is not ASCII where it cannot be encoded, "
+                              "such as an address: that needs SMTPUTF8, which this engine does not "
+                              "speak");
+}
+
 static int put_group(struct builder *builder, const struct field *field, struct span text,
                      enum value_context context)
 {
@@ -228,6 +238,9 @@ static int put_text(struct builder *builder, const struct field *field)
 static int put_structured(struct builder *builder, const struct field *field,
                           enum value_context angle_context)
 {
+    if (field_check_ascii(builder, field->value) != 0) {
+        return -EINVAL;
+    }
     if (!placeholder_is_in(field->value)) {
         return builder_constant(builder, field->whole);
     }
@@ -297,7 +310,11 @@ static int put_field(struct builder *builder, const struct parts *parts, const s
     }
     size_t at = (size_t)(field->whole.at - builder->text.at);
     const struct parts_edit *edit = parts_edit_at(parts, at, 0);
-    return edit ? parts_put_edit(builder, edit) : builder_constant(builder, field->whole);
+    if (edit != NULL) {
+        return parts_put_edit(builder, edit);
+    }
+    int error = field_check_ascii(builder, field->value);
+    return error == 0 ? builder_constant(builder, field->whole) : error;
 }
 
 static int put_date(struct builder *builder)

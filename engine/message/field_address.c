@@ -221,6 +221,9 @@ static int put_phrase(struct builder *builder, struct span raw)
 
 static int put_item(struct builder *builder, const struct item *item)
 {
+    if (item->kind != ITEM_PHRASE && field_check_ascii(builder, item->text) != 0) {
+        return -EINVAL;
+    }
     switch (item->kind) {
     case ITEM_STRUCTURE:
         if (placeholder_is_in(item->text)) {

@@ -21,6 +21,10 @@ int field_unfold(struct builder *builder, const struct field *field, struct span
 int field_failed(struct builder *builder, const struct field *field, int error)
     __attribute__((warn_unused_result));
 
+/* F1: what no encoded word can carry, an address for one, would need SMTPUTF8. */
+int field_check_ascii(struct builder *builder, struct span text)
+    __attribute__((warn_unused_result));
+
 /* A field of addresses (RFC 5322 3.4) with placeholders or raw UTF-8, as a header group. */
 int field_address_put(struct builder *builder, const struct field *field)
     __attribute__((warn_unused_result));

@@ -105,6 +105,10 @@ static const char *check_header(enum value_context context, bool is_raw, struct 
         if ((classes & VALUE_CONTROL) != 0) {
             return NOT_HERE;
         }
+        if ((classes & VALUE_HIGH) != 0) { /* F1 */
+            return "is not ASCII, and stands in an address: that needs SMTPUTF8, which this engine "
+                   "does not speak";
+        }
         return is_raw || is_address(value, classes) ? NULL : "is not an address";
     case VALUE_STRUCTURED:
         return is_plain ? NULL : NOT_HERE;

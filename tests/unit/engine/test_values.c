@@ -44,7 +44,7 @@ static struct span value_of(const struct template *template, const struct scan_r
                             uint8_t *hints, const char *name)
 {
     struct span values[TEMPLATE_VARS_MAX];
-    values_fill(template, &MANIFEST, record, hints, values);
+    values_fill(template, &MANIFEST, record, span_trim(record->to), hints, values);
     for (uint32_t i = 0; i < template_vars_count(template); i++) {
         if (span_equal(template_var_name(template, i), span_of_text(name))) {
             return values[i];
@@ -140,8 +140,8 @@ static void test_check_and_render_agree(void)
         struct template_problem problem;
         char text[256];
         struct writer writer = writer_of(text, sizeof(text));
-        values_fill(template, &MANIFEST, &record, scan_hints, values);
-        values_fill(template, &MANIFEST, &record, worker_hints, again);
+        values_fill(template, &MANIFEST, &record, record.to, scan_hints, values);
+        values_fill(template, &MANIFEST, &record, record.to, worker_hints, again);
         struct render_input check = values_input(&MANIFEST, values, 3);
         struct render_input render = values_input(&MANIFEST, again, 3);
         int checked = template_check(template, &check, &problem);
@@ -174,5 +174,24 @@ static void test_input(void)
     }
 }
 
-SUITE(values, test_order_of_sources, test_id_not_given, test_hints_never_lie,
+/* F3: a domain in another script goes out as its A-labels, in the text as in the envelope. */
+static void test_address_as_sent(void)
+{
+    static const struct {
+        const char *to;
+        const char *sent;
+    } ROWS[] = {
+        {"ann@Example.org", "ann@Example.org"},
+        {"a@m\xc3\xbcnchen.test", "a@xn--mnchen-3ya.test"},
+        {"\"a@b\"@m\xc3\xbcnchen.test", "\"a@b\"@xn--mnchen-3ya.test"},
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        char room[SMTP_ADDRESS_MAX];
+        struct span sent =
+            values_address(span_of_text(ROWS[i].to), SPAN("xn--mnchen-3ya.test"), room);
+        CHECK_ROW(i, span_equal(sent, span_of_text(ROWS[i].sent)));
+    }
+}
+
+SUITE(values, test_address_as_sent, test_order_of_sources, test_id_not_given, test_hints_never_lie,
       test_check_and_render_agree, test_input)

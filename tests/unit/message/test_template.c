@@ -359,7 +359,7 @@ static const struct {
      FIXTURE_7BIT,
      "cannot be encoded",
      0},
-    {SPAN(FIXTURE_HEAD "To: \xc3\xa4@b\n\n"), {{0}}, FIXTURE_7BIT, "cannot be encoded", 0},
+    {SPAN(FIXTURE_HEAD "To: \xc3\xa4@b\n\n"), {{0}}, FIXTURE_7BIT, "cannot be encoded", 4},
 };
 
 static void test_failures(void)

@@ -21,9 +21,9 @@ static const struct {
     {SPAN("%0d%0aBcc: x"), "thsp.r.ul", "thspar..l"},
     {SPAN("a\x07"), "thsp...ul", "thsp....l"},
     {SPAN("\x7f"), "thsp...ul", "thsp....l"},
-    {SPAN("\xc3\xa4"), "thspa..ul", "thspa...l"},
-    {SPAN("\xe2\x80\xa8"), "thspa..ul", "thspa...l"}, /* U+2028 is no line break on the wire */
-    {SPAN("\xc2\x85"), "thspa..ul", "thspa...l"},
+    {SPAN("\xc3\xa4"), "thsp...ul", "thsp....l"},
+    {SPAN("\xe2\x80\xa8"), "thsp...ul", "thsp....l"}, /* U+2028 is no line break on the wire */
+    {SPAN("\xc2\x85"), "thsp...ul", "thsp....l"},
     {SPAN("\xe4"), ".........", "........."},
     {SPAN("\xc3"), ".........", "........."},
     {SPAN("\xed\xa0\x80"), ".........", "........."},

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a message is made of arrives as docs/formats/TEMPLATE.md says.
+
+test_content.py BUILD
+"""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import (HEADER, Engine, Place, check, equal, route, run_all, send)  # noqa: E402
+from smtp_peer import Peer  # noqa: E402
+
+place = peer = engine = None
+
+BARE = "From: News <news@sender.test>\r\nSubject: Test\r\n"
+
+
+def arrived(recipient):
+    """Sender and bytes of the one message for the recipient."""
+    found = [(sender, body) for sender, names, body in peer.messages if recipient in names]
+    equal(len(found), 1, f"messages for {recipient}")
+    return found[0]
+
+
+def case_address_as_sent():
+    """{{_to}} is the address that RCPT names; check says so, too."""
+    end = send(engine, "alabel", ["u@m\u00fcnchen.test"], sender="b-{{_id}}{{_batch}}@sender.test",
+               message=BARE + "To: {{_to}}\r\n\r\nHello {{_to}}.\r\n")
+    equal(end.counts(), {"accepted": 1, "delivered": 1}, "counts")
+    _, body = arrived("u@xn--mnchen-3ya.test")
+    check(b"\r\nTo: u@xn--mnchen-3ya.test\r\n" in body, "the field", body)
+    check(b"\r\nHello u@xn--mnchen-3ya.test.\r\n" in body, "the text", body)
+
+
+def case_not_ascii_in_addresses():
+    """What would need SMTPUTF8 is refused before anything is sent."""
+    end = send(engine, "alias", ["u@plain.test"], max_reject="100%",
+               message=BARE + "Reply-To: <{{r|\u00fc@sender.test}}>\r\n\r\nx\r\n")
+    check("message.eml:3: " in end.reason and "SMTPUTF8" in end.reason, "default", end.reason)
+    end = send(engine, "value", [{"to": "u@plain.test", "vars": {"r": "\u00fc@sender.test"}}],
+               message=BARE + "Reply-To: <{{r}}>\r\n\r\nx\r\n")
+    check("SMTPUTF8" in end.rejects[0]["reason"], "value", end.rejects)
+
+
+def main():
+    global place, peer, engine
+    with Place("content") as place:
+        peer = Peer()
+        engine = Engine(place, routes=route("*", peer.port)).start()
+        return run_all(globals())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -186,11 +186,26 @@ static void take_reports(struct control *control)
     }
 }
 
+/* A report that has come back was filled in a step that began behind its asking: when all of the
+ * last look are here, every worker has ended the step it was in then. */
+static bool are_reports_home(const struct control_core *core)
+{
+    for (uint32_t i = 0; i < core->engine->workers_count; i++) {
+        if (core->is_report_away[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void tick(struct control *control, struct mono_time now)
 {
     struct control_core *core = control->core;
     struct engine *engine = core->engine;
     metrics_sample(&core->metrics, engine, now);
+    if (are_reports_home(core)) {
+        site_table_reclaim(engine->sites, now);
+    }
     for (uint32_t i = 0; i < engine->workers_count; i++) {
         if (!core->is_report_away[i]) {
             core->is_report_away[i] = true;

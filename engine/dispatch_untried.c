@@ -55,7 +55,8 @@ static enum outcome_class class_of(enum policy_action action)
     return action == POLICY_BOUNCE ? OUTCOME_BOUNCED : OUTCOME_DEFERRED;
 }
 
-/* Recipients of a domain without hosts: their domain's answer decides, as it is now. */
+/* Recipients of a domain without hosts: their domain's answer decides, as it is now. Or of one for
+ * which no site was free. */
 static void settle_nowhere(struct lane *lane, struct attempt *attempt, struct mono_time now)
 {
     ensure(lane->site == NULL);
@@ -66,6 +67,10 @@ static void settle_nowhere(struct lane *lane, struct attempt *attempt, struct mo
         mx_cache_find_xcore(worker->engine->mx_cache, MX_KIND_MAIL, name, now, &answer);
     enum mx_outcome outcome = freshness == MX_MISSING ? MX_TEMPORARY : answer->outcome;
     struct policy_verdict verdict = policy_of_mx(outcome == MX_OK ? MX_TEMPORARY : outcome);
+    if (worker_is_siteless(worker, attempt->recipient) ||
+        outcome_route(worker, attempt->recipient)->hosts_count > 0) {
+        verdict = policy_of_reason(TEMP_NO_SITE);
+    }
     settle_by(lane, attempt, class_of(verdict.action), &verdict, 0, now);
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/lane.h"
 
+#include <errno.h>
+
 #include "engine/worker_priv.h"
 
 static uint64_t lane_key(const struct site *site, uint32_t source_index)
@@ -15,15 +17,20 @@ static struct lane **lane_slot(struct worker *worker, uint64_t key)
     return &worker->lanes_by_key[(mixed >> 32) & worker->lanes_mask];
 }
 
-static void on_timer(struct timer *timer, struct mono_time now)
+bool lane_may_retire(const struct lane *lane)
 {
-    (void)now;
-    struct lane *lane = CONTAINER_OF(timer, struct lane, timer);
     bool is_unused = lane_backlog(lane) == 0 && lane->sessions_count == 0;
     bool is_waited_for = lane->loads_asked > 0 || lane->is_asked ||
                          lane->waits[LANE_LIMIT_SITE].is_away ||
                          lane->waits[LANE_LIMIT_SOURCE].is_away;
-    if (is_unused && !is_waited_for) {
+    return is_unused && !is_waited_for && lane->site != NULL;
+}
+
+static void on_timer(struct timer *timer, struct mono_time now)
+{
+    (void)now;
+    struct lane *lane = CONTAINER_OF(timer, struct lane, timer);
+    if (lane_may_retire(lane)) {
         lane_retire(lane);
         return;
     }
@@ -45,6 +52,7 @@ void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint
     lane->failure = TEMP_NO_CONNECT;
     list_init(&lane->link);
     list_init(&lane->dirty);
+    list_init(&lane->unused);
     list_init(&lane->loads);
     list_init(&lane->idle);
     list_init(&lane->sessions);
@@ -53,7 +61,8 @@ void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint
     timer_init(&lane->timer, on_timer);
 }
 
-struct lane *lane_obtain(struct worker *worker, struct site *site, uint32_t source_index)
+int lane_obtain(struct worker *worker, struct site *site, uint32_t site_generation,
+                uint32_t source_index, struct lane **ret_lane)
 {
     ensure(site != NULL);
     ensure(source_index < worker->engine->config->sources_count);
@@ -61,18 +70,29 @@ struct lane *lane_obtain(struct worker *worker, struct site *site, uint32_t sour
     struct lane **slot = lane_slot(worker, key);
     for (struct lane *lane = *slot; lane != NULL; lane = lane->hash_next) {
         if (lane->key == key) {
-            return lane;
+            /* It keeps the site, so its generation is the one there is. */
+            if (lane->site_generation != site_generation) {
+                return -ESTALE;
+            }
+            *ret_lane = lane;
+            return 0;
         }
     }
-    struct lane *lane = slab_take(&worker->lanes);
-    if (lane == NULL) {
-        return NULL;
+    if (slab_left(&worker->lanes) == 0 && !lane_spare_one(worker)) {
+        return -ENOBUFS;
     }
+    if (!site_keep_xcore(site, site_generation)) {
+        return -ESTALE;
+    }
+    struct lane *lane = slab_take(&worker->lanes);
+    ensure(lane != NULL);
     lane_init(lane, worker, site, source_index);
+    lane->site_generation = site_generation;
     lane->hash_next = *slot;
     *slot = lane;
     list_add_last(&worker->lanes_all, &lane->link);
-    return lane;
+    *ret_lane = lane;
+    return 0;
 }
 
 void lane_retire(struct lane *lane)
@@ -103,6 +123,8 @@ void lane_retire(struct lane *lane)
     ready_deinit(&lane->ready);
     lane_set_busy(lane, false);
     lane_set_sessionless(lane, false);
+    list_remove(&lane->unused);
+    site_leave_xcore(lane->site, worker->now);
     slab_give(&worker->lanes, lane);
 }
 
@@ -135,6 +157,10 @@ void lane_set_busy(struct lane *lane, bool is_busy)
     if (lane->site != NULL && lane->is_busy != is_busy) {
         lane->is_busy = is_busy;
         site_count_lane_xcore(lane->site, is_busy);
+        list_remove(&lane->unused);
+        if (!is_busy) {
+            list_add_last(&lane->worker->lanes_unused, &lane->unused);
+        }
     }
 }
 

@@ -4,8 +4,9 @@
  * sessions that are open to it.
  *
  * Owner: its worker. Born when the first recipient of its site and source comes, ends
- * LANE_LINGER_MS after the last one has gone and the last session is closed. Bound: lanes_max of
- * the worker; when none is left recipients stay on their domain.
+ * LANE_LINGER_MS after the last one has gone and the last session is closed; sooner, the longest
+ * unused first, when lanes or sites run short (lane_spare.c). It keeps its site until then. Bound:
+ * lanes_max of the worker; when none is left recipients stay on their domain.
  *
  * A recipient's way: ready -> load on its way to intake -> loaded -> dispatch (dispatch.h).
  *
@@ -71,12 +72,14 @@ enum lane_limit { LANE_LIMIT_SITE, LANE_LIMIT_SOURCE };
 enum { LANE_LIMITS_COUNT = LANE_LIMIT_SOURCE + 1 };
 
 struct lane {
-    struct list link;  /* in worker->lanes_all */
-    struct list dirty; /* in worker->lanes_dirty or lanes_starved */
+    struct list link;   /* in worker->lanes_all */
+    struct list dirty;  /* in worker->lanes_dirty or lanes_starved */
+    struct list unused; /* in worker->lanes_unused: it lingers */
     struct lane *hash_next;
     uint64_t key;
     struct worker *worker;
     struct site *site; /* NULL: the worker's lane to nowhere */
+    uint32_t site_generation;
     const struct config_source *source;
     struct limit *source_limit;
     struct ready ready;
@@ -137,11 +140,19 @@ enum lane_pick {
     LANE_PICK_MOVED,   /* the domains of what is loaded belong to another site now */
 };
 
-/* The lane of the site and source, made when missing; NULL when there is no slot. */
-struct lane *lane_obtain(struct worker *worker, struct site *site, uint32_t source_index);
+/* The lane of the site (as remembered in that generation) and source, made when missing. -ESTALE:
+ * the site is to be obtained anew; -ENOBUFS: there is no slot. */
+int lane_obtain(struct worker *worker, struct site *site, uint32_t site_generation,
+                uint32_t source_index, struct lane **ret_lane) __attribute__((warn_unused_result));
 void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint32_t source_index);
-/* Ends lanes that have been idle for long; called by the lane's timer. */
+/* Whether it has nothing, and nothing of it is away. */
+bool lane_may_retire(const struct lane *lane);
+/* Ends a lane that may retire. */
 void lane_retire(struct lane *lane);
+/* Lanes have run out: true when one that lingered was ended. */
+bool lane_spare_one(struct worker *worker);
+/* Sites, or lanes, run short: some lanes that linger end, and if need be some idle sessions. */
+void lane_spare_step(struct worker *worker, struct mono_time now);
 /* Puts the lane on the worker's list of lanes to be dispatched. Idempotent. */
 void lane_mark_dirty(struct lane *lane);
 /* The lane is dispatched at that time, if not before. */

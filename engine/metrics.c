@@ -198,6 +198,7 @@ static json_t *health_json(const struct engine *engine)
         json_boolean(stat_read_xcore(&engine->intake->stats.is_short_of_space)));
     (void)json_object_set_new(health, "draining",
                               json_boolean(stat_read_xcore(&engine->is_draining)));
+    set_uint(health, "sites_unserved", site_table_unserved_xcore(engine->sites));
     set_uint(health, "results_waiting", stat_read_xcore(&engine->journal->stats.results_waiting));
     set_uint(health, "results_held", stat_read_xcore(&engine->journal->stats.results_held));
     set_uint(health, "results_unread", stat_read_xcore(&engine->intake->stats.results_unread));
@@ -303,6 +304,9 @@ static void put_engine_metrics(struct writer *writer, const struct engine *engin
          stat_read_xcore(&dns->questions)},
         {"dns_failures_total", "counter", "Questions that failed.",
          stat_read_xcore(&dns->failures)},
+        {"sites", "gauge", "Sites known.", site_table_used_xcore(engine->sites)},
+        {"sites_unserved_total", "counter", "Recipients put off because all sites were in use.",
+         site_table_unserved_xcore(engine->sites)},
         {"short_of_space", "gauge", "1 when nothing is claimed for lack of disk space.",
          stat_read_xcore(&intake->is_short_of_space)},
     };

@@ -42,6 +42,8 @@ static const struct reason_row REASONS[] = {
         {"PERM_NULL_MX", POLICY_BOUNCE, 556, {5, 1, 10}, "the domain takes no mail (null MX)"},
     [TEMP_NO_HOST] =
         {"TEMP_NO_HOST", POLICY_DEFER, 451, {4, 4, 4}, "none of the domain's MX hosts can be used"},
+    [TEMP_NO_SITE] =
+        {"TEMP_NO_SITE", POLICY_DEFER, 451, {4, 3, 1}, "all sites are in use (limits.sites)"},
     [PERM_NO_ADDRESS] = {"PERM_NO_ADDRESS",
                          POLICY_BOUNCE,
                          550,

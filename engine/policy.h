@@ -40,6 +40,7 @@ enum policy_reason {
     PERM_NO_DOMAIN,
     PERM_NULL_MX,
     TEMP_NO_HOST,
+    TEMP_NO_SITE, /* all sites there may be are in use */
     PERM_NO_ADDRESS,
     PERM_DNS_LOOP,
     PERM_BAD_NAME,

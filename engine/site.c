@@ -16,12 +16,37 @@
 /* One hour of nanoseconds over a rate per hour: the interval between two messages. */
 static const int64_t HOUR_NS = 3600 * NS_PER_S;
 
+/*
+ * Free slots are a ring of their numbers: workers take at `taken`, control gives at `given`; both
+ * only grow, so a number is never mistaken for an earlier one. At most sites_max are in it, so what
+ * lies between the two is never written over; who reads a place while others take it fails to take.
+ *
+ * A site is kept by who makes it until it is in the hash table, so control does not close it
+ * before. One that lost the race for its key was never there. It is marked SLOT_LOST for control,
+ * who alone gives.
+ */
 struct site_table {
     struct cds_lfht *by_key;
     struct site *sites;
     uint32_t sites_max;
-    _Atomic uint32_t taken; /* slots handed out; may run past sites_max */
+    _Atomic uint32_t *ring;
+    _Atomic uint64_t taken;
+    _Atomic uint64_t given;
+    _Atomic uint64_t refused;  /* asked for when there was no slot */
+    _Atomic uint64_t unserved; /* recipients that were put off for it */
+    _Atomic int need;          /* enum site_need */
+    /* Control's. */
+    uint32_t closed_first; /* index + 1: to be given when the workers' steps have ended */
+    uint64_t refused_seen;
 };
+
+enum { SLOT_LOST = 1 }; /* in the low half of `kept`, under an even generation */
+
+/* One slot in so many is to be free: for the sites of the next second. */
+enum { FREE_SHARE = 8 };
+
+/* Ages by their doublings, from a second on. */
+enum { AGES_COUNT = 40 };
 
 void limit_init(struct limit *limit, uint32_t max)
 {
@@ -96,12 +121,17 @@ struct site_table *site_table_create(uint32_t sites_max, int *ret_error)
     }
     table->sites_max = sites_max;
     table->sites = calloc(sites_max, sizeof(struct site));
+    table->ring = calloc(sites_max, sizeof(*table->ring));
     table->by_key = cds_lfht_new_flavor(buckets, buckets, buckets, 0, &urcu_qsbr_flavor, NULL);
-    if (table->sites == NULL || table->by_key == NULL) {
+    if (table->sites == NULL || table->ring == NULL || table->by_key == NULL) {
         site_table_destroy(table);
         *ret_error = -ENOMEM;
         return NULL;
     }
+    for (uint32_t i = 0; i < sites_max; i++) {
+        atomic_init(&table->ring[i], i);
+    }
+    atomic_init(&table->given, sites_max);
     return table;
 }
 
@@ -119,8 +149,19 @@ void site_table_destroy(struct site_table *table)
         }
         (void)cds_lfht_destroy(table->by_key, NULL);
     }
+    free(table->ring);
     free(table->sites);
     free(table);
+}
+
+static uint64_t kept_of(uint32_t generation, uint32_t count)
+{
+    return (uint64_t)generation << 32 | count;
+}
+
+static bool is_open(uint64_t kept)
+{
+    return (kept >> 32) % 2 == 1;
 }
 
 struct site_key {
@@ -144,7 +185,8 @@ static int site_matches(struct cds_lfht_node *node, const void *context)
     const struct site_key *key = context;
     struct site *site = CONTAINER_OF(node, struct site, node);
     ORDER_ACQUIRE(node);
-    return site->route == key->route && site_is_of(site, key->key, key->name);
+    return is_open(atomic_load(&site->kept)) && site->route == key->route &&
+           site_is_of(site, key->key, key->name);
 }
 
 static struct site *site_find(struct site_table *table, const struct site_key *key)
@@ -155,47 +197,240 @@ static struct site *site_find(struct site_table *table, const struct site_key *k
     return node == NULL ? NULL : CONTAINER_OF(node, struct site, node);
 }
 
-static void site_init(struct site *site, const struct site_key *key,
-                      const struct config_route *route)
+/* A free slot, or NULL. */
+static struct site *slot_take(struct site_table *table)
 {
-    ensure(route->connections_max > 0);
+    uint64_t taken = atomic_load(&table->taken);
+    uint32_t index;
+    do {
+        if (taken == atomic_load(&table->given)) {
+            atomic_fetch_add(&table->refused, 1);
+            return NULL;
+        }
+        index = atomic_load(&table->ring[taken % table->sites_max]);
+    } while (!atomic_compare_exchange_weak(&table->taken, &taken, taken + 1));
+    ensure(index < table->sites_max);
+    table->sites[index].index = index;
+    return &table->sites[index];
+}
+
+static void slot_give(struct site_table *table, uint32_t index)
+{
+    uint64_t given = atomic_load(&table->given);
+    ensure(given - atomic_load(&table->taken) < table->sites_max);
+    atomic_store(&table->ring[given % table->sites_max], index);
+    atomic_store(&table->given, given + 1);
+}
+
+/* Nobody else looks at the slot, except for who remembers its `kept` of before. */
+static void site_init(struct site *site, const struct site_key *key, struct mono_time now)
+{
+    ensure(key->route->connections_max > 0);
     struct span name = name_clipped(key->name);
     site->key = key->key;
-    site->route = route;
+    site->route = key->route;
     site->name_size = (uint16_t)name.size;
+    memset(site->name, 0, sizeof(site->name));
     memcpy(site->name, name.at, name.size);
-    limit_init(&site->connections, route->connections_max);
+    limit_init(&site->connections, key->route->connections_max);
+    atomic_store(&site->left_ns, now.ns);
+    atomic_store(&site->lanes_count, 0);
+    atomic_store(&site->holders, 0);
+    atomic_store(&site->arrival_ns, 0);
+    atomic_store(&site->suspended_until_ns, 0);
+    atomic_store(&site->suspensions_count, 0);
     cds_lfht_node_init(&site->node);
+    uint64_t kept = atomic_load(&site->kept);
+    ensure(!is_open(kept));
+    atomic_store(&site->kept, kept_of((uint32_t)(kept >> 32) + 1, 1));
 }
 
 struct site *site_obtain_xcore(struct site_table *table, uint64_t key, struct span name,
-                               const struct config_route *route)
+                               const struct config_route *route, struct mono_time now)
 {
     ensure(route != NULL);
     const struct site_key whole = {.key = key, .name = name, .route = route};
-    struct site *site = site_find(table, &whole);
-    if (site != NULL || atomic_load(&table->taken) >= table->sites_max) {
-        return site;
+    struct site *there = site_find(table, &whole);
+    if (there != NULL) {
+        return there;
     }
-    uint32_t index = atomic_fetch_add(&table->taken, 1);
-    if (index >= table->sites_max) {
+    struct site *site = slot_take(table);
+    if (site == NULL) {
         return NULL;
     }
-    site = &table->sites[index];
-    site->index = index;
-    site_init(site, &whole, route);
+    site_init(site, &whole, now);
     ORDER_RELEASE(&site->node);
-    struct cds_lfht_node *there =
-        cds_lfht_add_unique(table->by_key, (unsigned long)key, site_matches, &whole, &site->node);
-    /* Another worker was first: our slot stays unused, one of sites_max lost for good. It can
-     * happen once per worker and site. */
-    return CONTAINER_OF(there, struct site, node);
+    there = CONTAINER_OF(
+        cds_lfht_add_unique(table->by_key, (unsigned long)key, site_matches, &whole, &site->node),
+        struct site, node);
+    if (there == site) {
+        ensure((uint32_t)atomic_fetch_sub(&site->kept, 1) > 0);
+    } else {
+        atomic_store(&site->kept, kept_of(site_generation_xcore(site) + 1, SLOT_LOST));
+    }
+    return there;
+}
+
+uint32_t site_generation_xcore(const struct site *site)
+{
+    return (uint32_t)(atomic_load(&site->kept) >> 32);
+}
+
+bool site_keep_xcore(struct site *site, uint32_t generation)
+{
+    uint64_t kept = atomic_load(&site->kept);
+    do {
+        if (kept >> 32 != generation || !is_open(kept)) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&site->kept, &kept, kept + 1));
+    return true;
+}
+
+void site_leave_xcore(struct site *site, struct mono_time now)
+{
+    atomic_store(&site->left_ns, now.ns);
+    uint64_t kept = atomic_load(&site->kept);
+    uint64_t left;
+    do {
+        ensure(is_open(kept));
+        ensure((uint32_t)kept > 0);
+        /* The last one: control, who may be looking at it, sees that it was in use meanwhile. */
+        uint32_t generation = (uint32_t)(kept >> 32);
+        left = (uint32_t)kept > 1 ? kept - 1 : kept_of(generation + 2, 0);
+    } while (!atomic_compare_exchange_weak(&site->kept, &kept, left));
+}
+
+/* Room. */
+
+/* How long nobody has kept the site, as a place among the ages; false: it cannot be closed now. */
+static bool age_of(const struct site *site, uint64_t kept, struct mono_time now, uint32_t *ret_age)
+{
+    /* The clocks of two steps may differ by a little. */
+    bool is_paid = atomic_load(&site->arrival_ns) <= now.ns - NS_PER_S;
+    if (!is_open(kept) || (uint32_t)kept > 0 || !is_paid ||
+        limit_count_xcore(&site->connections) > 0 || limit_is_wanted_xcore(&site->connections)) {
+        return false;
+    }
+    int64_t until_ns = atomic_load(&site->suspended_until_ns);
+    int64_t left_ns = atomic_load(&site->left_ns);
+    int64_t age_ns = now.ns - (left_ns > until_ns ? left_ns : until_ns);
+    uint64_t age_s = age_ns > 0 ? (uint64_t)(age_ns / NS_PER_S) : 0;
+    uint32_t age = age_s == 0 ? 0 : 64 - (uint32_t)__builtin_clzll(age_s);
+    *ret_age = age < AGES_COUNT ? age : AGES_COUNT - 1;
+    return true;
+}
+
+static void give_closed(struct site_table *table)
+{
+    while (table->closed_first != 0) {
+        struct site *site = &table->sites[table->closed_first - 1];
+        table->closed_first = site->closed_next;
+        slot_give(table, site->index);
+    }
+}
+
+static void give_lost(struct site_table *table, struct site *site)
+{
+    uint64_t kept = atomic_load(&site->kept);
+    if (!is_open(kept) && (uint32_t)kept == SLOT_LOST) {
+        atomic_store(&site->kept, kept - SLOT_LOST);
+        slot_give(table, site->index);
+    }
+}
+
+static uint32_t slots_free(const struct site_table *table)
+{
+    uint64_t taken = atomic_load(&table->taken);
+    return (uint32_t)(atomic_load(&table->given) - taken);
+}
+
+/* Of what age one must be to be closed, so that `wanted` are, or as many as can be. */
+static uint32_t age_wanted(struct site_table *table, uint32_t wanted, struct mono_time now)
+{
+    uint32_t counts[AGES_COUNT] = {0};
+    uint32_t count = site_table_count_xcore(table);
+    for (uint32_t i = 0; i < count; i++) {
+        struct site *site = &table->sites[i];
+        uint32_t age;
+        give_lost(table, site);
+        if (age_of(site, atomic_load(&site->kept), now, &age)) {
+            counts[age]++;
+        }
+    }
+    uint32_t age = AGES_COUNT;
+    for (uint32_t sum = 0; age > 0 && sum < wanted;) {
+        sum += counts[--age];
+    }
+    return age;
+}
+
+/* It is read before the rate is looked at: who has used the site since has changed it. */
+static bool close_one(struct site_table *table, struct site *site, uint32_t age_min,
+                      struct mono_time now)
+{
+    uint64_t kept = atomic_load(&site->kept);
+    uint32_t age;
+    if (!age_of(site, kept, now, &age) || age < age_min) {
+        return false;
+    }
+    uint64_t closed = kept_of((uint32_t)(kept >> 32) + 1, 0);
+    if (!atomic_compare_exchange_strong(&site->kept, &kept, closed)) {
+        return false;
+    }
+    ensure(cds_lfht_del(table->by_key, &site->node) == 0);
+    site->closed_next = table->closed_first;
+    table->closed_first = site->index + 1;
+    return true;
+}
+
+void site_table_reclaim(struct site_table *table, struct mono_time now)
+{
+    give_closed(table);
+    uint64_t refused = atomic_load(&table->refused);
+    bool is_refused = refused != table->refused_seen;
+    table->refused_seen = refused;
+    uint32_t reserve = table->sites_max / FREE_SHARE + 1;
+    uint32_t slots = slots_free(table);
+    enum site_need need = SITE_NEED_NONE;
+    if (slots < reserve) {
+        uint32_t age_min = age_wanted(table, reserve - slots, now);
+        uint32_t count = site_table_count_xcore(table);
+        slots = slots_free(table);
+        for (uint32_t i = 0; i < count && slots < reserve; i++) {
+            slots += close_one(table, &table->sites[i], age_min, now) ? 1 : 0;
+        }
+        need = slots >= reserve ? SITE_NEED_NONE
+               : is_refused     ? SITE_NEED_SESSIONS
+                                : SITE_NEED_LANES;
+    }
+    atomic_store(&table->need, need);
+}
+
+enum site_need site_table_need_xcore(const struct site_table *table)
+{
+    return (enum site_need)atomic_load_explicit(&table->need, memory_order_relaxed);
+}
+
+void site_table_note_unserved_xcore(struct site_table *table, uint32_t count)
+{
+    atomic_fetch_add(&table->unserved, count);
+}
+
+uint64_t site_table_unserved_xcore(const struct site_table *table)
+{
+    return atomic_load(&table->unserved);
+}
+
+uint32_t site_table_used_xcore(const struct site_table *table)
+{
+    return table->sites_max - slots_free(table);
 }
 
 uint32_t site_table_count_xcore(const struct site_table *table)
 {
-    uint32_t taken = atomic_load(&table->taken);
-    return taken < table->sites_max ? taken : table->sites_max;
+    uint64_t taken = atomic_load(&table->taken);
+    return taken < table->sites_max ? (uint32_t)taken : table->sites_max;
 }
 
 struct site *site_at_xcore(const struct site_table *table, uint32_t index)

@@ -4,8 +4,18 @@
  * must be exact over all of them.
  *
  * A site is found by its key (the MX set's, or a route's) in a liburcu hash table of fixed size;
- * workers add what is missing, without a lock. A site lives until the engine stops; the bound is
- * sites_max: site_obtain_xcore returns NULL then and the recipients wait on their domain.
+ * workers add what is missing, without a lock. The bound is sites_max.
+ *
+ * Life: each lane keeps its site (site_keep_xcore .. site_leave_xcore). One that nobody keeps stays
+ * as it is, with what it has learned, until room is needed: control (site_table_reclaim) closes the
+ * ones longest left, takes them out of the table, and gives their slots out again when every worker
+ * has ended the step it was in: a lookup never spans two steps. A site whose rate is not paid off
+ * yet is never closed: as a new one it could send a burst again. `generation` grows each time the
+ * last lane leaves and each time the slot changes hands, so a remembered site is one only as long
+ * as its generation is; that of a closed one is even.
+ *
+ * When all sites are kept: site_obtain_xcore returns NULL, workers let go of lanes that linger and
+ * of idle sessions (site_table_need_xcore), and who still finds none is put off and counted.
  *
  * Limits: `struct limit` counts what is open against a maximum (connections of a site, of a
  * source). Taking is one compare-and-swap, exact. A lane that is refused may put itself on the
@@ -72,6 +82,9 @@ struct site {
     uint16_t name_size;
     char name[SITE_NAME_MAX + 1];
     struct limit connections;
+    _Atomic uint64_t kept;              /* generation << 32 | lanes that keep it */
+    _Atomic int64_t left_ns;            /* monotonic: when it was made, or its last lane left it */
+    uint32_t closed_next;               /* control's: index + 1 of the next one that is closed */
     _Atomic uint32_t lanes_count;       /* that have recipients or sessions, over all workers */
     _Atomic uint64_t holders;           /* bit per worker (modulo 64) that has a connection open */
     _Atomic int64_t arrival_ns;         /* GCRA: theoretical arrival time, monotonic */
@@ -84,10 +97,28 @@ struct site_table;
 struct site_table *site_table_create(uint32_t sites_max, int *ret_error);
 void site_table_destroy(struct site_table *table); /* NULL-safe */
 /* Any worker, inside its step: the site of key, name and route, made when missing; NULL when the
- * table is full. The name is looked at because the key is no secret: who makes another domain's key
- * with other hosts gets a site of its own. */
+ * table is full. It is remembered with its generation: site_keep_xcore tells whether it still is
+ * one. The name is looked at because the key is no secret: who makes another domain's key with
+ * other hosts gets a site of its own. */
 struct site *site_obtain_xcore(struct site_table *table, uint64_t key, struct span name,
-                               const struct config_route *route);
+                               const struct config_route *route, struct mono_time now);
+uint32_t site_generation_xcore(const struct site *site);
+/* False: it is not the site any more that it was in that generation, and is to be obtained anew. */
+bool site_keep_xcore(struct site *site, uint32_t generation) __attribute__((warn_unused_result));
+/* What was kept is left. */
+void site_leave_xcore(struct site *site, struct mono_time now);
+
+/* What the table wants from the workers: nothing, lanes that linger, idle sessions as well. */
+enum site_need { SITE_NEED_NONE, SITE_NEED_LANES, SITE_NEED_SESSIONS };
+enum site_need site_table_need_xcore(const struct site_table *table);
+/* Control only. Between two calls every worker must have ended the step it was in at the first. */
+void site_table_reclaim(struct site_table *table, struct mono_time now);
+/* Recipients were put off because all sites are kept; and how many ever were. */
+void site_table_note_unserved_xcore(struct site_table *table, uint32_t count);
+uint64_t site_table_unserved_xcore(const struct site_table *table);
+/* Slots that are no free ones. */
+uint32_t site_table_used_xcore(const struct site_table *table);
+/* Slots that were handed out ever: below it are all sites there are. */
 uint32_t site_table_count_xcore(const struct site_table *table);
 /* Whether the site is that of key and name (on its route). */
 bool site_is_of(const struct site *site, uint64_t key, struct span name);

@@ -206,6 +206,24 @@ static void put_held(struct trouble *trouble, struct writer *writer, const struc
     trouble->batches_held = held;
 }
 
+static void put_sites(struct trouble *trouble, struct writer *writer, const struct engine *engine,
+                      struct mono_time now)
+{
+    uint64_t unserved = site_table_unserved_xcore(engine->sites);
+    bool is_quiet = trouble->has_told_sites && mono_before(now, trouble->sites_again_at);
+    if (unserved == trouble->sites_unserved || is_quiet) {
+        return;
+    }
+    writer_put_format(writer,
+                      "ramjet: all %u sites are in use: %llu recipients of others were put off; "
+                      "raise limits { sites } if there is memory\n",
+                      engine->config->sites_max,
+                      (unsigned long long)(unserved - trouble->sites_unserved));
+    trouble->sites_unserved = unserved;
+    trouble->has_told_sites = true;
+    trouble->sites_again_at = mono_add_ms(now, LOG_AGAIN_MS);
+}
+
 void trouble_put_news(struct trouble *trouble, struct writer *writer, const struct engine *engine,
                       struct mono_time now)
 {
@@ -214,5 +232,6 @@ void trouble_put_news(struct trouble *trouble, struct writer *writer, const stru
     put_results_held(trouble, writer, engine);
     put_results_unread(trouble, writer, engine);
     put_held(trouble, writer, engine);
+    put_sites(trouble, writer, engine, now);
     put_log(trouble, writer, engine, now);
 }

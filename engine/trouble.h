@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * trouble: what the disk does to the engine, in words for people: which file, what happened, what
- * to do. Control prints them on standard error.
+ * trouble: what the disk does to the engine, and what it runs out of, in words for people: which
+ * file, what happened, what to do. Control prints them on standard error.
  *
  * Owner: control; reads the other actors' counters. Nothing fails, nothing is allocated.
  */
@@ -18,6 +18,9 @@ struct trouble {
     bool has_told_log;
     uint64_t log_failures;
     uint64_t batches_held;
+    bool has_told_sites;
+    uint64_t sites_unserved;
+    struct mono_time sites_again_at;
     struct mono_time log_again_at; /* lines that are lost are told once a minute */
 };
 

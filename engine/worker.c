@@ -320,6 +320,7 @@ static struct mono_time worker_step(struct actor *actor, struct mono_time now)
     take_kicks(worker);
     take_orders(worker);
     take_reports(worker, now);
+    lane_spare_step(worker, now);
     begin_drain(worker);
     is_more |= take_recipients(worker, now);
     is_more |= worker_retry_step(worker, now);
@@ -375,6 +376,7 @@ int worker_init(struct worker *worker, const struct worker_config *config, bool 
     list_init(&worker->lanes_all);
     list_init(&worker->lanes_dirty);
     list_init(&worker->lanes_starved);
+    list_init(&worker->lanes_unused);
     list_init(&worker->idle);
     int result = waker_init(&worker->actor.waker, with_event_fd);
     if (result != 0) {

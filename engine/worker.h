@@ -70,7 +70,9 @@ struct worker_domain {
     uint32_t generation;
     uint32_t route; /* index + 1, 0 = not looked up yet */
     struct site *site;
+    uint32_t site_generation;
     int64_t site_until_ns;
+    int64_t siteless_since_ns;        /* a site or lane is waited for; 0: none is */
     struct inbox_node *pending_first; /* recipients waiting for the MX answer */
     struct inbox_node *pending_last;
     uint32_t pending_count;
@@ -81,6 +83,7 @@ struct worker_domain {
     uint32_t wait_prev;    /* ... and the one before */
     bool is_waiting;       /* it waits for a query to be asked by */
     bool is_asked;
+    bool is_siteless;       /* the last look found no site, or lane, free */
     bool is_answered;       /* while those who waited for the answer are placed again */
     bool is_release_whole;  /* all are looked at, else only until too many ... */
     uint8_t release_misses; /* ... in a row found no place */
@@ -167,6 +170,7 @@ struct worker {
     struct list lanes_all;
     struct list lanes_dirty;
     struct list lanes_starved;  /* wait for a session, attempt, load or buf of this worker */
+    struct list lanes_unused;   /* linger, the longest unused first */
     struct list idle;           /* sessions of all lanes, the longest idle first */
     uint32_t ending_count;      /* sessions that are being closed */
     uint32_t sessionless_count; /* lanes without any session for which none was left */
@@ -179,6 +183,7 @@ struct worker {
     uint32_t sweep_slot; /* next slot of the wheel to search for cancelled recipients; UINT32_MAX =
                             no sweep */
     bool is_draining;
+    bool is_short_of_lanes; /* none was free since the last step */
     uint32_t wait_first,
         wait_last;      /* queue of domains that wait for a query: index + 1, 0 = none */
     bool is_last_next;  /* whose turn it was there: the last one, or the first */
@@ -225,6 +230,8 @@ void worker_move(struct worker *worker, unsigned from, unsigned to, uint64_t cou
  * received. */
 void worker_place_recipient(struct worker *worker, struct recipient *recipient,
                             struct mono_time now);
+/* Whether the recipient's domain waits for a site or a lane: all of them are in use. */
+bool worker_is_siteless(struct worker *worker, const struct recipient *recipient);
 /* The recipient's domain is looked up anew at its next placing. */
 void worker_forget_site(struct worker *worker, const struct recipient *recipient);
 /* Key of the site that the answer names, for mail on this route. */

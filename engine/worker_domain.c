@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/worker_priv.h"
 
+#include <errno.h>
+
 #include "dns/resolver.h"
 #include "engine/load.h"
 #include "engine/steady.h"
@@ -15,6 +17,8 @@ enum {
     REHOUSE_MS = 1000,
     /* Who waits on a domain is looked at so often whether his time is over. */
     REHOUSE_WHOLE_MS = 60 * 1000,
+    /* Who finds no site waits so long for one to be given back, before he is put off. */
+    SITELESS_MS = 8 * 1000,
 };
 
 static struct worker_domain *domain_of(struct worker *worker, const struct recipient *recipient)
@@ -167,7 +171,8 @@ static const struct config_route *domain_route(struct worker *worker, struct wor
 }
 
 /* The site of a route with hosts of its own: one for all its domains. */
-static struct site *route_site(struct worker *worker, const struct config_route *route)
+static struct site *route_site(struct worker *worker, const struct config_route *route,
+                               struct mono_time now)
 {
     uint64_t number = (uint64_t)(route - worker->engine->config->routes);
     char name[SITE_NAME_MAX];
@@ -176,7 +181,15 @@ static struct site *route_site(struct worker *worker, const struct config_route 
     struct span pattern = span_of_text(route->pattern);
     writer_put(&writer, span_of(pattern.at, pattern.size < 200 ? pattern.size : 200));
     return site_obtain_xcore(worker->engine->sites, UINT64_C(0x7261726f75746500) + number,
-                             writer_span(&writer), route);
+                             writer_span(&writer), route, now);
+}
+
+static void remember_site(struct worker_domain *domain, struct site *site, int64_t until_ns)
+{
+    domain->site = site;
+    domain->site_generation = site == NULL ? 0 : site_generation_xcore(site);
+    domain->is_siteless = site == NULL;
+    domain->site_until_ns = until_ns;
 }
 
 /* Two routes over the same MX set have limits of their own: they are two sites. */
@@ -203,8 +216,7 @@ static struct site *domain_site(struct worker *worker, struct worker_domain *dom
     }
     const struct config_route *route = domain_route(worker, domain, index);
     if (route->hosts_count > 0) {
-        domain->site = route_site(worker, route);
-        domain->site_until_ns = INT64_MAX;
+        remember_site(domain, route_site(worker, route, now), INT64_MAX);
         return domain->site;
     }
     const struct mx_answer *answer;
@@ -231,9 +243,10 @@ static struct site *domain_site(struct worker *worker, struct worker_domain *dom
         *ret_is_nowhere = true;
         return NULL;
     }
-    domain->site = site_obtain_xcore(worker->engine->sites, worker_site_key(worker, answer, route),
-                                     span_of(answer->site_name, answer->site_name_size), route);
-    domain->site_until_ns = freshness == MX_FRESH ? answer->expires.ns : 0;
+    remember_site(domain,
+                  site_obtain_xcore(worker->engine->sites, worker_site_key(worker, answer, route),
+                                    span_of(answer->site_name, answer->site_name_size), route, now),
+                  freshness == MX_FRESH ? answer->expires.ns : 0);
     return domain->site;
 }
 
@@ -257,8 +270,10 @@ enum worker_lead worker_domain_lead(struct worker *worker, const struct recipien
 {
     uint32_t index = recipient->domain;
     struct worker_domain *domain = domain_of(worker, recipient);
-    if (domain->site != NULL && domain->site_until_ns > now.ns) {
-        return domain->site == site ? WORKER_LEAD_HERE : WORKER_LEAD_AWAY;
+    bool is_same = domain->site == site && domain->site_generation == site_generation_xcore(site);
+    if (domain->site != NULL && domain->site_until_ns > now.ns &&
+        (is_same || domain->site != site)) {
+        return is_same ? WORKER_LEAD_HERE : WORKER_LEAD_AWAY;
     }
     const struct config_route *route = domain_route(worker, domain, index);
     const struct mx_answer *answer;
@@ -273,8 +288,7 @@ enum worker_lead worker_domain_lead(struct worker *worker, const struct recipien
     if (freshness == MX_STALE) {
         return lead_ask(worker, domain, index) ? WORKER_LEAD_ASKED : WORKER_LEAD_UNASKED;
     }
-    domain->site = site;
-    domain->site_until_ns = answer->expires.ns;
+    remember_site(domain, site, answer->expires.ns);
     return WORKER_LEAD_HERE;
 }
 
@@ -288,16 +302,66 @@ static bool is_over(struct worker *worker, const struct recipient *recipient,
            steady_now_s(worker->engine) > outcome_expiry_s(worker->engine, batch, route);
 }
 
+bool worker_is_siteless(struct worker *worker, const struct recipient *recipient)
+{
+    return domain_of(worker, recipient)->is_siteless;
+}
+
+/* The lane he belongs to; NULL: it is not known yet, or (domain->is_siteless) there is no room. */
+static struct lane *lane_of(struct worker *worker, const struct recipient *recipient,
+                            struct worker_domain *domain, struct mono_time now)
+{
+    /* The site that was remembered may have been given to others meanwhile; so, hardly ever, may
+     * the one that was obtained in its place. */
+    for (uint32_t tries = 0; tries < 2; tries++) {
+        bool is_nowhere;
+        domain->is_siteless = false;
+        struct site *site = domain_site(worker, domain, recipient->domain, now, &is_nowhere);
+        if (site == NULL) {
+            return is_nowhere ? worker->nowhere : NULL;
+        }
+        struct lane *lane;
+        int result =
+            lane_obtain(worker, site, domain->site_generation, source_of(worker, recipient), &lane);
+        if (result == 0) {
+            domain->siteless_since_ns = 0;
+            return lane;
+        }
+        domain->is_siteless = result == -ENOBUFS;
+        if (domain->is_siteless) {
+            return NULL;
+        }
+        domain->site = NULL;
+    }
+    return NULL;
+}
+
+/* All sites, or lanes, are in use: true when one has been waited for long enough. */
+static bool is_unserved(struct worker *worker, struct worker_domain *domain, struct mono_time now)
+{
+    const int64_t wait_ns = (int64_t)SITELESS_MS * NS_PER_MS;
+    int64_t waited_ns = now.ns - domain->siteless_since_ns;
+    /* A wait that is long over was that of others. */
+    if (domain->siteless_since_ns == 0 || waited_ns >= 2 * wait_ns) {
+        domain->siteless_since_ns = now.ns;
+        waited_ns = 0;
+    }
+    if (waited_ns < wait_ns) {
+        return false;
+    }
+    odd(sites_in_use);
+    site_table_note_unserved_xcore(worker->engine->sites, 1);
+    return true;
+}
+
 void worker_place_recipient(struct worker *worker, struct recipient *recipient,
                             struct mono_time now)
 {
     ensure(recipient->domain != DOMAIN_NONE);
     struct worker_domain *domain = domain_of(worker, recipient);
-    bool is_nowhere;
-    struct site *site = domain_site(worker, domain, recipient->domain, now, &is_nowhere);
-    struct lane *lane = is_nowhere ? worker->nowhere : NULL;
-    if (site != NULL) {
-        lane = lane_obtain(worker, site, source_of(worker, recipient));
+    struct lane *lane = lane_of(worker, recipient, domain, now);
+    if (lane == NULL && domain->is_siteless && is_unserved(worker, domain, now)) {
+        lane = worker->nowhere; /* put off there */
     }
     if (lane == NULL && is_over(worker, recipient, domain)) {
         lane = worker->nowhere;
@@ -305,7 +369,7 @@ void worker_place_recipient(struct worker *worker, struct recipient *recipient,
     if (lane == NULL) {
         pend(domain, recipient);
         worker_move(worker, PLACE_NONE, PLACE_DOMAIN, 1);
-        if (site != NULL || !domain->is_asked) {
+        if (domain->is_siteless || !domain->is_asked) {
             worker->has_homeless = true; /* no lane, site or query was free: tried again */
         }
         return;

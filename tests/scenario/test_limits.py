@@ -208,5 +208,42 @@ def case_too_little_memory_to_lock():
         check("RLIMIT_MEMLOCK" in engine.words(), "it names the limit", engine.words())
 
 
+def case_sites_come_back():
+    """Many more sites than there may be at once, one after the other: nobody waits until he
+    expires, although the lanes before him linger and their connections are kept open."""
+    with Place("limit") as place:
+        sink = Sink(place)
+        routes = "".join(route(f"d{i}.test", sink.port, connection_idle='"20s"') for i in range(36))
+        engine = Engine(place, routes=routes, extra="limits { sites = 16 }\n").start()
+        for i in range(36):
+            engine.submit(make_merge(engine, f"b{i}", [f"u@d{i}.test"]))
+            counts = engine.wait_end(f"b{i}", 20).counts()
+            equal(counts, {"accepted": 1, "delivered": 1}, f"site {i}")
+        check("are in use" not in engine.words(), "nobody was put off", engine.words())
+        equal(engine.terminate(), 0, "exit status")
+
+
+def case_all_sites_in_use():
+    """Sites that are not paid off by their rate stay: mail for others is put off, with its reason
+    in the log, the metrics and the words of the server; what can go goes."""
+    with Place("limit") as place:
+        sink = Sink(place)
+        routes = "".join(route(f"d{i}.test", sink.port, rate='"1/h"', burst=1,
+                               retry_first='"1s"', retry_max='"1s"', expire='"25s"')
+                         for i in range(20))
+        engine = Engine(place, routes=routes, extra="limits { sites = 16 }\n").start()
+        engine.submit(make_merge(engine, "many", names(20, 20)))
+        wait_for(lambda: "all 16 sites are in use" in engine.words(), "the server says so")
+        health = engine.status()["health"]
+        check(health["sites_unserved"] >= 4, "so does status", health)
+        check(health["oddities"]["sites_in_use"] >= 4, "as an oddity, too", health)
+        check("ramjet_sites 16\n" in engine.get("/metrics")[1], "so do the metrics")
+        counts = engine.wait_end("many").counts()
+        equal(counts, {"accepted": 20, "delivered": 16, "expired": 4}, "what can go goes")
+        put_off = [event for event in engine.events() if event["reason"] == "TEMP_NO_SITE"]
+        check(len(put_off) >= 4, "put off with its reason", put_off)
+        equal(engine.terminate(), 0, "exit status")
+
+
 if __name__ == "__main__":
     sys.exit(run_cases(cases_of(globals())))

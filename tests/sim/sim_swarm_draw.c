@@ -57,6 +57,7 @@ static void draw_limits(struct swarm *swarm)
     config->dns_stale_max_s = one_in(swarm, 4) ? 86400 : skewed(swarm, 0, 1800);
     config->dns_ttl_min_s = between(swarm, 1, 60);
     config->readahead_bytes_max = one_in(swarm, 4) ? 1 << 16 : 1 << 22;
+    config->sites_max = one_in(swarm, 4) ? skewed(swarm, 1, 16) : 64;
     config->log_size_max = one_in(swarm, 4) ? 1 << 16 : 1 << 30;
     sim->sources[0].connections_max = one_in(swarm, 4) ? skewed(swarm, 1, 8) : 1000;
     route->connections_max = skewed(swarm, 1, 20);

@@ -2,6 +2,7 @@
 #include "engine/site.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <urcu/urcu-qsbr.h>
 
@@ -12,6 +13,13 @@
 enum { THREADS = 4 };
 
 static const int64_t HOUR_NS = 3600 * NS_PER_S;
+
+static const struct mono_time NOW = {.ns = INT64_C(1000) * 1000000000};
+
+static struct mono_time later(int64_t seconds)
+{
+    return (struct mono_time){.ns = NOW.ns + seconds * NS_PER_S};
+}
 
 static void run_threads(void *(*run)(void *), void *arguments, size_t argument_size)
 {
@@ -423,21 +431,21 @@ static void test_table_is_found_made_and_full(void)
     char name[SITE_NAME_MAX + 100];
     memset(name, 'n', sizeof(name));
     for (uint64_t key = 0; key < 3; key++) {
-        sites[key] = site_obtain_xcore(table, key, span_of(name, 100 + key * 100), &route);
+        sites[key] = site_obtain_xcore(table, key, span_of(name, 100 + key * 100), &route, NOW);
         CHECK_ROW(key, sites[key] != NULL && sites[key]->key == key);
         CHECK_ROW(key, sites[key]->name_size == (key < 2 ? 100 + key * 100 : SITE_NAME_MAX));
         CHECK_ROW(key, sites[key]->name[sites[key]->name_size] == '\0');
         CHECK_ROW(key, site_at_xcore(table, sites[key]->index) == sites[key]);
     }
     CU_ASSERT_EQUAL(site_table_count_xcore(table), 3);
-    CU_ASSERT_PTR_NULL(site_obtain_xcore(table, 3, SPAN("x"), &route));
-    CU_ASSERT_PTR_NULL(site_obtain_xcore(table, 4, SPAN("x"), &route));
+    CU_ASSERT_PTR_NULL(site_obtain_xcore(table, 3, SPAN("x"), &route, NOW));
+    CU_ASSERT_PTR_NULL(site_obtain_xcore(table, 4, SPAN("x"), &route, NOW));
     CU_ASSERT_EQUAL(site_table_count_xcore(table), 3);
     for (uint64_t key = 0; key < 3; key++) {
         struct span same = span_of(name, 100 + key * 100);
-        CHECK_ROW(key, site_obtain_xcore(table, key, same, &route) == sites[key]);
+        CHECK_ROW(key, site_obtain_xcore(table, key, same, &route, NOW) == sites[key]);
         /* A key that somebody made for other hosts is not enough. */
-        CHECK_ROW(key, site_obtain_xcore(table, key, SPAN("y"), &route) == NULL);
+        CHECK_ROW(key, site_obtain_xcore(table, key, SPAN("y"), &route, NOW) == NULL);
         CHECK_ROW(key, site_is_of(sites[key], key, same));
         CHECK_ROW(key, !site_is_of(sites[key], key, SPAN("y")));
     }
@@ -462,7 +470,7 @@ static void *finder_run(void *argument)
     for (uint32_t i = 0; i < KEYS; i++) {
         uint64_t key = (finder->start + i) % KEYS;
         finder->found[key] = site_obtain_xcore(finder->table, key * 0x9E3779B97F4A7C15u,
-                                               SPAN("site"), finder->route);
+                                               SPAN("site"), finder->route, NOW);
         urcu_qsbr_quiescent_state();
     }
     urcu_qsbr_unregister_thread();
@@ -495,6 +503,194 @@ static void test_all_threads_find_the_same_site(void)
     site_table_destroy(table);
 }
 
+/* Sites come back. */
+
+static struct site_table *table_of(uint32_t sites_max)
+{
+    int error = 0;
+    struct site_table *table = site_table_create(sites_max, &error);
+    ensure(table != NULL);
+    return table;
+}
+
+static struct site *site_of(struct site_table *table, uint64_t key,
+                            const struct config_route *route, struct mono_time now)
+{
+    char name[32];
+    int size = snprintf(name, sizeof(name), "mx%llu", (unsigned long long)key);
+    return site_obtain_xcore(table, key, span_of(name, (size_t)size), route, now);
+}
+
+/* Closed by the first, given by the second. */
+static void reclaim(struct site_table *table, struct mono_time now)
+{
+    site_table_reclaim(table, now);
+    urcu_qsbr_quiescent_state();
+    site_table_reclaim(table, now);
+}
+
+static void test_more_sites_than_slots_over_time(void)
+{
+    struct config_route route = route_with_rate(0, 1);
+    struct site_table *table = table_of(16);
+    for (uint64_t key = 0; key < 1000; key++) {
+        struct mono_time now = later((int64_t)key);
+        struct site *site = site_of(table, key, &route, now);
+        ensure(site != NULL);
+        CHECK_ROW(key, site->key == key);
+        CHECK_ROW(key, site_holder_xcore(site, 9) == UINT32_MAX);
+        uint32_t generation = site_generation_xcore(site);
+        CHECK_ROW(key, site_keep_xcore(site, generation));
+        CHECK_ROW(key, site_of(table, key, &route, now) == site);
+        site_hold_xcore(site, 2, true);
+        site_leave_xcore(site, now);
+        CHECK_ROW(key, !site_keep_xcore(site, generation)); /* remembered for too long */
+        CHECK_ROW(key, site_of(table, key, &route, now) == site);
+        reclaim(table, now);
+        CHECK_ROW(key, site_table_used_xcore(table) <= 14);
+        CHECK_ROW(key, site_table_need_xcore(table) == SITE_NEED_NONE);
+        if (key == 999) {
+            CHECK_PANICS(site_leave_xcore(site, now));
+        }
+    }
+    CU_ASSERT_EQUAL(site_table_count_xcore(table), 16);
+    site_table_destroy(table);
+}
+
+static bool is_known(const struct site *site, uint64_t key)
+{
+    return site_generation_xcore(site) % 2 == 1 && site->key == key;
+}
+
+/* Eight of eight; who was left longest goes first, one at a time. */
+static void test_the_longest_left_go_first(void)
+{
+    struct config_route route = route_with_rate(60, 1);
+    struct site_table *table = table_of(8);
+    struct site *sites[8];
+    struct random random;
+    struct mono_time next;
+    random_init_seed(&random, 1);
+    for (uint64_t key = 0; key < 8; key++) {
+        sites[key] = site_of(table, key, &route, later(key == 4 ? 0 : 1 << key));
+        ensure(sites[key] != NULL);
+    }
+    uint32_t generation = site_generation_xcore(sites[2]);
+    ensure(site_keep_xcore(sites[2], generation));
+    CU_ASSERT(site_rate_take_xcore(sites[3], 60, later(1 << 12), &next));
+    site_suspend_xcore(sites[1], later(1 << 12), &random);
+    CU_ASSERT_PTR_NULL(site_of(table, 8, &route, later(1 << 12)));
+    reclaim(table, later(1 << 12)); /* two of eight are to be free */
+    CU_ASSERT_FALSE(is_known(sites[0], 0));
+    CU_ASSERT_FALSE(is_known(sites[4], 4));
+    for (uint64_t key = 1; key < 8; key++) {
+        CHECK_ROW(key, key == 4 || is_known(sites[key], key));
+    }
+    struct site *kept[2];
+    for (uint64_t i = 0; i < 2; i++) {
+        kept[i] = site_of(table, 10 + i, &route, later(1 << 12));
+        ensure(site_keep_xcore(kept[i], site_generation_xcore(kept[i])));
+    }
+    for (uint64_t i = 0; i < 2; i++) {
+        reclaim(table, later(1 << 12));
+        for (uint64_t j = 0; j < 2 && site_table_used_xcore(table) < 8; j++) {
+            struct site *site = site_of(table, 20 + 2 * i + j, &route, later(1 << 12));
+            ensure(site_keep_xcore(site, site_generation_xcore(site)));
+        }
+        CHECK_ROW(i, is_known(sites[1], 1) == (i == 0));
+    }
+    /* All are kept now, but for one: mail is still to be paid for there. */
+    CU_ASSERT_PTR_NULL(site_of(table, 30, &route, later(1 << 12)));
+    reclaim(table, later(1 << 12));
+    CU_ASSERT(is_known(sites[2], 2));
+    CU_ASSERT(is_known(sites[3], 3));
+    CU_ASSERT_EQUAL(site_table_need_xcore(table), SITE_NEED_LANES);
+    CU_ASSERT_PTR_NULL(site_of(table, 30, &route, later(1 << 12)));
+    site_table_reclaim(table, later(1 << 12));
+    CU_ASSERT_EQUAL(site_table_need_xcore(table), SITE_NEED_SESSIONS);
+    reclaim(table, later((1 << 12) + 3700));
+    CU_ASSERT_FALSE(is_known(sites[3], 3));
+    CU_ASSERT_PTR_NOT_NULL(site_of(table, 30, &route, later(1 << 13)));
+    site_table_destroy(table);
+}
+
+enum { TURNOVER_KEYS = 200, TURNOVER_SLOTS = 24, TURNOVER_ROUNDS = 20000 };
+
+struct turnover {
+    struct site_table *table;
+    const struct config_route *route;
+    _Atomic uint32_t *running;
+    uint32_t index;
+    uint32_t served;
+};
+
+static void turnover_use(struct turnover *turnover, uint64_t key)
+{
+    struct site *site = site_of(turnover->table, key, turnover->route, NOW);
+    if (site == NULL || !site_keep_xcore(site, site_generation_xcore(site))) {
+        return;
+    }
+    /* It may have been closed, and not be known by its key, before it was kept, but not since. */
+    urcu_qsbr_quiescent_state();
+    ensure(site->key == key);
+    ensure(site_of(turnover->table, key, turnover->route, NOW) == site);
+    site_count_lane_xcore(site, true);
+    if (limit_take_xcore(&site->connections)) {
+        ensure(limit_count_xcore(&site->connections) <= turnover->route->connections_max);
+        limit_give_xcore(&site->connections);
+    }
+    site_count_lane_xcore(site, false);
+    site_leave_xcore(site, NOW);
+    turnover->served++;
+}
+
+static void *turnover_run(void *argument)
+{
+    struct turnover *turnover = argument;
+    struct random random;
+    random_init_seed(&random, turnover->index + 1);
+    urcu_qsbr_register_thread();
+    if (turnover->index == 0) {
+        while (atomic_load(turnover->running) > 0) {
+            site_table_reclaim(turnover->table, later(100));
+            urcu_qsbr_synchronize_rcu();
+        }
+    } else {
+        for (uint32_t i = 0; i < TURNOVER_ROUNDS || turnover->served < TURNOVER_KEYS; i++) {
+            turnover_use(turnover, random_below(&random, TURNOVER_KEYS));
+            urcu_qsbr_quiescent_state();
+        }
+        atomic_fetch_sub(turnover->running, 1);
+    }
+    urcu_qsbr_unregister_thread();
+    return NULL;
+}
+
+/* One reclaims while the others use many more sites than there are slots. */
+static void test_sites_turn_over_between_threads(void)
+{
+    struct config_route route = route_with_rate(0, 1);
+    struct site_table *table = table_of(TURNOVER_SLOTS);
+    _Atomic uint32_t running = THREADS - 1;
+    struct turnover turnovers[THREADS];
+    for (uint32_t i = 0; i < THREADS; i++) {
+        turnovers[i] = (struct turnover){table, &route, &running, i, 0};
+    }
+    urcu_qsbr_thread_offline();
+    run_threads(turnover_run, turnovers, sizeof(turnovers[0]));
+    urcu_qsbr_thread_online();
+    /* None was lost: all can be had at once. */
+    for (uint64_t round = 0; round < TURNOVER_SLOTS; round++) {
+        reclaim(table, later(200));
+        for (uint64_t i = 0; i < 2; i++) {
+            struct site *site = site_of(table, 1000 + 2 * round + i, &route, later(300));
+            CHECK_ROW(round, (site != NULL) == (2 * round + i < TURNOVER_SLOTS));
+            ensure(site == NULL || site_keep_xcore(site, site_generation_xcore(site)));
+        }
+    }
+    site_table_destroy(table);
+}
+
 /* liburcu's tables are called from registered threads only. */
 static void test_begin(void)
 {
@@ -512,4 +708,6 @@ SUITE(site, test_limit_counts, test_waiters_come_home_at_the_next_give,
       test_rate_never_exceeded, test_rate_is_exact_over_threads,
       test_suspension_doubles_up_to_its_end, test_suspension_many_times,
       test_suspension_counts_once_over_threads, test_holders, test_begin,
-      test_table_is_found_made_and_full, test_all_threads_find_the_same_site, test_end)
+      test_table_is_found_made_and_full, test_all_threads_find_the_same_site,
+      test_more_sites_than_slots_over_time, test_the_longest_left_go_first,
+      test_sites_turn_over_between_threads, test_end)

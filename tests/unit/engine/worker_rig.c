@@ -562,6 +562,10 @@ static bool round_once(struct rig *rig, struct mono_time *ret_next)
         next = mono_earlier(next, actor->step(actor, now));
         worker_check(rig->workers[i]);
     }
+    if (!mono_before(now, rig->reclaim_at)) {
+        rig->reclaim_at = mono_add_ms(now, 1000);
+        site_table_reclaim(rig->engine.sites, now);
+    }
     (void)net_run_once(rig->server, now);
     intake_stub(rig);
     resolver_stub(rig);

@@ -80,6 +80,7 @@ struct rig_entry {
 
 struct rig {
     struct clock_manual clock;
+    struct mono_time reclaim_at; /* sites that nobody keeps come back, as by control */
     struct sim_net *net;
     struct net_loop *server;
     struct net_addr server_addr;

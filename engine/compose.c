@@ -10,12 +10,16 @@
 #include "queue/scan.h"
 #include "queue/scan_envelope.h"
 
-const uint32_t COMPOSE_BUF_SIZES[COMPOSE_BUF_CLASSES] = {
-    2 * 1024,
-    16 * 1024 + 512,
-    128 * 1024,
-    2 * 1024 * 1024,
-};
+uint32_t compose_buf_size(const struct config *config, uint32_t class)
+{
+    static const uint32_t SIZES[COMPOSE_BUF_CLASSES] = {
+        2 * 1024, 16 * 1024 + 512, 128 * 1024, 2 * 1024 * 1024, 4 * 1024 * 1024,
+    };
+    ensure(class < COMPOSE_BUF_CLASSES);
+    uint64_t whole = config->message_size_max + COMPOSE_SCRATCH_SIZE;
+    bool is_larger = class == COMPOSE_BUF_CLASSES - 1 && whole > SIZES[class];
+    return is_larger ? (uint32_t)whole : SIZES[class];
+}
 
 /* SMTP form of a message that is copied: at most so many pieces; beyond that it is sent in pieces
  * like a large one. */
@@ -111,7 +115,7 @@ static bool buf_take(struct delivery *delivery, uint64_t size)
 {
     ensure(delivery->buf == NULL);
     for (uint8_t class = 0; class < COMPOSE_BUF_CLASSES; class ++) {
-        if (size <= COMPOSE_BUF_SIZES[class]) {
+        if (size <= delivery->worker->bufs[class].slot_size) {
             delivery->buf = slab_take(&delivery->worker->bufs[class]);
             delivery->buf_class = class;
             delivery->buf_size = 0;
@@ -162,12 +166,11 @@ static enum compose_result plan_wire(struct delivery *delivery, const struct bat
     delivery->plan = plan;
     memset(&plan->stuffing, 0, sizeof(plan->stuffing));
     for (uint8_t class = 1; class < COMPOSE_BUF_CLASSES; class ++) {
-        if (!buf_take(delivery, COMPOSE_BUF_SIZES[class])) {
+        size_t size = delivery->worker->bufs[class].slot_size;
+        if (!buf_take(delivery, size)) {
             break;
         }
-        struct render_output output = {
-            .scratch = writer_of(delivery->buf, COMPOSE_BUF_SIZES[class]),
-        };
+        struct render_output output = {.scratch = writer_of(delivery->buf, size)};
         int result = template_render(batch->template, input, &output, problem);
         if (result == 0) {
             plan->pieces_count = output.pieces_count;
@@ -239,9 +242,11 @@ static enum compose_result compose_merge(struct delivery *delivery, const struct
         composed = COMPOSE_BAD;
     }
     if (composed == COMPOSE_BAD) {
-        (void)problem_put(ret_problem, problem.text[0] != '\0' ? problem.text
-                                                               : "the message is too large with "
-                                                                 "this recipient's values");
+        (void)problem_put(
+            ret_problem, problem.text[0] != '\0' ? problem.text
+                         : input.is_7bit ? "the message is over the size limit once its 8-bit text "
+                                           "is encoded for a server without 8BITMIME"
+                                         : "the message is too large with this recipient's values");
     }
     return composed;
 }

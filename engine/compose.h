@@ -20,7 +20,9 @@
 /* Rendered messages up to this size are copied into one buf; larger ones are sent in pieces. */
 enum { COMPOSE_COPY_MAX = 16 * 1024, COMPOSE_SCRATCH_SIZE = 64 * 1024 };
 
-extern const uint32_t COMPOSE_BUF_SIZES[COMPOSE_BUF_CLASSES];
+/* Bytes of a buf of a class. One of the last holds any message that the limit lets pass, even when
+ * all of it is encoded for a server without 8BITMIME. */
+uint32_t compose_buf_size(const struct config *config, uint32_t class);
 
 enum compose_result {
     COMPOSE_OK,

@@ -220,8 +220,9 @@ static void take_reports(struct worker *worker, struct mono_time now)
 static bool has_some_of_all(const struct worker *worker)
 {
     const struct slab *const slabs[] = {
-        &worker->deliveries, &worker->loads_free, &worker->queries, &worker->plans,
-        &worker->bufs[0],    &worker->bufs[1],    &worker->bufs[2], &worker->bufs[3],
+        &worker->deliveries, &worker->loads_free, &worker->queries,
+        &worker->plans,      &worker->bufs[0],    &worker->bufs[1],
+        &worker->bufs[2],    &worker->bufs[3],    &worker->bufs[4],
     };
     for (size_t i = 0; i < COUNT_OF(slabs); i++) {
         if (slab_left(slabs[i]) == 0) {

@@ -37,7 +37,7 @@
 #include "queue/scan.h"
 
 /* Memory for what is sent: a message takes a buf of the smallest class that holds it. */
-enum { COMPOSE_BUF_CLASSES = 4 };
+enum { COMPOSE_BUF_CLASSES = 5 };
 
 enum { WORKER_ATTEMPTS_MAX = 65536, WORKER_LOADS_MAX = 4096, WORKER_QUERIES_MAX = 4096 };
 enum { WORKER_QUERIES_OF_LANES = 256 }; /* of the queries: for hosts, not for domains */

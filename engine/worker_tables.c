@@ -10,10 +10,13 @@
 #include "engine/load.h"
 #include "queue/journal.h"
 
+/* Each may become as large as the largest message. */
+enum { BUFS_WHOLE = 2 };
+
 static int init_slabs(struct worker *worker)
 {
     static const char *const BUFS[COMPOSE_BUF_CLASSES] = {"bufs 2K", "bufs 16K", "bufs 128K",
-                                                          "bufs 2M"};
+                                                          "bufs 2M", "bufs whole"};
     const struct config *config = worker->engine->config;
     uint32_t sessions = worker->sessions_max;
     uint32_t lanes = config->sites_max < 1u << 20 ? config->sites_max : 1u << 20;
@@ -41,7 +44,10 @@ static int init_slabs(struct worker *worker)
     }
     for (uint32_t i = 0; i < COMPOSE_BUF_CLASSES; i++) {
         uint32_t count = i < 2 ? sessions : i == 2 ? (sessions / 4) + 16 : (sessions / 64) + 16;
-        int result = slab_init(&worker->bufs[i], BUFS[i], COMPOSE_BUF_SIZES[i], count);
+        if (i == COMPOSE_BUF_CLASSES - 1) {
+            count = BUFS_WHOLE;
+        }
+        int result = slab_init(&worker->bufs[i], BUFS[i], compose_buf_size(config, i), count);
         if (result != 0) {
             return result;
         }
@@ -78,6 +84,7 @@ void worker_tables_deinit(struct worker *worker)
         &worker->lanes,   &worker->deliveries,   &worker->attempts, &worker->entries_free,
         &worker->queries, &worker->rcpts_blocks, &worker->plans,    &worker->loads_free,
         &worker->bufs[0], &worker->bufs[1],      &worker->bufs[2],  &worker->bufs[3],
+        &worker->bufs[4],
     };
     for (size_t i = 0; i < COUNT_OF(slabs); i++) {
         slab_abandon(slabs[i]); /* recipients may be anywhere: the journal knows them */

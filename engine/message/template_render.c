@@ -572,7 +572,11 @@ static int put_message(struct render *render)
 static int check_message(const struct render *render)
 {
     if (render->size > render->template->size_max) {
-        return fail(render->problem, "the message with its values is over the size limit");
+        return fail(render->problem,
+                    render->input->is_7bit && render->switched != 0
+                        ? "the message is over the size limit once its 8-bit text is encoded for a "
+                          "server without 8BITMIME"
+                        : "the message with its values is over the size limit");
     }
     if (render->input->is_7bit && render->is_8bit) {
         return fail(render->problem, "the message holds 8-bit text that cannot be encoded");

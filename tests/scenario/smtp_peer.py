@@ -26,7 +26,7 @@ class _Session(socketserver.StreamRequestHandler):
                 return
             verb = line.split(b" ")[0].strip().upper()
             if verb in (b"EHLO", b"HELO"):
-                self.say("250-peer.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 100000000")
+                self.say(self.server.peer.greeting)
             elif verb == b"MAIL":
                 sender, recipients = self.path(line), []
                 self.say("250 2.1.0 ok")
@@ -81,6 +81,7 @@ class Peer(socketserver.ThreadingTCPServer):
         self.peer = self
         self.port = self.server_address[1]
         self.messages = []
+        self.greeting = "250-peer.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 100000000"
         self.lock = threading.Lock()
         self.is_silent = threading.Event()
         self.gate = threading.Event()

@@ -3,6 +3,7 @@
 
 test_content.py BUILD
 """
+import email
 import os
 import sys
 
@@ -40,6 +41,30 @@ def case_not_ascii_in_addresses():
     end = send(engine, "value", [{"to": "u@plain.test", "vars": {"r": "\u00fc@sender.test"}}],
                message=BARE + "Reply-To: <{{r}}>\r\n\r\nx\r\n")
     check("SMTPUTF8" in end.rejects[0]["reason"], "value", end.rejects)
+
+
+def case_eight_bit_text_for_seven_bit_servers():
+    """Large texts go as quoted-printable, too; what is too large then is told as that."""
+    plain = Peer()
+    plain.greeting = "250 peer.test"
+    limited = Engine(place, name="limited", extra="limits { message-size = 6M }",
+                     routes=route("*", plain.port)).start()
+    line = "\u00e9" * 30 + ". =" + "x" * 10 + "\r\n"
+    for name, count in (("small", 200), ("medium", 6000), ("large", 30000)):
+        text = line * count
+        end = send(limited, name, [f"{name}@plain.test"], message=HEADER + text)
+        equal(end.counts(), {"accepted": 1, "delivered": 1}, f"{name} {end.results[:1]}")
+        body = [body for _, names, body in plain.messages if names == [f"{name}@plain.test"]][0]
+        check(body.isascii(), f"{name}: 7-bit")
+        message = email.message_from_bytes(body)
+        equal(message.get_payload(decode=True).decode().replace("\r\n", "\n"),
+              text.replace("\r\n", "\n"), f"{name}: text")
+    end = send(limited, "limit", ["limit@plain.test"], message=HEADER + line * 60000)
+    equal(end.counts(), {"accepted": 1, "bounced": 1}, "over the limit when it is encoded")
+    content = end.results[0]["response"]["content"]
+    check("size limit" in content and "8BITMIME" in content, "its words", content)
+    equal(limited.terminate(), 0, "exit status")
+    plain.stop()
 
 
 def main():

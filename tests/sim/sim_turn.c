@@ -237,7 +237,7 @@ static bool is_worker_idle(const struct worker *worker)
     const struct slab *const slabs[] = {
         &worker->deliveries, &worker->attempts, &worker->entries_free, &worker->loads_free,
         &worker->queries,    &worker->plans,    &worker->rcpts_blocks, &worker->bufs[0],
-        &worker->bufs[1],    &worker->bufs[2],  &worker->bufs[3],
+        &worker->bufs[1],    &worker->bufs[2],  &worker->bufs[3],      &worker->bufs[4],
     };
     for (size_t i = 0; i < COUNT_OF(slabs); i++) {
         if (slabs[i]->count_out > 0) {

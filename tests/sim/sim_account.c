@@ -349,14 +349,15 @@ static void judge_repeats(struct sim_book *book, const struct sim_entry *entry)
     }
     bool is_unknown =
         entry->is_marked && (book->had_power_loss || book->had_disk_faults || book->had_damage);
-    if (repeats > entry->ambiguous + excused && !is_unknown) {
+    bool is_unseen = book->had_journal_damaged && !is_told(book, &book->batches[entry->batch]);
+    if (repeats > entry->ambiguous + excused && !is_unknown && !is_unseen) {
         sim_violation(sim,
                       "LAW 6: %s was delivered %u times, at %.6f s and %.6f s, with %u ambiguous "
                       "ends, %u excused by deaths",
                       entry->address, entry->deliveries, (double)entry->first_ns / (double)NS_PER_S,
                       (double)entry->last_ns / (double)NS_PER_S, entry->ambiguous, excused);
     }
-    if (!entry->is_marked) {
+    if (!entry->is_marked && !is_unseen) {
         sim_violation(sim,
                       "LAW 6: %s was delivered %u times, at %.6f s and %.6f s, not told as "
                       "possible_duplicate",

@@ -137,8 +137,9 @@ struct sim_book {
     bool had_power_loss;
     bool had_disk_faults;
     bool had_damage;
-    bool had_lines_damaged; /* of results.ndjson: where they were durable nobody looks again */
-    char *told; /* of it, by all starts; NULL: nothing */
+    bool had_journal_damaged; /* the loss of its last group cannot be seen (docs/JOURNAL.md 7) */
+    bool had_lines_damaged;   /* of results.ndjson: where they were durable nobody looks again */
+    char *told;               /* of it, by all starts; NULL: nothing */
     size_t told_size;
     bool has_safe_ways;   /* connections do not fail by chance */
     uint32_t expire_s;    /* at this age recipients expire, not before; 0: not checked */

@@ -32,6 +32,8 @@ static void damage(struct swarm *swarm)
     for (; swarm->damages_due > 0 && sim->crashes > swarm->crashes_seen; swarm->damages_due--) {
         swarm->book.had_damage |= sim_damage_some(sim, swarm->damage_place, &swarm->random);
     }
+    swarm->book.had_journal_damaged =
+        swarm->book.had_damage && swarm->damage_place == SIM_DAMAGE_JOURNAL;
     swarm->book.had_lines_damaged = swarm->book.had_damage && are_lines;
     swarm->crashes_seen = sim->crashes;
 }

@@ -31,6 +31,8 @@ struct control_core {
     struct worker_report *reports; /* one a worker: the worker's while it is away */
     struct worker_report *shown;   /* as they came home last */
     bool *is_report_away;
+    struct intake_words words; /* of intake while they are away */
+    bool is_words_away;
     char *answer;
 };
 
@@ -198,6 +200,26 @@ static bool are_reports_home(const struct control_core *core)
     return true;
 }
 
+static void take_words(struct control *control)
+{
+    struct control_core *core = control->core;
+    if (inbox_take(&control->words) != NULL) {
+        (void)fwrite(core->words.text, 1, core->words.size, stderr);
+        core->is_words_away = false;
+    }
+}
+
+/* Not before the next tick again: a bound on what is told in a second. */
+static void lend_words(struct control *control)
+{
+    struct control_core *core = control->core;
+    if (!core->is_words_away) {
+        core->is_words_away = true;
+        core->words.reply_to = &control->words;
+        inbox_push_xcore(&core->engine->intake->words, &core->words.node);
+    }
+}
+
 static void tick(struct control *control, struct mono_time now)
 {
     struct control_core *core = control->core;
@@ -223,6 +245,7 @@ static void tick(struct control *control, struct mono_time now)
         struct writer words = writer_of(text, sizeof(text));
         trouble_put_news(&core->trouble, &words, engine, now);
         say(&words);
+        lend_words(control);
     }
 }
 
@@ -236,6 +259,7 @@ static struct mono_time control_step(struct actor *actor, struct mono_time now)
         control_http_run(&core->on_tcp);
     }
     take_reports(control);
+    take_words(control);
     watch_failure(control);
     if (!mono_before(now, core->tick_at)) {
         core->tick_at = mono_add_ms(now, TICK_MS);
@@ -272,6 +296,7 @@ int control_init(struct control *control, struct engine *engine, bool with_socke
         return refuse(ret_errors, "waker", "", -result);
     }
     inbox_init(&control->reports, &control->actor.waker);
+    inbox_init(&control->words, &control->actor.waker);
     struct control_core *core = calloc(1, sizeof(*core));
     control->core = core;
     if (core == NULL) {

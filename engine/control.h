@@ -38,7 +38,7 @@ enum control_phase {
 
 struct control {
     struct actor actor; /* first */
-    struct inbox reports;
+    struct inbox reports, words;
     enum control_phase phase;
     bool is_drained; /* it stopped in order: nothing was in flight any more */
     int exit_status;

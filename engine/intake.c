@@ -223,6 +223,7 @@ static struct mono_time intake_step(struct actor *actor, struct mono_time now)
     take_ends(core);
     bool is_more = take_recipients(core);
     take_orders_back(core);
+    intake_words_send(core);
     if (core->is_recovering) {
         intake_recover_some(core);
         is_more = is_more || !core->is_recovering || (!core->is_listed && intake_has_slot(core));
@@ -335,7 +336,8 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
         return refuse(ret_errors, "waker", result);
     }
     struct inbox *const inboxes[] = {&intake->accepts, &intake->settled, &intake->ends,
-                                     &intake->loads,   &intake->blocks,  &intake->recipients};
+                                     &intake->loads,   &intake->blocks,  &intake->recipients,
+                                     &intake->words};
     for (size_t i = 0; i < COUNT_OF(inboxes); i++) {
         inbox_init(inboxes[i], &intake->actor.waker);
     }
@@ -361,6 +363,7 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     inbox_init(&core->orders_back, &intake->actor.waker);
     inbox_init(&core->ghosts_back, &intake->actor.waker);
     inbox_chain_init(&core->loads_waiting);
+    intake_words_begin(core);
     result = core_init(core, config);
     if (result != 0) {
         (void)refuse(ret_errors, "memory", result);

@@ -16,6 +16,7 @@
  *   loads       requests for bytes               the same loads, filled
  *   blocks      bytes given back
  *   recipients  settled recipients given back
+ *   words       room for what people must be told   the same, filled
  *
  * Steps are bounded (INTAKE_RECORDS_STEP_MAX records, INTAKE_LOADS_STEP_MAX loads); several batches
  * are scanned in turn, so that a small one does not wait for a huge one. Acceptance of a batch is
@@ -49,9 +50,20 @@ struct intake_stats {
     struct stat_counter results_unread, results_unread_slot, results_unread_error;
 };
 
+enum { INTAKE_WORDS_SIZE = 2048 };
+
+/* What people must be told of the spool: control's, which lends it; intake's until there is
+ * something to tell. */
+struct intake_words {
+    struct inbox_node node;
+    struct inbox *reply_to;
+    size_t size;
+    char text[INTAKE_WORDS_SIZE];
+};
+
 struct intake {
     struct actor actor; /* first */
-    struct inbox accepts, settled, ends, loads, blocks, recipients;
+    struct inbox accepts, settled, ends, loads, blocks, recipients, words;
     struct intake_stats stats;
     struct intake_core *core; /* its own */
 };

@@ -245,10 +245,20 @@ struct intake_core {
     bool has_more_new;            /* in/new held more than one listing, or claiming was held back */
     struct worker_order *worker_orders; /* one a worker ... */
     struct inbox orders_back;
-    uint32_t orders_left;   /* ... of the order under way */
-    uint64_t releases_seen; /* of batches that the journal held: workers were told */
-    char *reason_text;      /* INTAKE_REASON_MAX, for problems on their way into `reason` */
+    uint32_t orders_left;        /* ... of the order under way */
+    uint64_t releases_seen;      /* of batches that the journal held: workers were told */
+    char *reason_text;           /* INTAKE_REASON_MAX, for problems on their way into `reason` */
+    struct intake_words *words;  /* of control; NULL: away */
+    struct writer words_waiting; /* into words_text: lines that wait for it */
+    uint32_t words_left_out;     /* lines that found no room there */
+    char words_text[INTAKE_WORDS_SIZE - 128];
 };
+
+/* intake_words.c: for people, by control. One line without its end; what finds no room until
+ * control comes for it is counted. */
+void intake_words_begin(struct intake_core *core);
+void intake_words_add(struct intake_core *core, const char *line);
+void intake_words_send(struct intake_core *core);
 
 /* intake_batch.c: slots, ids, and the stages between claim and end */
 struct intake_batch *intake_batch_of(struct intake_core *core, uint32_t index);

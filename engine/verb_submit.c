@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/config.h"
@@ -401,6 +402,8 @@ static int submit_into(const char *root, const struct words *words)
         (void)fprintf(stderr, "ramjet: %s\n", strerror(-error));
         return SUBMIT_EXIT_NOT_DONE;
     }
+    /* The engine takes the batch by its group, whatever the writer's files are like otherwise. */
+    (void)umask(0007);
     random_init_system(&random);
     int status;
     if (submit_open(&submit, disk, clock_system(), &random, root, &problem) != 0) {

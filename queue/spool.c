@@ -54,7 +54,8 @@ const char *spool_errno_words(int error)
         return "is not there";
     case EACCES:
     case EPERM:
-        return "may not be read or moved by the engine: check group and mode";
+        return "the engine may not read or move it: chmod g+rwX (umask 0007), with a group that "
+               "the engine is in";
     case ELOOP:
         return "is a link: links are not followed";
     case ENOTDIR:

@@ -134,8 +134,9 @@ void spool_claim_group(struct spool *spool, struct spool_claimed *claims, uint32
                 spool_move_back(spool, in_new, claim->name, active, claim->directory, result);
         }
         if (claim->result != 0 && claim->result != -EINVAL) {
-            spool_problem_set(&claim->problem, "in/new/%s: %s", spool_show(claim->name).text,
-                              spool_errno_words(claim->result));
+            spool_problem_set(
+                &claim->problem, "in/new/%.200s: not claimed: %s; it is tried again in %d minutes",
+                spool_show(claim->name).text, spool_errno_words(claim->result), SPOOL_MUTE_S / 60);
             spool_mute(spool, SPOOL_IN_NEW, claim->name, now);
         }
     }

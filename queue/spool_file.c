@@ -20,7 +20,8 @@ static bool errno_is_input(int error)
            error == -EISDIR;
 }
 
-/* Whoever made the batch made its files: nobody gets another one's text sent by moving it there. */
+/* Whoever made the batch made its files: nobody gets another one's text sent by moving it there.
+ * pickup/ is nobody's batch: who may write into it may submit. */
 static int owner_check(struct spool *spool, int batch_fd, const struct disk_stat *stat,
                        const char *name, struct spool_problem *ret_problem)
 {
@@ -45,7 +46,7 @@ int spool_file_open(struct spool *spool, int batch_fd, const char *name, uint64_
         if (result == 0) {
             result = spool_stat_check(spool, &file.stat, false, size_max, name, ret_problem);
         }
-        if (result == 0) {
+        if (result == 0 && batch_fd != spool->places[SPOOL_PICKUP]) {
             result = owner_check(spool, batch_fd, &file.stat, name, ret_problem);
         }
         if (result == 0) {

@@ -16,11 +16,17 @@ enum { COPY_SIZE = 256 * 1024, ENTRIES_MAX = SPOOL_STREAM_FILES_MAX + 8 };
 static const char BATCH_FILE[] = "batch.json";
 static const char MESSAGE_FILE[] = "message.eml";
 
+static const char *words_of(int error)
+{
+    return error == -EACCES || error == -EPERM ? "you have not the right"
+                                               : spool_errno_words(error);
+}
+
 /* What went wrong with `path`, in words, unless they are there already. */
 static int told(struct spool_problem *ret_problem, const char *path, int result)
 {
     if (result < 0 && result != -EINVAL) {
-        spool_problem_set(ret_problem, "%s: %s", path, spool_errno_words(result));
+        spool_problem_set(ret_problem, "%s: %s", path, words_of(result));
     }
     return result;
 }
@@ -31,7 +37,7 @@ int submit_open(struct submit *submit, struct disk *disk, const struct clock *cl
     *submit = (struct submit){
         .disk = disk, .clock = clock, .random = random, .root = -1, .tmp = -1, .fresh = -1};
     const char *below = "";
-    int result = disk_open(disk, DISK_ROOT, root, DISK_READONLY | DISK_DIRECTORY);
+    int result = disk_open(disk, DISK_ROOT, root, DISK_PASSAGE | DISK_DIRECTORY);
     if (result >= 0) {
         submit->root = result;
         below = "/in/tmp";
@@ -44,8 +50,11 @@ int submit_open(struct submit *submit, struct disk *disk, const struct clock *cl
     }
     if (result < 0) {
         submit_close(submit);
-        spool_problem_set(ret_problem, "%s%s: %s (the engine makes the spool at its first start)",
-                          root, below, spool_errno_words(result));
+        bool is_right = result == -EACCES || result == -EPERM;
+        spool_problem_set(ret_problem, "%s%s: %s (%s)", root, below, words_of(result),
+                          is_right ? "writers are in the group of in/tmp, ramjet-submit as it is "
+                                     "installed: usermod -a -G GROUP USER, then log in anew"
+                                   : "the engine makes the spool at its first start");
         return result;
     }
     submit->fresh = result;

@@ -11,6 +11,9 @@
  * batch.json is checked as the engine will check it, so that its errors come back at once; the
  * recipients are not.
  *
+ * The engine takes a batch by the rights of its group: in/tmp is set-group-id where writers are
+ * other users, and the caller's umask must leave the group all rights (0007).
+ *
  * Blocking calls, on a disk of the caller's own (disk_plain). Errors: 0 or -errno, with a problem
  * for people. Bounds: SUBMIT_FIRST_LINE_MAX for the first line of a stream, SUBMIT_RCPTS_MAX
  * recipients of a single mail.

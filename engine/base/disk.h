@@ -70,6 +70,9 @@ enum disk_flags {
     DISK_EXCLUSIVE = 1u << 3, /* with CREATE: -EEXIST when it is there */
     DISK_DIRECTORY = 1u << 4,
     DISK_EMPTY = 1u << 5, /* O_TRUNC */
+    /* With DIRECTORY: only a way to the names below it, which takes no right to read it; it can be
+     * neither listed nor synced. */
+    DISK_PASSAGE = 1u << 6,
 };
 
 enum disk_kind { DISK_KIND_FILE, DISK_KIND_DIRECTORY, DISK_KIND_LINK, DISK_KIND_OTHER };

@@ -71,7 +71,10 @@ static int64_t run_open(const struct disk_op *op)
     ensure(is_write || (op->flags & (DISK_CREATE | DISK_EMPTY)) == 0);
     ensure((op->flags & DISK_CREATE) != 0 || (op->flags & DISK_EXCLUSIVE) == 0);
 
+    ensure((op->flags & DISK_PASSAGE) == 0 || op->flags == (DISK_PASSAGE | DISK_DIRECTORY));
+
     int system = O_NONBLOCK | O_NOCTTY | (is_write ? O_RDWR : O_RDONLY);
+    system = (op->flags & DISK_PASSAGE) != 0 ? O_PATH : system;
     for (size_t i = 0; i < COUNT_OF(flags); i++) {
         system |= (op->flags & flags[i].disk) != 0 ? flags[i].system : 0;
     }

@@ -98,6 +98,16 @@ static void check_open_directory(struct disk_suite *suite)
     CU_ASSERT_EQUAL(disk_sync(disk, sub), 0);
     disk_close(disk, fd);
     disk_close(disk, sub);
+    struct disk_stat stat;
+    sub = disk_open(disk, suite->dir, "sub", DISK_PASSAGE | DISK_DIRECTORY);
+    CU_ASSERT_FATAL(sub >= 0);
+    CU_ASSERT_EQUAL(disk_stat_at(disk, sub, "inner", &stat), 0);
+    fd = disk_open(disk, sub, "inner", DISK_READONLY);
+    CU_ASSERT(fd >= 0);
+    disk_close(disk, fd);
+    disk_close(disk, sub);
+    CU_ASSERT_EQUAL(disk_open(disk, suite->dir, "sub/inner", DISK_PASSAGE | DISK_DIRECTORY),
+                    -ENOTDIR);
 }
 
 /* Nothing below a directory leads out of it. */

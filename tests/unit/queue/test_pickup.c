@@ -256,6 +256,21 @@ static void test_bad_files(void)
     }
 }
 
+/* Who may write into pickup/ may submit, whoever the directory belongs to. */
+static void test_owner(void)
+{
+    if (geteuid() != 0) {
+        return; /* nobody else can give a file away */
+    }
+    begin();
+    put_text("pickup/other.eml", "x-sender: a@b\nx-receiver: c@d\nSubject: x\n\nhi\n");
+    CU_ASSERT_EQUAL_FATAL(chown(at("pickup/other.eml"), 65003, 65003), 0);
+    CU_ASSERT_EQUAL(collect(NOW), 0);
+    CU_ASSERT_EQUAL(collected.files_count, 1);
+    CU_ASSERT_EQUAL(collected.bad_count, 0);
+    end();
+}
+
 /* The long ones: a line, a header, a list, a file. */
 static void test_bounds(void)
 {
@@ -719,7 +734,7 @@ static void test_files_among_restless_ones(void)
 }
 
 SUITE(pickup, test_mailbox_lists, test_mailbox_mutations, test_good_files, test_bad_files,
-      test_mutated_files, test_bounds, test_stands_still, test_names_and_kinds,
+      test_mutated_files, test_owner, test_bounds, test_stands_still, test_names_and_kinds,
       test_batch_and_release, test_sources_change, test_failed_batch, test_after_any_stop,
       test_goes_on_after_failure, test_what_cannot_be_made_durable_goes_back, test_many_files,
       test_files_among_restless_ones)

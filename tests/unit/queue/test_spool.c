@@ -195,7 +195,7 @@ static void test_mute(void)
     check.failing = DISK_RENAME;
     check.error = -EACCES;
     CU_ASSERT_EQUAL(spool_one_claim(&spool, "a.batch", wall_s(NOW), directory, &problem), -EACCES);
-    CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "check group and mode"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(problem.text, "chmod g+rwX"));
     CU_ASSERT_EQUAL(spool_one_claim(&spool, "a b.batch", wall_s(NOW), directory, &problem),
                     -EINVAL);
     check.failing = -1;

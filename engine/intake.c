@@ -218,10 +218,11 @@ static struct mono_time intake_step(struct actor *actor, struct mono_time now)
     (void)intake_load_reap(core);
     intake_load_blocks(core);
     intake_load_take(core);
+    bool is_more = intake_changed_some(core);
     take_accepts(core);
     take_settled(core);
     take_ends(core);
-    bool is_more = take_recipients(core);
+    is_more |= take_recipients(core);
     take_orders_back(core);
     intake_words_send(core);
     if (core->is_recovering) {
@@ -337,7 +338,7 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     }
     struct inbox *const inboxes[] = {&intake->accepts, &intake->settled, &intake->ends,
                                      &intake->loads,   &intake->blocks,  &intake->recipients,
-                                     &intake->words};
+                                     &intake->words,   &intake->notices};
     for (size_t i = 0; i < COUNT_OF(inboxes); i++) {
         inbox_init(inboxes[i], &intake->actor.waker);
     }
@@ -363,6 +364,7 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     inbox_init(&core->orders_back, &intake->actor.waker);
     inbox_init(&core->ghosts_back, &intake->actor.waker);
     inbox_chain_init(&core->loads_waiting);
+    inbox_chain_init(&core->loads_changed);
     intake_words_begin(core);
     result = core_init(core, config);
     if (result != 0) {
@@ -391,7 +393,7 @@ bool intake_is_idle(const struct intake *intake)
 {
     const struct intake_core *core = intake->core;
     return !core->is_recovering && core->free_count == core->engine->config->batches_max &&
-           core->loads_waiting.count == 0;
+           core->loads_waiting.count == 0 && core->loads_changed.count == 0 && core->check == NULL;
 }
 
 void intake_deinit(struct intake *intake)
@@ -407,6 +409,7 @@ void intake_deinit(struct intake *intake)
         }
     }
     intake_load_end(core);
+    intake_changed_end(core);
     intake_known_free(core);
     spool_ids_destroy(core->ids);
     if (core->has_spool) {

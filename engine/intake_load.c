@@ -119,18 +119,6 @@ static void load_done(struct intake_core *core, struct intake_read *read)
     inbox_push_xcore(load->reply_to, &load->node);
 }
 
-/* The files must be those that were scanned: their owners may still hold them open (conformance 4).
- */
-static int check_files(struct intake_core *core, struct intake_batch *ib)
-{
-    for (uint32_t i = 0; i < ib->stream->files_count; i++) {
-        if (spool_file_check(&core->spool, &ib->stream->files[i].file) != 0) {
-            return -ESTALE;
-        }
-    }
-    return 0;
-}
-
 /* Something needed always gets through, however much lies ahead. */
 static bool is_over_budget(const struct intake_core *core, const struct load *load, uint64_t room)
 {
@@ -160,6 +148,12 @@ static bool load_start(struct intake_core *core, struct load *load)
     if (is_over || core->ops_away + runs > INTAKE_READS_MAX) {
         return false;
     }
+    /* The files must be those that were scanned: their owners may still hold them open (conformance
+     * 4). */
+    int result = intake_changed_check(core, ib);
+    if (result == -ESTALE && intake_changed_take(core, ib, load)) {
+        return true;
+    }
     struct intake_read *read = slab_take(&core->reads);
     struct load_block *block = read == NULL ? NULL : malloc(sizeof(*block) + room);
     if (block == NULL) {
@@ -179,7 +173,7 @@ static bool load_start(struct intake_core *core, struct load *load)
     load->block = block;
     read->load = load;
     read->ops_left = 0;
-    read->result = check_files(core, ib);
+    read->result = result;
     if (read->result != 0) {
         load_done(core, read);
         return true;

@@ -2,9 +2,9 @@
 /*
  * intake_priv: what the parts of intake share: intake.c (the actor), intake_batch.c (a batch's
  * life), intake_open.c (its manifest and content), intake_scan.c (its records), intake_load.c
- * (read-ahead), intake_orders.c (what people order), intake_leave.c (progress, and its way out),
- * intake_recover.c (what an earlier engine left), intake_results.c, intake_results_lines.c (lines
- * that it owed).
+ * (read-ahead), intake_changed.c (files that changed), intake_orders.c (what people order),
+ * intake_leave.c (progress, and its way out), intake_recover.c (what an earlier engine left),
+ * intake_results.c, intake_results_lines.c (lines that it owed).
  *
  * A batch's stages (struct intake_batch, one a slot of the batch table):
  *
@@ -233,6 +233,9 @@ struct intake_core {
     struct slab reads;
     struct inbox_chain loads_waiting; /* no read slot or no budget */
     struct load *load_held;           /* found no room: the next to be read */
+    struct inbox_chain loads_changed; /* of batches whose files are not what they were */
+    struct mono_time changed_at;      /* none of them is looked at before */
+    struct intake_check *check;       /* intake_changed.c; NULL: none is looked at */
     uint32_t ops_away;
     uint64_t block_bytes;  /* lent or being filled ... */
     uint64_t needed_bytes; /* ... of them, for loads that were needed at once */
@@ -375,6 +378,17 @@ struct intake_batch *intake_results_find_waiting(struct intake_core *core, const
 void intake_results_go_on(struct intake_core *core, struct intake_known *row);
 /* 0: the lines so written are on stable storage; -errno: not all, and the scan must begin anew. */
 int intake_results_end(struct intake_core *core, struct intake_batch *ib);
+
+/* intake_changed.c */
+/* 0; -ESTALE: a file is not the one that was scanned; -errno: that cannot be seen. */
+int intake_changed_check(struct intake_core *core, const struct intake_batch *ib)
+    __attribute__((warn_unused_result));
+/* A load of such a batch. False: it goes its way, since the batch is cancelled; else it is answered
+ * when the file was looked at. */
+bool intake_changed_take(struct intake_core *core, struct intake_batch *ib, struct load *load);
+/* Looks at such files, INTAKE_BYTES_STEP_MAX a step. True: there is more to do. */
+bool intake_changed_some(struct intake_core *core);
+void intake_changed_end(struct intake_core *core);
 
 /* intake_load.c */
 void intake_load_take(struct intake_core *core);

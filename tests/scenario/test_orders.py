@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import (Engine, Place, Sink, check, equal, make_merge, read_text, route,  # noqa: E402
-                 run_all, send, wait_for)
+                 run_all, send, wait_for, write)
 
 FAST = {"retry_first": "1s", "retry_max": "2s", "retry_jitter": 0, "suspend_first": "1s",
         "suspend_max": "1s"}
@@ -184,6 +184,64 @@ def case_kill_between_cancel_and_end():
     counts = engine.wait_end("c6").counts()
     equal(counts["delivered"] + counts["cancelled"], 2000, "delivered or cancelled")
     equal(taken("c6"), before, "a cancelled batch sends nothing behind a restart")
+
+
+def deferred(batch):
+    """A batch of one who is deferred some times; its recipients' file."""
+    address = f"rcpt451x4-{batch}@fast.test"
+    engine.submit(make_merge(engine, batch, [address]))
+    wait_for(lambda: any(event["recipient"] == address and event["type"] == "TransientFailure"
+                         for event in engine.events()), "it is deferred")
+    return os.path.join(engine.spool, "active", f"{batch}.batch", "recipients.ndjson")
+
+
+def case_touched_while_deferred():
+    """Another time of change with the same bytes is no matter."""
+    os.utime(deferred("t1"))
+    end = engine.wait_end("t1")
+    equal(end.counts(), {"accepted": 1, "delivered": 1}, "it arrives")
+    check("t1.batch" not in engine.words(), "nothing to be told", engine.words())
+
+
+def change(batch):
+    """Its content before; the batch is paused by the engine, which says so."""
+    path = deferred(batch)
+    before = read_text(path)
+    write(path, before + "\n")
+    wait_for(lambda: f"/active/{batch}.batch/recipients.ndjson: it is not the file any more" in
+             engine.words(), "people are told")
+    wait_for(lambda: (engine.progress(batch) or {}).get("state") == "paused",
+             "progress.json says so")
+    return path, before
+
+
+def case_changed_while_deferred():
+    """A file of an accepted batch changes: nothing is sent or settled until it is put right."""
+    path, before = change("t2")
+    settle(lambda: taken("t2"), "it stands still")
+    give("t2", "resume")  # not put right: told again, and paused again
+    wait_for(lambda: engine.words().count("/t2.batch/recipients.ndjson: it is not") == 2, "again")
+    write(path, before)
+    give("t2", "resume")
+    end = engine.wait_end("t2")
+    equal(end.counts(), {"accepted": 1, "delivered": 1}, "it arrives")
+    check(all(line["recipient"] and line["reason"] != "TEMP_CONTENT" for line in end.results),
+          "each line names its recipient", end.results)
+
+
+def case_changed_and_cancelled():
+    change("t3")
+    give("t3", "cancel")
+    equal(engine.wait_end("t3").counts(), {"accepted": 1, "cancelled": 1}, "cancelled")
+
+
+def case_changed_and_started_anew():
+    change("t4")
+    engine.terminate()
+    engine.start()
+    end = engine.wait_end("t4")
+    equal(end.place, "hold", "it waits for people")
+    check("not those that were accepted" in end.reason, "it says why", end.reason)
 
 
 def case_orders_for_nobody():

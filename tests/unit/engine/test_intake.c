@@ -3,6 +3,7 @@
 #include "engine/intake.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -334,6 +335,127 @@ static void test_a_batch_waits_for_what_it_has_lent(void)
     rig_destroy(rig);
 }
 
+/* Files that change under an accepted batch. */
+
+static void load_ask(struct rig *rig, struct load *load)
+{
+    *load = (struct load){.reply_to = &rig->worker->loads, .count = 4, .is_needed = true};
+    for (uint32_t i = 0; i < 4; i++) {
+        load->recipients[i] = rig->taken[i];
+    }
+    load->batch = &rig->engine.batches[rig->taken[0]->batch];
+    inbox_push_xcore(&rig->intake.loads, &load->node);
+    rig_run(rig);
+    CU_ASSERT_PTR_EQUAL(inbox_take(&rig->worker->loads), &load->node);
+}
+
+static void block_give(struct rig *rig, struct load *load)
+{
+    CU_ASSERT_EQUAL_FATAL(load->result, 0);
+    inbox_push_xcore(&rig->intake.blocks, &load->block->node);
+    rig_run(rig);
+}
+
+static void touch(const struct rig *rig, const char *name, int64_t seconds)
+{
+    char path[RIG_PATH_SIZE];
+    rig_path(rig, name, path);
+    struct timespec times[2] = {{.tv_sec = seconds}, {.tv_sec = seconds}};
+    ensure(utimensat(AT_FDCWD, path, times, 0) == 0);
+}
+
+static bool has_words(struct span text, const char *words)
+{
+    return memmem(text.at, text.size, words, strlen(words)) != NULL;
+}
+
+static bool is_paused(const struct rig *rig)
+{
+    return stat_read_xcore(&rig->engine.batches[rig->taken[0]->batch].orders) == BATCH_PAUSED;
+}
+
+static void test_a_touched_file_does_not_stop_its_batch(void)
+{
+    struct rig *rig = rig_create();
+    struct load load;
+    rig_submit(rig, "one", 4);
+    rig_run(rig);
+    for (int i = 1; i <= 2; i++) {
+        touch(rig, "active/one.batch/recipients.ndjson", i);
+        load_ask(rig, &load);
+        CU_ASSERT(span_starts(load.records[3], SPAN("{\"to\":\"u3@")));
+        block_give(rig, &load);
+    }
+    CU_ASSERT_FALSE(is_paused(rig));
+    CU_ASSERT(inbox_is_empty(&rig->intake.notices));
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    CU_ASSERT(intake_is_idle(&rig->intake));
+    rig_destroy(rig);
+}
+
+/* Longer, shorter, or as long with another byte: nothing of it is lent, and people are told. */
+static void test_a_changed_file_pauses_its_batch(void)
+{
+    static const char NAME[] = "active/one.batch/recipients.ndjson";
+    for (int i = 0; i < 3; i++) {
+        struct rig *rig = rig_create();
+        struct load load;
+        char before[4096], text[4096 + 2];
+        rig_submit(rig, "one", 4);
+        rig_run(rig);
+        rig_file_read(rig, NAME, before, sizeof(before));
+        size_t size = strlen(before);
+        memcpy(text, before, size + 1);
+        if (i == 0) {
+            memcpy(text + size, "\n", 2);
+        } else {
+            text[size - 2] = i == 1 ? '\0' : ' ';
+        }
+        rig_file_write(rig, NAME, text);
+        touch(rig, NAME, 1);
+        load_ask(rig, &load);
+        CHECK_ROW(i, load.result == -ENOBUFS && load.block == NULL);
+        CHECK_ROW(i, is_paused(rig));
+        struct inbox_node *node = inbox_take(&rig->intake.notices);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(node);
+        struct intake_notice *notice = CONTAINER_OF(node, struct intake_notice, node);
+        struct span words = span_of(notice->text, notice->size);
+        CHECK_ROW(i, has_words(words, "/active/one.batch/recipients.ndjson: "));
+        CHECK_ROW(i, has_words(words, "in/ctl/one.resume"));
+        free(notice);
+        load_ask(rig, &load); /* of one that was on its way: not told again */
+        CHECK_ROW(i, load.result == -ENOBUFS && inbox_is_empty(&rig->intake.notices));
+
+        rig_file_write(rig, NAME, before);
+        stat_set(&rig->engine.batches[rig->taken[0]->batch].orders, 0); /* resume */
+        load_ask(rig, &load);
+        CHECK_ROW(i, !is_paused(rig));
+        block_give(rig, &load);
+        rig_end_rest(rig, 0);
+        CHECK_ROW(i, rig_is_in(rig, "done", "one"));
+        rig_destroy(rig);
+    }
+}
+
+/* Who is cancelled needs no bytes. */
+static void test_a_changed_file_does_not_keep_from_cancelling(void)
+{
+    struct rig *rig = rig_create();
+    struct load load;
+    rig_submit(rig, "one", 4);
+    rig_run(rig);
+    rig_file_write(rig, "active/one.batch/recipients.ndjson", "");
+    stat_set(&rig->engine.batches[rig->taken[0]->batch].orders, BATCH_CANCELLED);
+    load_ask(rig, &load);
+    CU_ASSERT_EQUAL(load.result, -ESTALE);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(load.block);
+    inbox_push_xcore(&rig->intake.blocks, &load.block->node);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    rig_destroy(rig);
+}
+
 static void test_a_batch_waits_for_its_order(void)
 {
     struct rig *rig = rig_create();
@@ -486,8 +608,9 @@ SUITE(intake, test_a_batch_comes_and_goes, test_without_a_number_nothing_is_clai
       test_a_batch_that_is_opened_again_rests, test_who_waits_for_room_grows_no_older,
       test_descriptors_bound_what_is_claimed, test_descriptors_bound_groups,
       test_descriptors_bound_streams, test_want_of_descriptors_fails_no_batch,
-      test_a_batch_waits_for_what_it_has_lent, test_a_batch_waits_for_its_order,
-      test_a_batch_that_people_took_away_is_no_burden,
+      test_a_batch_waits_for_what_it_has_lent, test_a_touched_file_does_not_stop_its_batch,
+      test_a_changed_file_pauses_its_batch, test_a_changed_file_does_not_keep_from_cancelling,
+      test_a_batch_waits_for_its_order, test_a_batch_that_people_took_away_is_no_burden,
       test_a_place_that_people_removed_is_made_anew, test_a_recovered_batch_keeps_its_id,
       test_a_batch_that_may_repeat_another_is_told_so, test_unreadable_ids_are_told,
       test_files_are_collected_again_when_a_sync_failed)

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+#include "engine/intake_priv.h"
+
+/*
+ * A file of a batch that was accepted is not what it was: another time of change, another size. Its
+ * loads wait here while its bytes are held against the content's hash, a part a step, one batch at
+ * a time:
+ *
+ *   the same bytes     somebody touched it: the batch goes on
+ *   other bytes        the batch is paused, which stops its sending and its expiry, people are
+ *                      told, and its recipients go back to where they wait. `resume` looks again
+ *
+ * The pause is not kept on disk: another start scans the batch anew, and puts it into hold/.
+ */
+
+struct intake_check {
+    struct load *load; /* that made us look */
+    struct intake_batch *ib;
+    uint32_t file_index;
+    uint64_t offset;         /* in that file */
+    struct disk_stat *stats; /* of all files as the look began */
+    struct XXH3_state_s *hash;
+    char *block;
+};
+
+static void check_free(struct intake_check *check)
+{
+    (void)XXH3_freeState(check->hash);
+    free(check->stats);
+    free(check->block);
+    free(check);
+}
+
+static struct intake_check *check_make(struct load *load, struct intake_batch *ib)
+{
+    struct intake_check *check = calloc(1, sizeof(*check));
+    if (check == NULL) {
+        return NULL;
+    }
+    check->load = load;
+    check->ib = ib;
+    check->stats = calloc(ib->stream->files_count, sizeof(*check->stats));
+    check->hash = XXH3_createState();
+    check->block = malloc(INTAKE_BLOCK_SIZE);
+    if (check->stats == NULL || check->hash == NULL || check->block == NULL) {
+        check_free(check);
+        return NULL;
+    }
+    (void)XXH3_64bits_reset_withSeed(check->hash, ib->files_hash);
+    return check;
+}
+
+static bool is_same_stat(const struct disk_stat *one, const struct disk_stat *other)
+{
+    return one->inode == other->inode && one->size == other->size &&
+           one->mtime_ns == other->mtime_ns;
+}
+
+/* ret_name: the first file that is no more as long as it was; NULL: none. */
+static int sizes_take(struct intake_core *core, struct intake_check *check, const char **ret_name)
+{
+    const struct spool_stream *stream = check->ib->stream;
+    *ret_name = NULL;
+    for (uint32_t i = 0; i < stream->files_count; i++) {
+        const struct spool_file *file = &stream->files[i].file;
+        int result = disk_stat_fd(core->disk, file->fd, &check->stats[i]);
+        if (result != 0) {
+            return result;
+        }
+        if (check->stats[i].size != file->stat.size) {
+            *ret_name = stream->files[i].name;
+            return 0;
+        }
+    }
+    return 0;
+}
+
+/* While they were read somebody went on writing. */
+static const char *moved_since(struct intake_core *core, const struct intake_check *check)
+{
+    const struct spool_stream *stream = check->ib->stream;
+    for (uint32_t i = 0; i < stream->files_count; i++) {
+        struct disk_stat stat;
+        if (disk_stat_fd(core->disk, stream->files[i].file.fd, &stat) == 0 &&
+            !is_same_stat(&stat, &check->stats[i])) {
+            return stream->files[i].name;
+        }
+    }
+    return NULL;
+}
+
+static void tell(struct intake_core *core, const struct batch *batch, const char *file)
+{
+    struct intake_notice *notice = malloc(sizeof(*notice));
+    odd(batch_changed);
+    if (notice == NULL) {
+        return;
+    }
+    struct writer writer = writer_of(notice->text, sizeof(notice->text));
+    writer_put_format(&writer, "ramjet: %s/active/%s/%s: ", core->engine->config->spool,
+                      batch->directory, file);
+    writer_put_format(&writer,
+                      "it is not the file any more that was accepted. Nothing more of the batch is "
+                      "sent, and none of it expires. Put the file back as it was and order "
+                      "in/ctl/%s.resume, or order %s.cancel; at the next start the batch goes to "
+                      "hold/ as long as the file is another\n",
+                      batch->manifest->id, batch->manifest->id);
+    notice->size = writer_size(&writer);
+    inbox_push_xcore(&core->intake->notices, &notice->node);
+}
+
+static bool is_cancelled(const struct batch *batch)
+{
+    return (stat_read_xcore(&batch->orders) & BATCH_CANCELLED) != 0;
+}
+
+/* Its recipients wait again where they did. */
+static void give_back(struct load *load)
+{
+    load->result = -ENOBUFS;
+    inbox_push_xcore(load->reply_to, &load->node);
+}
+
+/* Those that waited are looked at anew, in their order. */
+static void check_end(struct intake_core *core, const char *changed)
+{
+    struct intake_check *check = core->check;
+    struct intake_batch *ib = check->ib;
+    core->check = NULL;
+    if (changed == NULL) {
+        for (uint32_t i = 0; i < ib->stream->files_count; i++) {
+            ib->stream->files[i].file.stat = check->stats[i];
+        }
+        odd(batch_touched);
+    } else if (!is_cancelled(ib->batch)) {
+        stat_set(&ib->batch->orders, BATCH_PAUSED);
+        tell(core, ib->batch, changed);
+    }
+    inbox_chain_add(&core->loads_waiting, &check->load->node);
+    struct inbox_node *node;
+    while ((node = inbox_chain_take(&core->loads_changed)) != NULL) {
+        inbox_chain_add(&core->loads_waiting, node);
+    }
+    check_free(check);
+}
+
+/* For want of memory, or of a disk that reads, there is no verdict: another look a little later. */
+static void look_again(struct intake_core *core, struct load *load)
+{
+    odd(batch_not_looked_at);
+    core->changed_at = mono_add_ms(clock_mono(core->engine->clock), INTAKE_RESCAN_MS);
+    inbox_chain_add(&core->loads_changed, &load->node);
+    if (core->check != NULL) {
+        check_free(core->check);
+        core->check = NULL;
+    }
+}
+
+static void check_begin(struct intake_core *core)
+{
+    struct inbox_node *node = inbox_chain_take(&core->loads_changed);
+    struct load *load = CONTAINER_OF(node, struct load, node);
+    const char *changed;
+    core->check = check_make(load, intake_batch_of(core, load->batch->index));
+    if (core->check == NULL || sizes_take(core, core->check, &changed) != 0) {
+        look_again(core, load);
+    } else if (changed != NULL) {
+        check_end(core, changed);
+    }
+}
+
+/* The one to be put right. */
+static const char *changed_name(struct intake_core *core, const struct spool_stream *stream)
+{
+    for (uint32_t i = 0; i < stream->files_count; i++) {
+        if (spool_file_check(&core->spool, &stream->files[i].file) == -ESTALE) {
+            return stream->files[i].name;
+        }
+    }
+    return stream->files[0].name;
+}
+
+/* A block of the stream; at its end the verdict. */
+static uint64_t check_some(struct intake_core *core)
+{
+    struct intake_check *check = core->check;
+    const struct spool_stream *stream = check->ib->stream;
+    const struct spool_stream_file *file = &stream->files[check->file_index];
+    uint64_t left = file->file.stat.size - check->offset;
+    size_t size = left < INTAKE_BLOCK_SIZE ? (size_t)left : INTAKE_BLOCK_SIZE;
+    if (size > 0) {
+        int64_t got = disk_read(core->disk, file->file.fd, check->block, size, check->offset);
+        if (got < 0) {
+            look_again(core, check->load);
+            return size;
+        }
+        if ((size_t)got != size) {
+            check_end(core, file->name);
+            return size;
+        }
+        (void)XXH3_64bits_update(check->hash, check->block, size);
+        check->offset += size;
+        return size;
+    }
+    check->offset = 0;
+    if (++check->file_index == stream->files_count) {
+        bool is_same = XXH3_64bits_digest(check->hash) == check->ib->accept.content_hash;
+        check_end(core, is_same ? moved_since(core, check) : changed_name(core, stream));
+    }
+    return 0;
+}
+
+int intake_changed_check(struct intake_core *core, const struct intake_batch *ib)
+{
+    int result = 0;
+    for (uint32_t i = 0; i < ib->stream->files_count && result == 0; i++) {
+        result = spool_file_check(&core->spool, &ib->stream->files[i].file);
+    }
+    return result;
+}
+
+bool intake_changed_take(struct intake_core *core, struct intake_batch *ib, struct load *load)
+{
+    if (is_cancelled(ib->batch)) {
+        return false;
+    }
+    if ((stat_read_xcore(&ib->batch->orders) & BATCH_PAUSED) != 0) {
+        give_back(load);
+        return true;
+    }
+    inbox_chain_add(&core->loads_changed, &load->node);
+    return true;
+}
+
+bool intake_changed_some(struct intake_core *core)
+{
+    bool is_resting = mono_before(clock_mono(core->engine->clock), core->changed_at);
+    if (core->check == NULL && (core->loads_changed.count == 0 || is_resting)) {
+        return false;
+    }
+    if (core->check == NULL) {
+        check_begin(core);
+    }
+    for (uint64_t done = 0; core->check != NULL && done < INTAKE_BYTES_STEP_MAX;) {
+        done += check_some(core);
+    }
+    return true;
+}
+
+void intake_changed_end(struct intake_core *core)
+{
+    struct inbox_node *node;
+    while ((node = inbox_take(&core->intake->notices)) != NULL) {
+        free(CONTAINER_OF(node, struct intake_notice, node));
+    }
+    if (core->check != NULL) {
+        check_free(core->check);
+        core->check = NULL;
+    }
+}

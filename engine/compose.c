@@ -297,6 +297,8 @@ static enum compose_result compose_bsmtp(struct delivery *delivery, const struct
         writer_put(&prefix, SPAN("Message-ID: <"));
         writer_put(&prefix, span_of_text(load->batch->manifest->id));
         writer_put_byte(&prefix, '.');
+        text_put_hex64(&prefix, (uint64_t)load->batch->accepted_at.ns);
+        writer_put_byte(&prefix, '.');
         writer_put_uint(&prefix, recipient->record_offset);
         writer_put_byte(&prefix, '@');
         writer_put(&prefix, span_of_text(delivery->worker->engine->config->hostname));

@@ -23,6 +23,7 @@ struct builder {
     uint32_t merge_from_outer;              /* so before the open group */
     size_t bad_at;         /* builder_text: offset of the placeholder that failed */
     struct span date_line; /* the Date field that was added; empty: none */
+    struct span id_start;  /* of the Message-ID that was added, up to the time in it */
 };
 
 struct builder_style {

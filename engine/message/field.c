@@ -346,12 +346,13 @@ static void put_dot_atom(struct writer *writer, struct span text)
     }
 }
 
-/* Every repeat for a recipient carries the same Message-ID (LAW 6): batch, recipient's number,
- * domain of From. */
+/* Every repeat for a recipient carries the same Message-ID (LAW 6): batch, time of acceptance,
+ * recipient's number, domain of From. The time tells it from a batch of the same id, on another
+ * engine or after a month. */
 static int put_message_id(struct builder *builder, struct span domain)
 {
     struct span batch = builder->options->batch_id;
-    size_t size_max = batch.size + domain.size + 32;
+    size_t size_max = batch.size + domain.size + 48;
     char *text = builder_keep(builder, size_max);
     if (text == NULL) {
         return -EINVAL;
@@ -359,7 +360,10 @@ static int put_message_id(struct builder *builder, struct span domain)
     struct writer writer = writer_of(text, size_max);
     writer_put(&writer, SPAN("Message-ID: <"));
     put_dot_atom(&writer, batch);
+    writer_put_byte(&writer, '.');
+    text_put_hex64(&writer, (uint64_t)builder->options->date.ns);
     struct span before = writer_span(&writer);
+    builder->id_start = before;
     writer_put_byte(&writer, '@');
     writer_put(&writer, domain);
     writer_put(&writer, SPAN(">\r\n"));

@@ -12,7 +12,7 @@
 #include "engine/message/parts.h"
 #include "engine/message/template_priv.h"
 
-enum { DATE_NAME_SIZE = sizeof("Date: ") - 1 };
+enum { DATE_NAME_SIZE = sizeof("Date: ") - 1, ID_TIME_SIZE = 16 };
 
 /* One line of the file into the wire form. The first line end of the file decides what the others
  * must be. */
@@ -104,25 +104,44 @@ static void settle_ordinal(struct template *template)
     }
 }
 
-/* The text behind "Date: ", in the template's own memory; NULL: the line is not in the text. */
-static char *find_date(struct span text, struct span line)
+/* Where the text holds `start` at the start of a line, in the template's own memory; NULL: nowhere.
+ */
+static char *find_line(struct span text, struct span start)
 {
-    const char *at = text.size == 0 ? NULL : memmem(text.at, text.size, line.at, line.size);
+    const char *at = text.size == 0 ? NULL : memmem(text.at, text.size, start.at, start.size);
     while (at != NULL && at != text.at && at[-1] != '\n') {
         size_t left = (size_t)(text.at + text.size - at) - 1;
-        at = memmem(at + 1, left, line.at, line.size);
+        at = memmem(at + 1, left, start.at, start.size);
     }
-    return at == NULL ? NULL : (char *)(uintptr_t)at + DATE_NAME_SIZE;
+    return (char *)(uintptr_t)at;
 }
 
-/* The layout has put it into a segment of the header, or into the one that ends the header. */
-static void note_date(struct template *template, struct span line)
+/* The layout has put it into a segment of the header, or into the one that ends the header. What is
+ * to be written anew stands `offset` behind its start. */
+static void note_places(struct template *template, struct span start, size_t offset,
+                        char *ret_places[2])
 {
-    for (uint32_t i = 0; i < template->segments_count && template->dates[0] == NULL; i++) {
-        template->dates[0] = find_date(template->segments[i].text, line);
-        template->dates[1] = find_date(template->segments[i].text_switched, line);
+    char *found[2] = {NULL, NULL};
+    for (uint32_t i = 0; i < template->segments_count && found[0] == NULL; i++) {
+        found[0] = find_line(template->segments[i].text, start);
+        found[1] = find_line(template->segments[i].text_switched, start);
     }
-    ensure(template->dates[0] != NULL);
+    ensure(found[0] != NULL);
+    for (size_t i = 0; i < COUNT_OF(found); i++) {
+        ret_places[i] = found[i] == NULL ? NULL : found[i] + offset;
+    }
+}
+
+static void note_times(struct builder *builder)
+{
+    struct template *template = builder->template;
+    if (builder->date_line.size > 0) {
+        note_places(template, builder->date_line, DATE_NAME_SIZE, template->dates);
+    }
+    if (builder->id_start.size > 0) {
+        note_places(template, builder->id_start, builder->id_start.size - ID_TIME_SIZE,
+                    template->id_times);
+    }
 }
 
 static int compile(struct builder *builder, struct span eml)
@@ -157,8 +176,8 @@ static int compile(struct builder *builder, struct span eml)
     }
     settle_ordinal(builder->template);
     error = layout_finish(builder);
-    if (error == 0 && builder->date_line.size > 0) {
-        note_date(builder->template, builder->date_line);
+    if (error == 0) {
+        note_times(builder);
     }
     return error;
 }
@@ -223,16 +242,25 @@ struct template *template_compile_line(struct span line, struct template_problem
     return template;
 }
 
+static void write_places(char *const places[2], struct span text)
+{
+    for (size_t i = 0; i < 2; i++) {
+        if (places[i] != NULL) {
+            memcpy(places[i], text.at, text.size); /* always of one length */
+        }
+    }
+}
+
 void template_set_date(struct template *template, struct wall_time date)
 {
     char text[64];
     struct writer writer = writer_of(text, sizeof(text));
     text_put_rfc5322(&writer, date);
-    for (size_t i = 0; i < COUNT_OF(template->dates); i++) {
-        if (template->dates[i] != NULL) {
-            memcpy(template->dates[i], text, writer_size(&writer)); /* always of one length */
-        }
-    }
+    write_places(template->dates, writer_span(&writer));
+    writer = writer_of(text, sizeof(text));
+    text_put_hex64(&writer, (uint64_t)date.ns);
+    ensure(writer_size(&writer) == ID_TIME_SIZE);
+    write_places(template->id_times, writer_span(&writer));
 }
 
 void template_destroy(struct template *template)

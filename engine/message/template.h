@@ -19,11 +19,13 @@
  * Header safety: a value with CR, LF or NUL never enters a header (render fails for that recipient:
  * bad input, conformance 4). Headers removed: Bcc, Resent-Bcc, Return-Path, Content-Length,
  * X-Sender, X-Receiver, X-Ramjet-*. Added when missing, behind the others: Date (the batch's accept
- * time), Message-ID (<batch-id.ordinal@domain of From>, so that every repeat carries the same, LAW
- * 6), MIME-Version with MIME content, and the blank line behind the header. From must be there,
+ * time), Message-ID (<batch-id.time.ordinal@domain of From>, time: the accept time in hexadecimal
+ * nanoseconds, so that every repeat carries the same, LAW 6, and another batch of that id does
+ * not), MIME-Version with MIME content, and the blank line behind the header. From must be there,
  * once, and so must the other fields that RFC 5322 3.6 allows once be at most. Lines over 998
  * octets, bare CR, NUL, lone LF in a CRLF file: a problem that names the line. A file with LF line
- * ends throughout is fine. Raw UTF-8 in a header becomes encoded words where these can stand.
+ * ends throughout is fine. Raw UTF-8 in a header becomes encoded words where these can stand, and
+ * is a problem elsewhere.
  *
  * Bodies: line ends in a value become CRLF. A 7bit or 8bit part is sent as quoted-printable for one
  * recipient when the values leave no other way: 8-bit text in a 7bit part, a line over 998 octets,
@@ -66,7 +68,8 @@ struct template *template_compile(struct span eml, const struct template_options
 struct template *template_compile_line(struct span line, struct template_problem *ret_problem);
 void template_destroy(struct template *template); /* NULL-safe */
 /* Another date than that of the options, before anything was rendered: a batch is compiled to be
- * checked, and gets its date when it is accepted. A Date of the file's own stays. */
+ * checked, and gets its date when it is accepted: that of its Date and the time in its Message-ID.
+ * Fields of the file's own stay. */
 void template_set_date(struct template *template, struct wall_time date);
 
 /* True when every recipient gets the same bytes: there is no placeholder. A Message-ID that the

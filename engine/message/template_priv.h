@@ -94,6 +94,7 @@ struct template
     uint64_t headers_size;      /* of all constants before the blank line */
     char *dates[2]; /* of the Date that the file lacks: in the text, and the switched text, of the
                        segment that holds it; NULL: none */
+    char *id_times[2]; /* so of the time in the Message-ID */
 };
 
 /* What a value segment stands for, for one recipient. */

@@ -296,10 +296,10 @@ static void test_message_id(void)
         struct span batch_id;
         const char *want;
     } ROWS[] = {
-        {SPAN("spring-07"), "<spring-07@b>"},
-        {SPAN("a.b"), "<a.b@b>"},
-        {SPAN(".a..b."), "<-a.-b-@b>"},
-        {SPAN("a b@c\r\n"), "<a-b-c--@b>"},
+        {SPAN("spring-07"), "<spring-07.0000000000000000@b>"},
+        {SPAN("a.b"), "<a.b.0000000000000000@b>"},
+        {SPAN(".a..b."), "<-a.-b-.0000000000000000@b>"},
+        {SPAN("a b@c\r\n"), "<a-b-c--.0000000000000000@b>"},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         struct template_options options = {.batch_id = ROWS[i].batch_id};

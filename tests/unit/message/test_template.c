@@ -428,6 +428,9 @@ static void test_another_date(void)
         *text.at = '\0';
         const char *first = strstr(memory + 32768, "Date: Tue, 01 Dec 2026 08:00:00 +0000\r\n");
         const char *second = strstr(memory + 32768, "Date: Wed, 02 Dec 2026 08:00:00 +0000\r\n");
+        bool has_own_id = strstr(DATED[i / 2].eml, "Message-ID") != NULL;
+        CHECK_ROW(i, strstr(memory + 32768, ".18ed125908d10000") == NULL);
+        CHECK_ROW(i, (strstr(memory + 32768, ".18ed60ed9a200000") == NULL) == has_own_id);
         CHECK_ROW(i, (first != NULL) == (strchr(DATED[i / 2].dates, '1') != NULL));
         CHECK_ROW(i, (second != NULL) == (strchr(DATED[i / 2].dates, '2') != NULL));
         template_destroy(template);

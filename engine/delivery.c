@@ -118,7 +118,7 @@ static void on_smtp_event(struct delivery *delivery, const struct smtp_event *ev
         stat_add(&delivery->worker->stats.transactions, 1);
         /* A server may answer before the transport is done with our bytes: they must stay until
          * then. */
-        delivery->is_ready_due = delivery->body_out > 0 && !PLANTED(BYTES_GIVEN_EARLY);
+        delivery->is_ready_due = delivery->body_out > 0;
         if (!delivery->is_ready_due) {
             delivery_release_message(delivery);
             on_ready(delivery, now);

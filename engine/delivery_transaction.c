@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/delivery_priv.h"
 
+#include "engine/base/planted.h"
 #include "engine/compose.h"
 #include "engine/dispatch.h"
 
@@ -152,5 +153,8 @@ void delivery_send_body(struct delivery *delivery, struct mono_time now)
         delivery->is_body_due = false;
         stat_add(&delivery->worker->stats.bytes_sent, delivery->transaction.size);
         smtp_session_body_sent(&delivery->smtp, now);
+        if (PLANTED(BYTES_GIVEN_EARLY)) {
+            delivery_release_message(delivery);
+        }
     }
 }

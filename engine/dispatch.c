@@ -120,6 +120,7 @@ void dispatch_lane(struct lane *lane, struct mono_time now)
     lane_set_sessionless(lane, false);
     dispatch_hand_over_few(lane);
     dispatch_review(lane, now);
+    dispatch_load_set_aside(lane);
     dispatch_load_ask(lane);
     uint32_t done = 0;
     struct load *load;

@@ -28,6 +28,7 @@ static uint32_t load_take(struct lane *lane, struct load *load)
         return 0;
     }
     load->batch = worker_batch(lane->worker, load->recipients[0]);
+    load->is_spare = batch == NULL;
     uint64_t size = 0;
     uint64_t last_offset = UINT64_MAX;
     while (load->count < taken && size < LOAD_SIZE_MAX) {
@@ -127,6 +128,24 @@ void dispatch_load_give_back(struct lane *lane)
         if (load->is_needed) {
             load_give_back(lane, load);
             lane_mark_dirty(lane);
+        }
+    }
+}
+
+static bool is_paused(const struct batch *batch)
+{
+    return stat_read_xcore(&batch->orders) == BATCH_PAUSED;
+}
+
+void dispatch_load_set_aside(struct lane *lane)
+{
+    struct list *node = lane->loads.prev;
+    while (node != &lane->loads) {
+        struct load *load = CONTAINER_OF(node, struct load, link);
+        node = node->prev;
+        /* From the spare queue, which cannot be set aside, it would be taken again at once. */
+        if (is_paused(load->batch) && !load->is_spare) {
+            load_give_back(lane, load);
         }
     }
 }

@@ -31,7 +31,8 @@ static struct spool_progress progress_of(struct intake_core *core, struct intake
     int64_t age_ns = progress.at.ns - batch->accepted_at.ns;
     if (age_ns > 0 && settled > 0 && ib->known == NULL) {
         progress.rate_1m = (double)settled * (double)NS_PER_S / (double)age_ns;
-        progress.eta_s = (int64_t)((double)progress.pending / progress.rate_1m);
+        bool is_paused = (stat_read_xcore(&batch->orders) & BATCH_PAUSED) != 0;
+        progress.eta_s = is_paused ? -1 : (int64_t)((double)progress.pending / progress.rate_1m);
     }
     return progress;
 }
@@ -112,6 +113,11 @@ static void on_left(struct intake_core *core, struct intake_batch *ib, int resul
         odd(batch_cannot_leave); /* disk full or broken, or its way was gone */
         ib->leave_at = mono_add_ms(now, INTAKE_LEAVE_AGAIN_MS);
         return;
+    }
+    if (result == 0 && ib->fd >= 0) {
+        /* The summary says all. Not before the move: who waits reads it until then. It may be of an
+         * earlier run, or not be there. */
+        (void)disk_unlink(core->disk, ib->fd, "progress.json");
     }
     intake_directory_close(core, ib);
     if (is_failed && !ib->is_accepted) {

@@ -229,6 +229,31 @@ static void test_a_pause_holds_and_a_resume_lets_go(void)
     rig_destroy(rig);
 }
 
+/* What was loaded for a site with a rate went out for as long as the rate took. */
+static void test_a_pause_takes_back_what_is_loaded(void)
+{
+    struct rig *rig = rig_create();
+    rig->config->routes[0].rate_per_hour = 18000;
+    rig->config->routes[0].rate_burst = 1;
+    rig_start(rig);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, batch, "example.org", 200);
+    rig_deal(rig, batch, 0);
+    rig_run(rig, 3000);
+    CU_ASSERT(rig->messages > 0);
+    CU_ASSERT(rig_place(rig, PLACE_LOADING) > 0);
+    uint64_t before = rig->messages;
+    stat_set(&rig->batches[batch].orders, BATCH_PAUSED);
+    rig_run(rig, 120000);
+    CU_ASSERT(rig->messages <= before + 1);
+    CU_ASSERT_EQUAL(rig_place(rig, PLACE_LOADING), 0);
+    CU_ASSERT_EQUAL(rig_sessions(rig), 0);
+    rig_order(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, 200, 120000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 200);
+    rig_destroy(rig);
+}
+
 /* Bounds. */
 
 /* More were settled than there are journal entries, while the journal was busy: the engine stopped
@@ -812,12 +837,13 @@ SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_it
       test_a_reset_in_the_middle_of_a_body_is_a_deferral,
       test_a_cancel_finds_what_is_deferred_beside_other_batches,
       test_a_cancel_finds_what_is_with_the_journal, test_a_pause_holds_and_a_resume_lets_go,
-      test_a_slow_journal_holds_the_workers, test_a_bad_record_does_not_hold_up_the_next,
-      test_a_bad_record_does_not_spoil_its_group, test_large_messages_wait_for_memory,
-      test_one_recipient_at_a_time_gets_on, test_a_domain_that_moves_does_not_take_others_along,
-      test_domains_that_moved_are_placed_anew, test_many_wait_for_one_answer,
-      test_queries_that_come_back_ask_for_more_domains, test_who_waits_for_a_query_is_cancelled,
-      test_an_expired_answer_is_not_used_unasked, test_domains_that_wait_for_nobody_leave_in_parts,
+      test_a_pause_takes_back_what_is_loaded, test_a_slow_journal_holds_the_workers,
+      test_a_bad_record_does_not_hold_up_the_next, test_a_bad_record_does_not_spoil_its_group,
+      test_large_messages_wait_for_memory, test_one_recipient_at_a_time_gets_on,
+      test_a_domain_that_moves_does_not_take_others_along, test_domains_that_moved_are_placed_anew,
+      test_many_wait_for_one_answer, test_queries_that_come_back_ask_for_more_domains,
+      test_who_waits_for_a_query_is_cancelled, test_an_expired_answer_is_not_used_unasked,
+      test_domains_that_wait_for_nobody_leave_in_parts,
       test_an_answer_that_is_not_kept_is_temporary, test_sites_come_back,
       test_who_finds_no_site_is_put_off, test_a_source_that_cannot_be_bound_harms_its_own_mail_only,
       test_nothing_is_begun_when_the_journal_has_failed, test_a_stop_waits_for_what_is_in_flight,

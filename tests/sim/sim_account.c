@@ -241,7 +241,8 @@ static void join_events(struct sim_book *book, struct span content)
             sim_violation(book->sim, "the log: a line that nobody can read: %.*s", (int)line.size,
                           line.at);
         }
-        if (entry == NULL) {
+        /* A sector that is lost leaves the start of one line in front of the end of another. */
+        if (entry == NULL || !is_printable(line)) {
             continue;
         }
         entry->ambiguous += has(line, "\"TEMP_AMBIGUOUS\"") ? 1 : 0;
@@ -434,7 +435,10 @@ static void judge_attempts(const struct sim_book *book, const struct sim_entry *
     if (has_died || book->had_disk_faults || entry->ends_count == 0) {
         return;
     }
-    if (entry->attempts_max < entry->deferrals || entry->attempts <= entry->attempts_max) {
+    /* One that was cancelled, or grew too old, while it waited ends without an attempt. */
+    bool is_untried = entry->end == SIM_EXPIRED || entry->end == SIM_CANCELLED;
+    if (entry->attempts_max < entry->deferrals ||
+        entry->attempts < entry->attempts_max + !is_untried) {
         sim_violation(sim, "%s was deferred %u times; the log counts %llu, its end %llu",
                       entry->address, entry->deferrals, (unsigned long long)entry->attempts_max,
                       (unsigned long long)entry->attempts);

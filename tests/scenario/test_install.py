@@ -67,6 +67,8 @@ def case_the_unit():
     wanted = os.path.join("/", os.path.relpath(installed("bin", "ramjet"), root))
     equal(set(programs), {wanted}, "the program")
     check("\nTimeoutStartSec=infinity\n" in text, "a long recovery is waited for", text)
+    check("\nStartLimitIntervalSec=0\n" in text, "no number of failures is the last", text)
+    check(re.search(r"^RestartSec=[1-9]", text, re.M), "and there is a pause between them", text)
     if not shutil.which("systemd-analyze"):
         return
     path = place.join("ramjet.service")
@@ -94,8 +96,9 @@ def case_users_and_directories():
         code, words = run("systemd-tmpfiles", "--create", f"--root={fake}",
                           installed("lib", "tmpfiles.d", "ramjet.conf"))
         equal(code, 0, f"systemd-tmpfiles takes it: {words}")
-        mode = os.stat(os.path.join(fake, "var/spool/ramjet/in/new")).st_mode
-        equal(oct(mode & 0o7777), "0o2770", "mode of in/new")
+        for name, wanted in (("in/new", 0o2770), ("pickup", 0o2770), ("done", 0o2750)):
+            mode = os.stat(os.path.join(fake, "var/spool/ramjet", name)).st_mode
+            equal(oct(mode & 0o7777), oct(wanted), f"mode of {name}")
 
 
 def case_a_configuration_is_kept():

@@ -88,7 +88,8 @@ void outcome_settle(struct worker *worker, struct attempt *attempt, const struct
     /* LAW 6: this attempt repeats one whose end of data was sent and whose answer was not read. */
     bool is_possible_duplicate =
         (recipient->flags & RECIPIENT_AMBIGUOUS) != 0 && !PLANTED(DUPLICATE_UNMARKED);
-    if (recipient->attempts_count < UINT16_MAX) {
+    bool is_untried = final.class == OUTCOME_CANCELLED || final.class == OUTCOME_EXPIRED;
+    if (!is_untried && recipient->attempts_count < UINT16_MAX) {
         recipient->attempts_count++;
     }
     if (final.is_ambiguous) {

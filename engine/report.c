@@ -5,7 +5,7 @@
 
 /* More than all keys and numbers of a line together: what foreign words must leave free, so that a
  * line always ends well. */
-enum { RESERVE_SIZE = 640 };
+enum { RESERVE_SIZE = 704 };
 
 static const char *const TYPES[] = {
     [OUTCOME_DELIVERED] = "Delivery",    [OUTCOME_DEFERRED] = "TransientFailure",
@@ -111,6 +111,16 @@ static void put_created(struct writer *writer, struct report_cache *cache,
     writer_put(writer, span_of(cache->created_text, cache->created_size));
 }
 
+static void put_labels(struct writer *writer, const struct manifest *manifest)
+{
+    if (manifest->tenant != NULL) {
+        put_key_text(writer, SPAN(",\"tenant\":"), span_of_text(manifest->tenant));
+    }
+    if (manifest->campaign != NULL) {
+        put_key_text(writer, SPAN(",\"campaign\":"), span_of_text(manifest->campaign));
+    }
+}
+
 void report_put_line(struct writer *writer, const struct engine *engine, struct report_cache *cache,
                      const struct attempt *attempt, const struct outcome *outcome,
                      uint32_t attempts_count, bool is_possible_duplicate, struct wall_time at)
@@ -124,7 +134,9 @@ void report_put_line(struct writer *writer, const struct engine *engine, struct 
     if (attempt->id_size > 0) {
         put_key_text(writer, SPAN(",\"recipient_id\":"), span_of(attempt->id, attempt->id_size));
     }
-    put_key_text(writer, SPAN(",\"sender\":"), place->sender);
+    if (place->sender.at != NULL) { /* else none was made: an empty one is the null path */
+        put_key_text(writer, SPAN(",\"sender\":"), place->sender);
+    }
     put_key_text(writer, SPAN(",\"recipient\":"), span_of(attempt->address, attempt->address_size));
     put_key_text(writer, SPAN(",\"queue\":"),
                  domain_name_xcore(engine->domains, attempt->recipient->domain));
@@ -141,6 +153,7 @@ void report_put_line(struct writer *writer, const struct engine *engine, struct 
     if (is_possible_duplicate || outcome->is_ambiguous) {
         writer_put(writer, SPAN(",\"possible_duplicate\":true"));
     }
+    put_labels(writer, attempt->batch->manifest);
     put_response(writer, &outcome->response);
     put_place(writer, place);
     put_key_text(writer, SPAN(",\"nodeid\":"), span_of_text(engine->config->hostname));

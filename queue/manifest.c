@@ -231,7 +231,6 @@ void manifest_destroy(struct manifest *manifest)
     free(manifest->recipients);
     free(manifest->tenant);
     free(manifest->campaign);
-    free(manifest->pool);
     free(manifest);
 }
 

@@ -23,7 +23,7 @@ enum {
     MANIFEST_SIZE_MAX = 64 * 1024,
     MANIFEST_ID_MAX = 128,
     MANIFEST_FILE_NAME_MAX = 128,
-    MANIFEST_LABEL_MAX = 128, /* tenant, campaign, pool */
+    MANIFEST_LABEL_MAX = 128, /* tenant, campaign */
     MANIFEST_FROM_MAX = 1024,
     MANIFEST_PPM = 1000000,
 };
@@ -52,7 +52,7 @@ struct manifest {
     char *message;           /* merge: file name, default message.eml; no slash */
     char *recipients;        /* merge: file name, default recipients.ndjson; .ndjson or .csv */
     enum manifest_missing missing;
-    char *tenant, *campaign, *pool; /* NULL when not given */
+    char *tenant, *campaign; /* NULL when not given */
     uint8_t priority;               /* 0..9, default 5, higher first */
     uint64_t count;          /* told number of recipients, 0 = not told; another number fails the
                                 batch */

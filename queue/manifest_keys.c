@@ -165,11 +165,6 @@ static void read_campaign(struct manifest_reading *reading, const char *key, jso
     read_label(reading, key, value, &reading->manifest->campaign);
 }
 
-static void read_pool(struct manifest_reading *reading, const char *key, json_t *value)
-{
-    read_label(reading, key, value, &reading->manifest->pool);
-}
-
 static bool take_number(struct manifest_reading *reading, const char *key, json_t *value,
                         uint64_t max, uint64_t *ret_number)
 {
@@ -314,7 +309,6 @@ static const struct {
     {"template", read_template},
     {"tenant", read_tenant},
     {"campaign", read_campaign},
-    {"pool", read_pool},
     {"priority", read_priority},
     {"count", read_count},
     {"max_reject", read_max_reject},
@@ -325,6 +319,7 @@ static const struct {
     {"max_rate", read_unsupported},
     {"windows", read_unsupported},
     {"notify", read_unsupported},
+    {"pool", read_unsupported},
 };
 
 void manifest_read_key(struct manifest_reading *reading, const char *key, json_t *value)

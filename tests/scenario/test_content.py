@@ -8,7 +8,8 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (HEADER, Engine, Place, check, equal, route, run_all, send)  # noqa: E402
+from lib import (HEADER, Engine, Place, check, equal, make_merge, route, run_all,  # noqa: E402
+                 send, wait_for)
 from smtp_peer import Peer  # noqa: E402
 
 place = peer = engine = None
@@ -65,6 +66,21 @@ def case_eight_bit_text_for_seven_bit_servers():
     check("size limit" in content and "8BITMIME" in content, "its words", content)
     equal(limited.terminate(), 0, "exit status")
     plain.stop()
+
+
+def case_untried():
+    """Who is cancelled before the first attempt had none, and no sender; labels are in each line."""
+    engine.submit(make_merge(engine, "later", ["u@plain.test"], not_before="2090-01-01T00:00:00Z",
+                             tenant="acme", campaign='Spring "\u00e9"'))
+    wait_for(lambda: (engine.progress("later") or {}).get("pending") == 1, "it waits")
+    engine.order("later", "cancel")
+    line = engine.wait_end("later").results[0]
+    equal((line["type"], line["num_attempts"], "sender" in line), ("AdminBounce", 0, False), line)
+    equal((line["tenant"], line["campaign"]), ("acme", 'Spring "\u00e9"'), "labels")
+    end = send(engine, "null", ["n@plain.test"], sender="")
+    equal((end.results[0]["sender"], end.results[0]["num_attempts"]), ("", 1), "the null path")
+    end = send(engine, "pool", ["p@plain.test"], pool="news-a")
+    check("pool" in end.reason and "not supported" in end.reason, "pool", end.reason)
 
 
 def main():

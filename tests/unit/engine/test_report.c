@@ -109,6 +109,7 @@ static void test_golden_line(void)
         "\"recipient\":\"ann@example.org\",\"queue\":\"example.org\",\"site\":\"mx.example.org\","
         "\"size\":1234,\"num_attempts\":3,\"event_time\":\"2026-12-01T08:00:01.123Z\","
         "\"created_time\":\"2026-12-01T08:00:00.000Z\",\"reason\":\"PERM_REPLY\","
+        "\"tenant\":\"acme\",\"campaign\":\"Spring \\\"sale\\\"\","
         "\"response\":{\"code\":550,\"enhanced_code\":{\"class\":5,\"subject\":1,\"detail\":1},"
         "\"command\":\"RCPT TO\",\"content\":\"user unknown\"},"
         "\"peer_address\":{\"name\":\"mx.example.org\",\"addr\":\"192.0.2.9\"},"
@@ -118,6 +119,9 @@ static void test_golden_line(void)
     fixture_make(&fixture);
     memcpy(fixture.attempt.id, "u1", 2);
     fixture.attempt.id_size = 2;
+    char tenant[] = "acme", campaign[] = "Spring \"sale\"";
+    fixture.manifest.tenant = tenant;
+    fixture.manifest.campaign = campaign;
     put(&fixture, false);
     CU_ASSERT_STRING_EQUAL(fixture.text, GOLDEN);
     json_decref(parse(&fixture));
@@ -163,8 +167,8 @@ static void test_absent_fields(void)
 {
     static struct fixture fixture;
     fixture_make(&fixture);
-    fixture.outcome.place = (struct outcome_place){
-        .sender = SPAN_NONE, .site = SPAN_NONE, .source_name = SPAN_NONE, .peer_name = SPAN_NONE};
+    fixture.outcome.place =
+        (struct outcome_place){.site = SPAN_NONE, .source_name = SPAN_NONE, .peer_name = SPAN_NONE};
     fixture.outcome.response =
         (struct policy_response){.code = 451, .command = "", .content = SPAN_NONE};
     put(&fixture, false);
@@ -174,6 +178,13 @@ static void test_absent_fields(void)
     CU_ASSERT_PTR_NULL(json_object_get(line, "source_address"));
     CU_ASSERT_PTR_NULL(json_object_get(line, "recipient_id"));
     CU_ASSERT_PTR_NULL(json_object_get(json_object_get(line, "response"), "enhanced_code"));
+    CU_ASSERT_PTR_NULL(json_object_get(line, "sender"));
+    CU_ASSERT_PTR_NULL(json_object_get(line, "tenant"));
+    CU_ASSERT_PTR_NULL(json_object_get(line, "campaign"));
+    json_decref(line);
+    fixture.outcome.place.sender = SPAN(""); /* the null path */
+    put(&fixture, false);
+    line = parse(&fixture);
     CU_ASSERT_STRING_EQUAL(text_of(line, "sender"), "");
     json_decref(line);
     fixture_end(&fixture);
@@ -221,6 +232,11 @@ static void test_longest_fields_fit(void)
         memset(fixture.manifest.id, 'i', MANIFEST_ID_MAX);
         memset(fixture.attempt.id, FILLS[fill], ATTEMPT_ID_MAX);
         memcpy(fixture.attempt.address, address, sizeof(address));
+        char tenant[MANIFEST_LABEL_MAX + 1] = {0}, campaign[MANIFEST_LABEL_MAX + 1] = {0};
+        memset(tenant, FILLS[fill], MANIFEST_LABEL_MAX);
+        memset(campaign, FILLS[fill], MANIFEST_LABEL_MAX);
+        fixture.manifest.tenant = tenant;
+        fixture.manifest.campaign = campaign;
         fixture.config.hostname = hostname;
         fixture.batch.number = UINT32_MAX;
         fixture.recipient.ordinal = UINT32_MAX;

@@ -27,7 +27,7 @@ static void test_everything(void)
         "{\"v\":1,\"id\":\"spring-07\",\"kind\":\"merge\",\"from\":\"b-{{_vid}}@bounce.ex.com\","
         "\"message\":\"mail.eml\",\"recipients\":\"list.csv\",\"count\":10000000,"
         "\"template\":\"mustache\",\"missing\":\"empty\",\"tenant\":\"acme\","
-        "\"campaign\":\"Spring \xc3\xa9\",\"pool\":\"news-a\",\"priority\":9,"
+        "\"campaign\":\"Spring \xc3\xa9\",\"priority\":9,"
         "\"not_before\":\"2026-12-01T08:00:00Z\",\"expires\":\"2026-12-03T08:00:00+01:00\","
         "\"vars\":{\"year\":2026,\"user\":{\"city\":\"Rom\"},\"list\":[true,null]},"
         "\"max_reject\":\"0.25%\",\"results\":[\"bounced\",\"rejected\",\"expired\"]}",
@@ -43,7 +43,6 @@ static void test_everything(void)
     CU_ASSERT_EQUAL(manifest->missing, MANIFEST_MISSING_EMPTY);
     CU_ASSERT_STRING_EQUAL(manifest->tenant, "acme");
     CU_ASSERT_STRING_EQUAL(manifest->campaign, "Spring \xc3\xa9");
-    CU_ASSERT_STRING_EQUAL(manifest->pool, "news-a");
     CU_ASSERT_EQUAL(manifest->priority, 9);
     CU_ASSERT_EQUAL(manifest->not_before.ns, INT64_C(1796112000) * NS_PER_S);
     CU_ASSERT_EQUAL(manifest->expires.ns, (INT64_C(1796112000) + 47 * 3600) * NS_PER_S);
@@ -71,7 +70,6 @@ static void test_defaults(void)
     CU_ASSERT_STRING_EQUAL(manifest->message, "message.eml");
     CU_ASSERT_STRING_EQUAL(manifest->recipients, "recipients.ndjson");
     CU_ASSERT_EQUAL(manifest->missing, MANIFEST_MISSING_REJECT);
-    CU_ASSERT_PTR_NULL(manifest->pool);
     CU_ASSERT_EQUAL(manifest->priority, 5);
     CU_ASSERT_EQUAL(manifest->count, 0);
     CU_ASSERT_EQUAL(manifest->max_reject_ppm, 10000);
@@ -116,8 +114,9 @@ static const struct {
     {"\"recipients\":\"a\\u0001.csv\"", "control character"},
     {"\"template\":\"jinja\"", "\"template\" is none of \"mustache\""},
     {"\"missing\":\"ignore\"", "\"missing\" is none of \"reject\", \"empty\", \"literal\""},
-    {"\"pool\":\"\"", "\"pool\" is empty"},
-    {"\"pool\":7", "\"pool\" is not a text"},
+    {"\"campaign\":\"\"", "\"campaign\" is empty"},
+    {"\"campaign\":7", "\"campaign\" is not a text"},
+    {"\"pool\":\"news-a\"", "\"pool\" is not supported"},
     {"\"tenant\":\"a\\nb\"", "\"tenant\" holds a control character"},
     {"\"priority\":10", "\"priority\" is not a whole number from 0 to 9"},
     {"\"priority\":-1", "\"priority\" is not a whole number"},

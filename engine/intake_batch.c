@@ -203,15 +203,21 @@ void intake_drop_recipients(struct intake_core *core, struct intake_batch *ib)
     }
 }
 
-static char *reason_of_known(const char *words)
+/* What reason.txt will hold. */
+static char *reason_of(const char *words, bool is_known)
 {
     static const char BEFORE[] = "it was accepted before, and cannot go on: ";
     static const char BEHIND[] = ". Who has no line in results.ndjson is still to be sent to: "
                                  "submit those anew, with another id";
-    size_t size = sizeof(BEFORE) + strlen(words) + sizeof(BEHIND);
+    size_t words_size = strlen(words);
+    while (words_size > 0 && words[words_size - 1] == '\n') {
+        words_size--;
+    }
+    size_t size = sizeof(BEFORE) + words_size + sizeof(BEHIND) + 1;
     char *reason = malloc(size);
     if (reason != NULL) {
-        (void)snprintf(reason, size, "%s%s%s", BEFORE, words, BEHIND);
+        (void)snprintf(reason, size, "%s%.*s%s\n", is_known ? BEFORE : "", (int)words_size, words,
+                       is_known ? BEHIND : "");
     }
     return reason;
 }
@@ -221,8 +227,8 @@ void intake_fail(struct intake_core *core, struct intake_batch *ib, const char *
     if (ib->stage == INTAKE_LEAVING) {
         return; /* it has failed already: the first reason stays */
     }
-    char *copy = ib->known != NULL ? reason_of_known(words) : strdup(words);
-    ib->reason = copy == NULL ? SPAN("its reason is lost: out of memory") : span_of_text(copy);
+    char *copy = reason_of(words, ib->known != NULL);
+    ib->reason = copy == NULL ? SPAN("its reason is lost: out of memory\n") : span_of_text(copy);
     ib->has_reason = copy != NULL;
     /* What the journal holds of it must not be lost with it: people look into hold/. */
     bool is_held = ib->known != NULL || ib->is_forgotten;

@@ -80,7 +80,8 @@ struct intake_scan {
     bool has_header;  /* CSV: the header record was taken */
     struct XXH3_state_s *hash;
     struct spool_rejects rejects;
-    uint32_t ordinal; /* of the next recipient or record */
+    char first_reject[192]; /* for the reason of a batch that fails by them */
+    uint32_t ordinal;       /* of the next recipient or record */
     uint32_t next_deferral;
     bool is_done;
 };

@@ -109,7 +109,10 @@ static void reject(struct intake_core *core, struct intake_batch *ib, uint64_t l
                    const char *reason, const char *remedy, struct span record)
 {
     struct intake_scan *scan = ib->scan;
-    ib->batch->rejected_count++;
+    if (ib->batch->rejected_count++ == 0) {
+        (void)snprintf(scan->first_reject, sizeof(scan->first_reject), "%.40s:%llu: %s",
+                       ib->stream->files[scan->file_index].name, (unsigned long long)line, reason);
+    }
     stat_add(&core->intake->stats.recipients_rejected, 1);
     if (scan->rejects.fd < 0 && scan->rejects.error == 0) {
         int result = spool_rejects_open(&core->spool, ib->fd, &scan->rejects);
@@ -363,7 +366,7 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
 {
     struct intake_scan *scan = ib->scan;
     struct batch *batch = ib->batch;
-    char words[256];
+    char words[512];
     struct writer writer = writer_of(words, sizeof(words) - 1);
     batch->records_count = scan->ordinal;
     uint64_t hash = XXH3_64bits_digest(scan->hash);
@@ -374,11 +377,15 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
         writer_put_format(&writer, "its files are not those that were accepted: some were "
                                    "changed in active/");
     }
-    bool is_good = writer_size(&writer) == 0 &&
-                   (ib->known != NULL ||
-                    record_check_batch(batch->manifest, batch->recipients_count,
-                                       batch->rejected_count, "rejects.ndjson", &writer) == 0);
+    bool is_good =
+        writer_size(&writer) == 0 &&
+        (ib->known != NULL ||
+         record_check_batch(batch->manifest, batch->recipients_count, batch->rejected_count,
+                            "rejects.ndjson (beside reason.txt)", &writer) == 0);
     if (!is_good) {
+        if (ib->known == NULL && batch->rejected_count > 0) {
+            writer_put_format(&writer, "; the first: %s", scan->first_reject);
+        }
         *writer.at = '\0';
         intake_fail(core, ib, words);
         return;

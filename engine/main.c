@@ -24,15 +24,18 @@ static const struct {
     {"status", verb_status, "status [-c FILE] [--json]     what a running engine is doing", false},
     {"check", verb_check,
      "check [-c FILE] [BATCH ...]   is the configuration right, or a batch (check --help)", true},
-    {"version", verb_version, "version                       of this program", false},
+    {"version", verb_version, "version [--json]              of this program", false},
     {"help", verb_help, "help                          this", false},
 };
 
 static int verb_version(int count, char **words)
 {
-    (void)count;
-    (void)words;
-    (void)printf("ramjet %s\n", RAMJET_VERSION);
+    bool is_json = count == 1 && strcmp(words[0], "--json") == 0;
+    if (count > 0 && !is_json) {
+        (void)fprintf(stderr, "usage: ramjet version [--json]\n");
+        return 2;
+    }
+    (void)printf(is_json ? "{\"version\":\"%s\"}\n" : "ramjet %s\n", RAMJET_VERSION);
     return 0;
 }
 
@@ -95,6 +98,9 @@ int main(int argc, char **argv)
     if (argc < 2 || is_help(argv[1])) {
         (void)verb_help(0, NULL);
         return argc < 2 ? 2 : 0;
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        return verb_version(argc - 2, argv + 2);
     }
     for (size_t i = 0; i < COUNT_OF(VERBS); i++) {
         if (strcmp(VERBS[i].name, argv[1]) != 0) {

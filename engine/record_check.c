@@ -172,7 +172,8 @@ int record_check_batch(const struct manifest *manifest, uint64_t recipients_coun
     if (!manifest_allows_rejects(manifest, rejected_count, all)) {
         writer_put_format(ret_words,
                           "%llu of %llu recipients were rejected, more than max_reject allows: "
-                          "mend what %s tells, or raise max_reject in batch.json",
+                          "mend what %s tells, or raise max_reject (in batch.json, or "
+                          "ramjet submit --max-reject)",
                           (unsigned long long)rejected_count, (unsigned long long)all, rejects);
         return -EINVAL;
     }

@@ -179,8 +179,10 @@ static bool look(struct waiting *waiting, int *ret_exit)
     waiting->looked = clock_mono(waiting->clock);
     int result = submit_status_read(waiting->submit, waiting->wait->id, status);
     if (result != 0) {
-        (void)fprintf(stderr, "ramjet: %s: the batch cannot be watched: %s\n", waiting->wait->root,
-                      strerror(-result));
+        (void)fprintf(
+            stderr, "ramjet: %s: the batch %s was submitted, and cannot be watched: %s%s\n",
+            waiting->wait->root, waiting->wait->id, strerror(-result),
+            result == -EACCES ? ": may your group read active/, hold/, done/, failed/?" : "");
         *ret_exit = SUBMIT_EXIT_NOT_DONE;
         return true;
     }
@@ -197,6 +199,9 @@ static bool look(struct waiting *waiting, int *ret_exit)
     waiting->was_unknown = status->state == SUBMIT_UNKNOWN;
     bool is_end = submit_show_is_end(status->state);
     show(waiting, is_end);
+    if (is_end && waiting->show != SHOW_JSON) {
+        (void)printf("%s: see %s/%s\n", waiting->wait->id, waiting->wait->root, status->path);
+    }
     *ret_exit = submit_show_exit_status(status);
     return is_end;
 }

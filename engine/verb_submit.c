@@ -32,6 +32,8 @@ static const char HELP[] =
     "  --message FILE --recipients FILE  a template and NAME.ndjson or NAME.csv, with\n"
     "      [--from ADDRESS]              envelope sender, default: the message's From\n"
     "      [--id ID] [--set NAME=VALUE]  name of the batch; variables for all recipients\n"
+    "      [--max-reject 1%]             more bad lines (a number or a share): nothing is sent\n"
+    "      [--missing reject]            variables without value: reject, empty, literal\n"
     "  --from A --to A [--to B] --subject TEXT --text TEXT|- [--id ID]\n"
     "                                    one mail; - reads the text from standard input\n"
     "  -                                 the single-file form on standard input\n"
@@ -53,6 +55,8 @@ struct words {
     const char *subject;
     const char *text;
     const char *timeout;
+    const char *max_reject;
+    const char *missing;
     const char *to[SUBMIT_RCPTS_MAX];
     size_t to_count;
     struct manifest_var vars[VARS_MAX];
@@ -75,6 +79,8 @@ static const struct {
     {"--subject", offsetof(struct words, subject)},
     {"--text", offsetof(struct words, text)},
     {"--timeout", offsetof(struct words, timeout)},
+    {"--max-reject", offsetof(struct words, max_reject)},
+    {"--missing", offsetof(struct words, missing)},
 };
 
 static int refuse(const char *what, const char *detail)
@@ -117,10 +123,9 @@ static int take_value(struct words *words, const char *word, char *value)
                 return refuse("given twice: ", word);
             }
             *field = value;
-            return 0;
         }
     }
-    return refuse("no such option: ", word);
+    return 0;
 }
 
 static bool take_duration(const char *text, uint64_t *ret_ms)
@@ -144,6 +149,15 @@ static bool take_duration(const char *text, uint64_t *ret_ms)
     return false;
 }
 
+static bool is_option(const char *word)
+{
+    bool is_known = strcmp(word, "--to") == 0 || strcmp(word, "--set") == 0;
+    for (size_t i = 0; i < COUNT_OF(TEXT_WORDS); i++) {
+        is_known = is_known || strcmp(word, TEXT_WORDS[i].word) == 0;
+    }
+    return is_known;
+}
+
 static int take_words(struct words *words, int count, char **list)
 {
     for (int i = 0; i < count; i++) {
@@ -153,6 +167,9 @@ static int take_words(struct words *words, int count, char **list)
         } else if (strcmp(word, "--json") == 0) {
             words->is_json = true;
         } else if (word[0] == '-' && word[1] != '\0') {
+            if (!is_option(word)) {
+                return refuse("no such option: ", word);
+            }
             if (i + 1 == count) {
                 return refuse("nothing behind ", word);
             }
@@ -199,6 +216,9 @@ static int check_words(struct words *words)
     }
     if (is_mail && words->vars_count > 0) {
         return refuse("--set is for templates", "");
+    }
+    if (!is_files && (words->max_reject != NULL || words->missing != NULL)) {
+        return refuse("--max-reject and --missing go with --message; else batch.json has them", "");
     }
     return 0;
 }
@@ -270,6 +290,10 @@ static int do_files(struct submit *submit, const struct words *words, struct sub
 {
     char from[MANIFEST_FROM_MAX + 1];
     struct writer writer = writer_of(from, sizeof(from) - 1);
+    if (words->from == NULL && access(words->message, R_OK) != 0) {
+        (void)fprintf(stderr, "ramjet: not submitted: %s: %s\n", words->message, strerror(errno));
+        return SUBMIT_EXIT_NOT_DONE;
+    }
     if (words->from == NULL && !take_from(words->message, &writer)) {
         (void)fprintf(stderr,
                       "ramjet: not submitted: %s: no From with an address can be read in "
@@ -285,6 +309,8 @@ static int do_files(struct submit *submit, const struct words *words, struct sub
         .recipients_path = words->recipients,
         .vars = words->vars,
         .vars_count = words->vars_count,
+        .max_reject = words->max_reject,
+        .missing = words->missing,
     };
     struct spool_problem problem;
     return submit_files(submit, &files, ret_id, &problem) == 0 ? 0 : fail(&problem);

@@ -277,6 +277,10 @@ static int finish_rest(struct spool *spool, const struct spool_leaving *leaving,
     char words[512];
     (void)snprintf(words, sizeof(words), "%.*s", (int)(reason.size < 500 ? reason.size : 500),
                    reason.at);
+    size_t size = strlen(words);
+    while (size > 0 && words[size - 1] == '\n') {
+        words[--size] = '\0';
+    }
     int result =
         reason.size > 0 ? disk_write_file(spool->disk, batch_fd, "reason.txt", reason, true) : 0;
     if (result == 0 && is_failed) {

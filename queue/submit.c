@@ -394,6 +394,24 @@ static int write_manifest(struct making *making, json_t *manifest,
     return result;
 }
 
+/* What batch.json takes as a number or as a text. False: not UTF-8. */
+static bool set_limit(json_t *manifest, const char *key, const char *text)
+{
+    struct cursor cursor = cursor_of(span_of_text(text));
+    uint64_t number;
+    bool is_number = cursor_take_uint(&cursor, UINT32_MAX, &number) && cursor_left(&cursor) == 0;
+    return json_object_set_new(manifest, key,
+                               is_number ? json_integer((json_int_t)number) : json_string(text)) ==
+           0;
+}
+
+static bool set_choices(json_t *manifest, const struct submit_files *files)
+{
+    bool is_set = files->max_reject == NULL || set_limit(manifest, "max_reject", files->max_reject);
+    return is_set && (files->missing == NULL ||
+                      json_object_set_new(manifest, "missing", json_string(files->missing)) == 0);
+}
+
 /* batch.json of files; NULL when some text is not UTF-8. */
 static json_t *files_manifest(const struct submit_files *files, const struct submit_id *id,
                               const char *list_name)
@@ -409,7 +427,7 @@ static json_t *files_manifest(const struct submit_files *files, const struct sub
             vars = NULL;
         }
     }
-    if (manifest == NULL || vars == NULL) {
+    if (manifest == NULL || vars == NULL || !set_choices(manifest, files)) {
         json_decref(manifest);
         json_decref(vars);
         return NULL;

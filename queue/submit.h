@@ -61,6 +61,8 @@ struct submit_files {
     const char *recipients_path;
     const struct manifest_var *vars; /* for all recipients; UTF-8 */
     size_t vars_count;
+    const char *max_reject; /* a number, or a share ("1%"); NULL: as batch.json's default */
+    const char *missing;    /* NULL: likewise */
 };
 int submit_files(struct submit *submit, const struct submit_files *files, struct submit_id *ret_id,
                  struct spool_problem *ret_problem) __attribute__((warn_unused_result));
@@ -118,7 +120,7 @@ struct submit_status {
     uint64_t delivered, bounced, expired, cancelled;
     double rate_1m;
     int64_t eta_s;    /* -1: not known */
-    char reason[512]; /* of FAILED and HELD */
+    char reason[768]; /* of FAILED and HELD */
 };
 /* One look, without waiting: call again when in/, active/ or time says so. The batch of that id
  * that is furthest back on its way; of several that are done, the last one. */

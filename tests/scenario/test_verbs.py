@@ -43,6 +43,11 @@ def read(*parts):
 def test_words_of_the_program(r):
     _, out, _ = r.run("version", status=0)
     assert re.fullmatch(r"ramjet \d+\.\d+\.\d+\n", out), out
+    for word in ("--version", "-V"):
+        assert r.run(word, status=0)[1] == out
+    told = json.loads(r.run("version", "--json", status=0)[1])
+    assert out == f"ramjet {told['version']}\n"
+    r.run("version", "--what", status=2)
     _, out, _ = r.run("help", status=0)
     for verb in ("run", "submit", "status", "check", "version"):
         assert f"ramjet {verb}" in out
@@ -65,10 +70,12 @@ def test_words_of_submit(r):
             ("--message", "m.eml"), ("--recipients", "r.csv"), mail[:-2], mail[2:],
             (*mail, "--set", "a=b"), (*mail, "--from", "again"), (*mail, "--timeout", "5m"),
             (*mail, "--wait", "--timeout", "soon"), (*mail, "--wait", "--timeout", "0"),
-            (*mail, "--to"), ("--message", "m", "--recipients", "r", "--set", "nothing"),
+            (*mail, "--to"), (*mail, "--max-reject", "1"), ("x.batch", "--missing", "empty"),
+            ("--message", "m", "--recipients", "r", "--set", "nothing"),
             ("-c", "x.conf", *mail)):
         _, out, err = r.run("submit", *spool, *words, status=2)
         assert out == "" and "ramjet submit --help" in err, (words, out, err)
+    assert "no such option: --bogus" in r.run("submit", *spool, "--bogus", status=2)[2]
 
 
 def test_words_of_check(r):
@@ -147,6 +154,9 @@ def test_submit_refuses_what_the_engine_would(r):
             (("--message", no_from, "--recipients", lines), "--from"),
             (("--message", r.path("nowhere.eml"), "--recipients", lines, "--from", "a@x.example"),
              "nowhere.eml"),
+            (("--message", r.path("no.eml"), "--recipients", lines), "no.eml: No such file"),
+            ((*files, "--max-reject", "some"), "max_reject"),
+            ((*files, "--missing", "perhaps"), "missing"),
             (("--from", "a@x.example", "--to", "nobody at all", "--subject", "s", "--text", "t"),
              "not an address"),
             (("-",), "line 1")):
@@ -187,6 +197,19 @@ def test_wait_for_each_end(r):
     batch = make_batch(r, "bad.batch", lines=lines)
     shown, _ = submit_wait(r, batch, status=3)
     assert shown[-1]["state"] == "failed" and "max_reject" in shown[-1]["reason"], shown[-1]
+    assert "the first: recipients.ndjson:6: " in shown[-1]["reason"], shown[-1]
+    reason = read(r.spool, shown[-1]["path"], "reason.txt")
+    assert reason.endswith(b"\n") and not reason.endswith(b"\n\n"), reason
+
+    files = ("--message", r.write("m.eml", EML), "--recipients", r.write("r.ndjson", lines))
+    shown, _ = submit_wait(r, *files, "--id", "limit-1", "--max-reject", "1", status=4)
+    assert (shown[-1]["accepted"], shown[-1]["rejected"]) == (5, 1), shown[-1]
+    shown, _ = submit_wait(r, *files, "--id", "limit-2", "--max-reject", "20%", status=4)
+    lines = b'{"to":"a@x.example"}\n'
+    files = ("--message", r.write("m.eml", EML.replace(b"|you", b"")), "--recipients",
+             r.write("r.ndjson", lines))
+    submit_wait(r, *files, "--id", "missing-1", status=3)
+    submit_wait(r, *files, "--id", "missing-2", "--missing", "empty", status=0)
 
     shown, _ = submit_wait(r, "--from", "a@x.example", "--to", "b@y.example", "--subject", "s",
                            "--text", "t", status=0)
@@ -230,7 +253,10 @@ def test_plain_lines(r):
     peer = smtp_peer.Peer()
     r.start(peer.port)
     _, out, _ = r.run("submit", "--spool", r.spool, "--wait", make_batch(r), status=0)
-    last = out.splitlines()[-1]
+    last, where = out.splitlines()[-2:]
+    path = os.path.join(r.spool, "done")
+    assert where.startswith(f"b1: see {path}/") and where.endswith("/b1.batch"), where
+    assert os.path.exists(os.path.join(where.split()[-1], "results.ndjson"))
     assert last == ("b1: done: 3 of 3 settled, 3 delivered, 0 bounced, 0 expired, 0 cancelled, "
                     "0 rejected"), out
     assert "\r" not in out

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/intake_priv.h"
+#include "engine/steady.h"
 
 static void take_accepts(struct intake_core *core)
 {
@@ -169,6 +170,11 @@ static void collect_pickup(struct intake_core *core, struct mono_time now)
         odd(pickup_not_collected); /* its files lie in pickup/ still, and are tried again */
         return;
     }
+    if (collected.unread_count > 0) {
+        odd(pickup_file_not_read);
+        intake_words_add(core, collected.unread.text);
+        intake_words_send(core);
+    }
     if (collected.files_count > 0) {
         intake_take_collected(core, collected.directory);
     }
@@ -186,6 +192,7 @@ static void look(struct intake_core *core, struct mono_time now)
         return;
     }
     core->rescan_at = mono_add_ms(now, INTAKE_RESCAN_MS);
+    spool_ids_tidy(core->ids, clock_wall(core->engine->clock), steady_now_s(core->engine));
     intake_accept_again(core);
     if (!core->is_recovering) {
         intake_claim_new(core);
@@ -202,10 +209,12 @@ static void take_orders_back(struct intake_core *core)
     }
 }
 
-/* There is more in in/new, and nothing keeps us from it. */
+/* There is more in in/new, and nothing keeps us from it. A listing of which nobody could be claimed
+ * is followed by a rest. */
 static bool may_claim_more(const struct intake_core *core)
 {
-    return !core->is_recovering && core->has_more_new &&
+    bool has_names = core->names_next < core->names->count;
+    return !core->is_recovering && core->has_more_new && (has_names || core->has_claimed) &&
            !stat_read_xcore(&core->intake->stats.is_short_of_space) &&
            !stat_read_xcore(&core->engine->is_draining) && intake_has_slot(core) &&
            slab_left(&core->recipients) > 0;
@@ -242,7 +251,7 @@ static struct mono_time intake_step(struct actor *actor, struct mono_time now)
     is_more |= intake_leave_some(core, now);
     write_progress(core, now);
     if (is_more) {
-        core->rescan_at = core->has_more_new ? now : core->rescan_at;
+        core->rescan_at = may_claim_more(core) ? now : core->rescan_at;
         return now;
     }
     return mono_earlier(core->rescan_at, core->pickup_at);

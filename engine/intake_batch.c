@@ -296,7 +296,8 @@ void intake_claim_new(struct intake_core *core)
             core->has_more_new = false;
             return;
         }
-        core->has_names_left = core->names->left_count > 0;
+        core->has_names_left = core->names->is_part;
+        core->has_claimed = false;
     }
     struct spool_claimed claims[INTAKE_CLAIMS_STEP_MAX];
     uint32_t count = 0;
@@ -306,6 +307,7 @@ void intake_claim_new(struct intake_core *core)
     }
     spool_claim_group(&core->spool, claims, count, wall);
     for (uint32_t i = 0; i < count; i++) {
+        core->has_claimed |= claims[i].is_gone;
         if (claims[i].result == 0) {
             open_new(core, claims[i].directory, true);
         } else if (claims[i].result == -ENOTRECOVERABLE) {

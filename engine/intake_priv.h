@@ -246,6 +246,7 @@ struct intake_core {
     struct mono_time progress_at; /* no progress.json is written before */
     uint32_t names_next;          /* of `names`: the next to be claimed */
     bool has_names_left;          /* in/new held more than `names` */
+    bool has_claimed;             /* some of `names` are in in/new no more */
     bool has_more_new;            /* in/new held more than one listing, or claiming was held back */
     struct worker_order *worker_orders; /* one a worker ... */
     struct inbox orders_back;

@@ -235,20 +235,17 @@ bool spool_is_muted(const struct spool *spool, enum spool_place place, const cha
                     struct wall_time now)
 {
     uint64_t hash = mute_hash(place, name);
-    for (size_t i = 0; i < COUNT_OF(spool->muted); i++) {
-        /* Further off than it was set: the clock was set back since. */
-        int64_t left_ns = spool->muted[i].until_ns - now.ns;
-        if (spool->muted[i].hash == hash && left_ns > 0 && left_ns <= SPOOL_MUTE_S * NS_PER_S) {
-            return true;
-        }
-    }
-    return false;
+    uint64_t index = hash % COUNT_OF(spool->muted);
+    /* Further off than it was set: the clock was set back since. */
+    int64_t left_ns = spool->muted[index].until_ns - now.ns;
+    return spool->muted[index].hash == hash && left_ns > 0 && left_ns <= SPOOL_MUTE_S * NS_PER_S;
 }
 
 void spool_mute(struct spool *spool, enum spool_place place, const char *name, struct wall_time now)
 {
-    uint32_t index = spool->muted_next++ % COUNT_OF(spool->muted);
-    spool->muted[index].hash = mute_hash(place, name);
+    uint64_t hash = mute_hash(place, name);
+    uint64_t index = hash % COUNT_OF(spool->muted);
+    spool->muted[index].hash = hash;
     spool->muted[index].until_ns = now.ns + SPOOL_MUTE_S * NS_PER_S;
 }
 
@@ -264,7 +261,9 @@ struct listing {
     struct spool *spool;
     enum spool_place place;
     struct wall_time now;
-    const char *after; /* NULL: any */
+    const char *after;    /* NULL: any */
+    uint64_t seen;        /* names of in/new ... */
+    uint64_t after_count; /* ... as far as the last one listed */
     struct spool_names *names;
 };
 
@@ -278,7 +277,8 @@ static void on_new_name(void *context, const char *name, enum disk_kind kind)
     struct listing *listing = context;
     struct spool_names *names = listing->names;
     (void)kind;
-    if (spool_is_muted(listing->spool, listing->place, name, listing->now)) {
+    bool is_before = listing->seen++ < listing->spool->new_after;
+    if (is_before || spool_is_muted(listing->spool, listing->place, name, listing->now)) {
         return;
     }
     if (names->count == SPOOL_NAMES_MAX) {
@@ -286,6 +286,7 @@ static void on_new_name(void *context, const char *name, enum disk_kind kind)
         return;
     }
     names_put(names, names->count++, name);
+    listing->after_count = listing->seen;
 }
 
 int spool_list_new(struct spool *spool, struct wall_time now, struct spool_names *ret_names)
@@ -294,7 +295,17 @@ int spool_list_new(struct spool *spool, struct wall_time now, struct spool_names
         .spool = spool, .place = SPOOL_IN_NEW, .now = now, .names = ret_names};
     ret_names->count = 0;
     ret_names->left_count = 0;
-    return disk_list(spool->disk, spool->places[SPOOL_IN_NEW], on_new_name, &listing);
+    ret_names->is_part = spool->new_after > 0;
+    int result = disk_list(spool->disk, spool->places[SPOOL_IN_NEW], on_new_name, &listing);
+    bool is_last = result != 0 || ret_names->left_count == 0;
+    ret_names->is_part |= !is_last;
+    spool->new_after = is_last ? 0 : listing.after_count;
+    return result;
+}
+
+void spool_new_gone(struct spool *spool)
+{
+    spool->new_after -= spool->new_after > 0;
 }
 
 static int name_compare(const void *a, const void *b)

@@ -13,12 +13,13 @@
  *
  * Errors: 0 or -errno; where people must act, a problem with file and remedy. -EINVAL: the input is
  * at fault and was put aside as the call says; anything else: the disk is. What cannot even be put
- * aside is passed over for SPOOL_MUTE_S, so that it is told once and not in a loop.
+ * aside, or read (pickup), is passed over for SPOOL_MUTE_S: told once, and not in a loop.
  * -ENOTRECOVERABLE of spool_claim_group, spool_finish_group and spool_pickup_collect: a batch was
  * moved, and can neither be made to stay nor moved back: only the next start can tell where it is.
  *
  * Bounds: SPOOL_NAMES_MAX names a listing, SPOOL_STREAM_FILES_MAX files a stream,
  * SPOOL_PICKUP_WATCHED_MAX pickup files under watch; what does not fit waits for the next call.
+ * SPOOL_MUTED_MAX names are passed over at once; beyond, some of them are tried before their time.
  */
 #pragma once
 
@@ -40,6 +41,7 @@ enum {
     SPOOL_PICKUP_FILES_MAX = 1000,
     SPOOL_PICKUP_STABLE_MS = 2000,
     SPOOL_MUTE_S = 300,
+    SPOOL_MUTED_MAX = 4096,
     SPOOL_TMP_AGE_S = 86400,
     SPOOL_REJECTS_BUFFER = 64 * 1024,
     SPOOL_RECORD_SHOWN_MAX = 512,
@@ -87,13 +89,14 @@ struct spool {
     struct {
         uint64_t hash;
         int64_t until_ns;
-    } muted[64]; /* names passed over, the oldest is forgotten first */
-    uint32_t muted_next;
+    } muted[SPOOL_MUTED_MAX]; /* by hash: a name takes the place of the one before it there */
+    uint64_t new_after;       /* so many names of in/new are before those listed next */
 };
 
 struct spool_names {
     uint32_t count;
     uint64_t left_count; /* names that did not fit */
+    bool is_part;        /* of in/new: there are others, before these or behind */
     char names[SPOOL_NAMES_MAX][SPOOL_NAME_MAX + 1];
 };
 
@@ -109,7 +112,9 @@ void spool_close(struct spool *spool);
  * more is made anew, durable, and all four are opened anew. */
 int spool_places_renew(struct spool *spool) __attribute__((warn_unused_result));
 
-/* What lies in in/new, oldest calls first passed over, for spool_claim_group. */
+/* What lies in in/new, in the directory's order, for spool_claim_group. What does not fit comes in
+ * the next call, behind what this one has listed and nobody took; behind the last name the first is
+ * next. So a name comes up in each round, whatever lies before it. */
 int spool_list_new(struct spool *spool, struct wall_time now, struct spool_names *ret_names)
     __attribute__((warn_unused_result));
 /* The batches in active/, for recovery. -E2BIG when they do not fit: call with `after` (the
@@ -127,6 +132,7 @@ enum { SPOOL_GROUP_MAX = 32 };
 struct spool_claimed {
     const char *name;
     int result;
+    bool is_gone; /* from in/new: claimed, or in badmail/ */
     char directory[SPOOL_DIRECTORY_MAX + 1];
     struct spool_problem problem;
 };
@@ -298,12 +304,14 @@ int spool_sweep_tmp(struct spool *spool, struct wall_time now) __attribute__((wa
  * only when it is gone, and its sources.list only after that is durable.
  */
 struct spool_collected {
-    uint32_t files_count; /* 0: nothing was ready, no batch */
-    uint32_t bad_count;   /* files moved to badmail/ */
-    bool has_more;        /* more files are ready now */
+    uint32_t files_count;  /* 0: nothing was ready, no batch */
+    uint32_t bad_count;    /* files moved to badmail/ */
+    uint32_t unread_count; /* files that stay, and are looked at again in SPOOL_MUTE_S */
+    bool has_more;         /* more files are ready now */
     uint64_t waiting_count;
     char directory[SPOOL_DIRECTORY_MAX + 1];
-    struct spool_problem bad; /* the last of the bad ones */
+    struct spool_problem bad;    /* the last of the bad ones */
+    struct spool_problem unread; /* the last of those unread */
 };
 int spool_pickup_recover(struct spool *spool) __attribute__((warn_unused_result));
 int spool_pickup_collect(struct spool *spool, struct wall_time now, uint32_t files_max,

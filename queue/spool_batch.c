@@ -95,7 +95,7 @@ static int claim_move(struct spool *spool, struct spool_claimed *claim, struct w
     const char *name = claim->name;
     int result = claim_check(spool, name, &claim->problem);
     if (result == -EINVAL) {
-        (void)spool_refuse(spool, SPOOL_IN_NEW, name, claim->problem.text, now);
+        claim->is_gone = spool_refuse(spool, SPOOL_IN_NEW, name, claim->problem.text, now) == 0;
         return result;
     }
     char directory[SPOOL_NAME_MAX + 1];
@@ -111,6 +111,7 @@ static int claim_move(struct spool *spool, struct spool_claimed *claim, struct w
     if (result == 0) {
         ensure(strlen(directory) <= SPOOL_DIRECTORY_MAX);
         memcpy(claim->directory, directory, strlen(directory) + 1);
+        claim->is_gone = true;
     }
     return result;
 }
@@ -123,6 +124,7 @@ void spool_claim_group(struct spool *spool, struct spool_claimed *claims, uint32
     int active = spool->places[SPOOL_ACTIVE];
     bool is_any = false;
     for (uint32_t i = 0; i < count; i++) {
+        claims[i].is_gone = false;
         claims[i].result = claim_move(spool, &claims[i], now);
         is_any |= claims[i].result == 0;
     }
@@ -132,6 +134,10 @@ void spool_claim_group(struct spool *spool, struct spool_claimed *claims, uint32
         if (claim->result == 0 && result != 0) {
             claim->result =
                 spool_move_back(spool, in_new, claim->name, active, claim->directory, result);
+        }
+        claim->is_gone &= claim->result == 0 || claim->result == -EINVAL;
+        if (claim->is_gone) {
+            spool_new_gone(spool);
         }
         if (claim->result != 0 && claim->result != -EINVAL) {
             spool_problem_set(

@@ -13,8 +13,9 @@ enum {
     SLOTS_MIN = 1024,
     READ_SIZE = 64 * 1024,
     LINE_MAX_SIZE = MANIFEST_ID_MAX + 16,
-    FILES_MAX = 64, /* in one listing: what is beyond is old, and goes the next time */
+    FILES_MAX = 64, /* in one listing: what is beyond goes the next time */
     LINES_MIN = 4096,
+    TIDY_S = 3600,       /* between two looks for old files, by the engine's own seconds */
     FULL_S = 60,         /* a full table is not looked through again so long */
     BLOCK_SIZE = 4096,   /* what cannot be read is passed over in blocks ... */
     BLOCKS_BAD_MAX = 64, /* ... so many a file: a dying disk takes seconds for each */
@@ -37,6 +38,8 @@ struct spool_ids {
     uint32_t used_count;
     bool is_full;
     uint32_t full_at_s; /* when that was found */
+    uint32_t own_s;     /* the engine's own second; UINT32_MAX: it was never told */
+    uint32_t tidy_at_s; /* by it */
     char day[DAY_SIZE]; /* of the file that is open, "" none */
     int fd;
     bool is_cut;     /* "\n" comes in front of `lines`: the last line there may have been cut */
@@ -67,9 +70,10 @@ static uint64_t hash_of(const struct spool_ids *ids, struct span id)
     return hash == 0 ? 1 : hash;
 }
 
-static bool is_old(uint32_t at_s, uint32_t now_s)
+static bool is_old(const struct spool_ids *ids, uint32_t at_s, uint32_t now_s)
 {
-    return (uint64_t)at_s + SPOOL_IDS_AGE_S <= now_s;
+    uint32_t least_s = now_s < ids->own_s ? now_s : ids->own_s;
+    return (uint64_t)at_s + SPOOL_IDS_AGE_S <= least_s;
 }
 
 /* The slot of the hash, or the free one where it would be. */
@@ -91,7 +95,7 @@ static int grow(struct spool_ids *ids, uint32_t now_s)
     uint32_t count = ids->slots_count;
     uint32_t live = 0;
     for (uint32_t i = 0; i < count; i++) {
-        live += slots[i].hash != 0 && !is_old(slots[i].at_s, now_s);
+        live += slots[i].hash != 0 && !is_old(ids, slots[i].at_s, now_s);
     }
     uint32_t wanted = count == 0 ? SLOTS_MIN : live > count / 2 ? 2 * count : count;
     ids->is_full = live >= SPOOL_IDS_MAX;
@@ -107,7 +111,7 @@ static int grow(struct spool_ids *ids, uint32_t now_s)
     ids->slots_count = wanted;
     ids->used_count = live;
     for (uint32_t i = 0; i < count; i++) {
-        if (slots[i].hash != 0 && !is_old(slots[i].at_s, now_s)) {
+        if (slots[i].hash != 0 && !is_old(ids, slots[i].at_s, now_s)) {
             *slot_of(ids, slots[i].hash) = slots[i];
         }
     }
@@ -152,7 +156,7 @@ static void take_line(struct spool_ids *ids, struct span line, uint32_t now_s)
         }
         at_s = at_s * 10 + (uint64_t)(line.at[i] - '0');
     }
-    if (id_size == 0 || at_s > UINT32_MAX || is_old((uint32_t)at_s, now_s)) {
+    if (id_size == 0 || at_s > UINT32_MAX || is_old(ids, (uint32_t)at_s, now_s)) {
         return;
     }
     uint64_t hash = hash_of(ids, span_of(line.at, id_size));
@@ -281,24 +285,58 @@ static void on_name(void *context, const char *name, enum disk_kind kind)
     }
 }
 
-/* Files of days gone by are removed, the others read when `is_reading`. */
-static void look(struct spool_ids *ids, uint32_t now_s, bool is_reading)
+static void day_before(uint32_t now_s, char *ret_day)
+{
+    put_day(ret_day, now_s > SPOOL_IDS_AGE_S ? (int64_t)now_s - SPOOL_IDS_AGE_S : 0);
+}
+
+static void read_files(struct spool_ids *ids, uint32_t now_s)
 {
     struct listing listing = {.count = 0};
-    int dir = ids->spool->places[SPOOL_JOURNAL];
     char oldest[DAY_SIZE];
-    put_day(oldest, now_s > SPOOL_IDS_AGE_S ? (int64_t)now_s - SPOOL_IDS_AGE_S : 0);
+    day_before(now_s, oldest);
+    int dir = ids->spool->places[SPOOL_JOURNAL];
     int result = disk_list(ids->spool->disk, dir, on_name, &listing);
-    if (result != 0 && is_reading) {
+    if (result != 0) {
         note_damage(ids, "", result, 0);
     }
     for (uint32_t i = 0; i < listing.count; i++) {
-        const char *name = listing.names[i];
-        if (strcmp(name + strlen(FILE_PREFIX), oldest) < 0) {
-            (void)disk_unlink(ids->spool->disk, dir, name);
-        } else if (is_reading) {
-            read_file(ids, name, now_s);
+        if (strcmp(listing.names[i] + strlen(FILE_PREFIX), oldest) >= 0) {
+            read_file(ids, listing.names[i], now_s);
         }
+    }
+}
+
+/* The engine may have been started with a wrong clock: what is on the disk must be as young as it
+ * says. */
+static void remove_old(struct spool_ids *ids, uint32_t now_s)
+{
+    struct listing listing = {.count = 0};
+    char oldest[DAY_SIZE];
+    day_before(now_s, oldest);
+    int dir = ids->spool->places[SPOOL_JOURNAL];
+    bool has_younger = false;
+    (void)disk_list(ids->spool->disk, dir, on_name, &listing);
+    for (uint32_t i = 0; i < listing.count; i++) {
+        has_younger |= strcmp(listing.names[i] + strlen(FILE_PREFIX), oldest) >= 0;
+    }
+    for (uint32_t i = 0; i < listing.count && has_younger; i++) {
+        if (strcmp(listing.names[i] + strlen(FILE_PREFIX), oldest) < 0) {
+            (void)disk_unlink(ids->spool->disk, dir, listing.names[i]);
+        }
+    }
+}
+
+void spool_ids_tidy(struct spool_ids *ids, struct wall_time now, uint32_t own_s)
+{
+    uint32_t now_s = wall_seconds(now);
+    if (ids->own_s == UINT32_MAX) {
+        ids->tidy_at_s = own_s + TIDY_S;
+    }
+    ids->own_s = own_s;
+    if (own_s >= ids->tidy_at_s) {
+        ids->tidy_at_s = own_s + TIDY_S;
+        remove_old(ids, now_s < own_s ? now_s : own_s);
     }
 }
 
@@ -311,11 +349,12 @@ struct spool_ids *spool_ids_create(struct spool *spool, uint64_t secret, struct 
     ids->spool = spool;
     ids->secret = secret;
     ids->fd = -1;
+    ids->own_s = UINT32_MAX;
     ids->lines = malloc(LINES_MIN);
     ids->lines_room = LINES_MIN;
     ids->is_memory_short = ids->lines == NULL || grow(ids, wall_seconds(now)) != 0;
     if (!ids->is_memory_short) {
-        look(ids, wall_seconds(now), true);
+        read_files(ids, wall_seconds(now));
     }
     if (ids->is_memory_short) {
         spool_ids_destroy(ids);
@@ -358,7 +397,7 @@ bool spool_ids_find(const struct spool_ids *ids, const char *id, struct wall_tim
 {
     ensure(id[0] != '\0');
     const struct slot *slot = slot_of(ids, hash_of(ids, span_of_text(id)));
-    if (slot->hash == 0 || is_old(slot->at_s, wall_seconds(now))) {
+    if (slot->hash == 0 || is_old(ids, slot->at_s, wall_seconds(now))) {
         return false;
     }
     ret_at->ns = (int64_t)slot->at_s * NS_PER_S;
@@ -396,7 +435,6 @@ static int file_of_day(struct spool_ids *ids, struct wall_time now)
         return 0;
     }
     file_close(ids);
-    look(ids, wall_seconds(now), false);
     char name[sizeof(FILE_PREFIX) + DAY_SIZE];
     (void)snprintf(name, sizeof(name), FILE_PREFIX "%s", day);
     int dir = ids->spool->places[SPOOL_JOURNAL];

@@ -4,7 +4,12 @@
  * submitted again (a script that ran twice, a retry after a lost answer) is not sent again.
  *
  * Owner: intake. In memory a hash of 16 bytes an id; on disk a line an id, "ID SECONDS", in
- * journal/ids-YYYY-MM-DD (UTC), files older than that removed at a start and when the day changes.
+ * journal/ids-YYYY-MM-DD (UTC).
+ *
+ * A clock that is far ahead for a moment must not make old what is young: an id is old when the
+ * wall clock says so and the engine's own seconds do (spool_ids_tidy). A file is removed when both
+ * say so and the newest file is 30 days younger, too, and not in the first hour of an engine.
+ *
  * An id counts from spool_ids_add; it is durable with the next spool_ids_sync, which must come
  * before the journal forgets the batch: until then the batch itself is found at a start, and its id
  * added again. What was read at a start may stand in the page cache alone: such an id is known, and
@@ -46,6 +51,10 @@ bool spool_ids_find(const struct spool_ids *ids, const char *id, struct wall_tim
                     struct wall_time *ret_at);
 /* Idempotent. Of a batch that was accepted: by this engine, or by one before it. */
 void spool_ids_add(struct spool_ids *ids, const char *id, struct wall_time now);
+/* Now and then: `own_s` are the engine's own seconds (engine/steady.h). Once an hour, behind the
+ * first, the files of ids that are old are removed. Never called: age counts by `now` alone, and
+ * all files stay. */
+void spool_ids_tidy(struct spool_ids *ids, struct wall_time now, uint32_t own_s);
 /* 0: what was added is on stable storage; -errno: not yet, ask again. Costs nothing when nothing
  * was added. */
 int spool_ids_sync(struct spool_ids *ids, struct wall_time now) __attribute__((warn_unused_result));

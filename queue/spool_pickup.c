@@ -123,7 +123,27 @@ static int making_end(struct spool *spool, struct making *making)
     return result;
 }
 
-enum take { TAKE_DONE, TAKE_LATER, TAKE_BAD, TAKE_FAILED };
+/* UNREAD: the file is at fault, or the disk below it; FAILED: what is made is, or the engine. */
+enum take { TAKE_DONE, TAKE_LATER, TAKE_BAD, TAKE_UNREAD, TAKE_FAILED };
+
+/* No other file could be read either. */
+static bool is_want(int error)
+{
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+}
+
+/* It stays, and the others go on without it. */
+static void pass_over(struct spool *spool, struct pickup_source *source, int error,
+                      struct spool_collected *collected)
+{
+    struct spool_pickup *pickup = spool->pickup;
+    spool_problem_set(&collected->unread,
+                      "pickup/%.200s: cannot be read: %s; it is tried again in %d minutes",
+                      spool_show(source->name).text, spool_errno_words(error), SPOOL_MUTE_S / 60);
+    collected->unread_count++;
+    spool_mute(spool, SPOOL_PICKUP, source->name, pickup->now);
+    spool_pickup_forget(pickup, source);
+}
 
 /* The bytes of the file as it was seen; -ESTALE when it has moved on meanwhile. */
 static int read_source(struct spool *spool, const struct pickup_source *source, char **ret_bytes,
@@ -174,6 +194,10 @@ static enum take take_source(struct spool *spool, struct making *making,
     if (result == -ESTALE || result == -ENOENT) {
         return TAKE_LATER;
     }
+    if (result != 0 && result != -EINVAL && !is_want(result)) {
+        *ret_error = result;
+        return TAKE_UNREAD;
+    }
     if (result == 0) {
         size_t room = PICKUP_RECORD_MAX(source->stat.size);
         char *record = malloc(room);
@@ -220,6 +244,9 @@ static int take_ready(struct spool *spool, struct making *making, struct spool_c
         case TAKE_BAD:
             refuse_file(spool, pickup->ready[i].name, problem.text, collected);
             spool_pickup_forget(pickup, &pickup->ready[i]);
+            break;
+        case TAKE_UNREAD:
+            pass_over(spool, &pickup->ready[i], error, collected);
             break;
         case TAKE_FAILED:
             ensure(error < 0);

@@ -23,6 +23,8 @@ bool spool_is_muted(const struct spool *spool, enum spool_place place, const cha
                     struct wall_time now);
 void spool_mute(struct spool *spool, enum spool_place place, const char *name,
                 struct wall_time now);
+/* A name that was listed is in in/new no more. */
+void spool_new_gone(struct spool *spool);
 
 /* A name that is free in the place: STEM + END, or STEM~2 + END ... ret_name has SPOOL_NAME_MAX + 1
  * bytes. */

@@ -606,14 +606,61 @@ static void test_goes_on_after_failure(void)
         check.failing = (int)verbs[i];
         check.error = -ENOSPC;
         int result = spool_pickup_collect(&spool, wall_s(NOW + 2), 100, &collected);
-        CHECK_ROW(i, result == -ENOSPC || verbs[i] == DISK_STAT);
+        bool is_read = verbs[i] == DISK_READ;
+        CHECK_ROW(i, result == (is_read ? 0 : -ENOSPC) || verbs[i] == DISK_STAT);
+        CHECK_ROW(i, collected.unread_count == (is_read ? 3 : 0));
         check.failing = -1;
         CHECK_ROW(i, collect(NOW + 10) == 0);
-        CHECK_ROW(i, collect(NOW + 20) == 0);
+        CHECK_ROW(i, collected.files_count == 0 || !is_read);
+        CHECK_ROW(i, collect(NOW + 2 + SPOOL_MUTE_S) == 0);
+        CHECK_ROW(i, collect(NOW + 20 + SPOOL_MUTE_S) == 0);
         CHECK_ROW(i, each_is_taken_once());
         CHECK_ROW(i, names_count("in/tmp") == 0);
         end();
     }
+}
+
+/* A file on bad sectors: all reads of its inode fail. */
+static uint64_t bad_size;
+
+static int64_t bad_file_run(struct disk *disk, struct disk_op *op)
+{
+    struct stat stat;
+    bool is_it =
+        op->verb == DISK_READ && fstat(op->fd, &stat) == 0 && (uint64_t)stat.st_size == bad_size;
+    if (is_it) {
+        op->result = -EIO;
+        return op->result;
+    }
+    return check_disk_run(disk, op);
+}
+
+static void test_a_file_that_cannot_be_read_holds_up_no_other(void)
+{
+    static const struct disk_ops ops = {.run = bad_file_run};
+    begin();
+    check.disk.ops = &ops;
+    bad_size = strlen("S: bad file\n" MAIL);
+    put_text("pickup/1.eml", "S: bad file\n" MAIL);
+    put_text("pickup/0.eml", "S: 0\n" MAIL);
+    put_text("pickup/2.eml", "S: 2\n" MAIL);
+    CU_ASSERT_EQUAL(collect(NOW), 0);
+    CU_ASSERT_EQUAL(collected.files_count, 2);
+    CU_ASSERT_EQUAL(collected.unread_count, 1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(collected.unread.text, "pickup/1.eml: cannot be read: "));
+    CU_ASSERT_EQUAL(spool_pickup_release(&spool, collected.directory), 0);
+    for (uint32_t i = 1; i < SPOOL_MUTE_S / 10; i++) { /* in the meantime it is not touched */
+        CHECK_ROW(i, collect(NOW + 10 * i) == 0);
+        CHECK_ROW(i, collected.files_count + collected.unread_count == 0);
+    }
+    CU_ASSERT_EQUAL(collect(NOW + 2 + SPOOL_MUTE_S), 0);
+    CU_ASSERT_EQUAL(collected.unread_count, 1);
+    bad_size = 0;
+    CU_ASSERT_EQUAL(collect(NOW + 4 + 2 * SPOOL_MUTE_S), 0);
+    CU_ASSERT_EQUAL(collected.files_count, 1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(messages(), "S: bad file"));
+    CU_ASSERT_EQUAL(names_count("badmail"), 0);
+    end();
 }
 
 /* Moves into active/ that cannot be made durable: 1 they go back; 2 not even that. */
@@ -736,5 +783,5 @@ static void test_files_among_restless_ones(void)
 SUITE(pickup, test_mailbox_lists, test_mailbox_mutations, test_good_files, test_bad_files,
       test_mutated_files, test_owner, test_bounds, test_stands_still, test_names_and_kinds,
       test_batch_and_release, test_sources_change, test_failed_batch, test_after_any_stop,
-      test_goes_on_after_failure, test_what_cannot_be_made_durable_goes_back, test_many_files,
-      test_files_among_restless_ones)
+      test_goes_on_after_failure, test_a_file_that_cannot_be_read_holds_up_no_other,
+      test_what_cannot_be_made_durable_goes_back, test_many_files, test_files_among_restless_ones)

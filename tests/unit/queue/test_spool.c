@@ -239,6 +239,48 @@ static void test_many_names(void)
     end();
 }
 
+static int64_t stuck_run(struct disk *disk, struct disk_op *op)
+{
+    if (op->verb == DISK_RENAME && strncmp(op->path, "stuck", strlen("stuck")) == 0) {
+        op->result = -EACCES;
+        return op->result;
+    }
+    return check_disk_run(disk, op);
+}
+
+/* More names that cannot be claimed than one listing holds, and than can be passed over: the others
+ * are found within two rounds. */
+static void test_many_names_that_stay(void)
+{
+    enum { STUCK = SPOOL_MUTED_MAX + 2 * SPOOL_NAMES_MAX, GOOD = 50 };
+    static const struct disk_ops ops = {.run = stuck_run};
+    begin();
+    check.disk.ops = &ops;
+    for (int i = 0; i < STUCK + GOOD; i++) {
+        char path[64];
+        (void)snprintf(path, sizeof(path), "in/new/%s%d.batch", i % 100 == 7 ? "good" : "stuck", i);
+        make_directory(path);
+    }
+    uint32_t good_count = 0;
+    uint32_t rounds_count = 0;
+    uint32_t tries_count = 0;
+    while (rounds_count < 2) {
+        CU_ASSERT_EQUAL_FATAL(spool_list_new(&spool, wall_s(NOW), &names), 0);
+        CU_ASSERT(names.is_part || names.left_count == 0);
+        rounds_count += names.left_count == 0;
+        tries_count += names.count;
+        for (uint32_t i = 0; i < names.count; i++) {
+            struct spool_claimed claim = {.name = names.names[i]};
+            spool_claim_group(&spool, &claim, 1, wall_s(NOW));
+            CHECK_ROW(i, claim.is_gone == (claim.result == 0));
+            good_count += claim.is_gone;
+        }
+    }
+    CU_ASSERT_EQUAL(good_count, (STUCK + GOOD + 92) / 100);
+    CU_ASSERT(tries_count < 2 * STUCK); /* some of them were passed over */
+    end();
+}
+
 /* Stopped after any number of operations, with or without what no sync made stable: the batch is in
  * one place, whole, and the claim can be done again. What was claimed stays claimed. */
 static void check_claim_after_stop(int64_t left, int loss, bool *is_done)
@@ -841,8 +883,8 @@ static void test_sweep_tmp(void)
 }
 
 SUITE(spool, test_layout_and_lock, test_open_after_any_stop, test_claim, test_claim_refuses,
-      test_owner, test_mute, test_many_names, test_claim_after_any_stop, test_claims_after_any_stop,
-      test_file_checks, test_file_read_and_change, test_stream, test_rejects, test_progress,
-      test_free_names, test_finish, test_finish_after_any_stop, test_finishes_after_any_stop,
-      test_orders, test_orders_that_stay_hide_none, test_orders_are_listed_in_pages,
-      test_orders_are_kept, test_sweep_tmp)
+      test_owner, test_mute, test_many_names, test_many_names_that_stay, test_claim_after_any_stop,
+      test_claims_after_any_stop, test_file_checks, test_file_read_and_change, test_stream,
+      test_rejects, test_progress, test_free_names, test_finish, test_finish_after_any_stop,
+      test_finishes_after_any_stop, test_orders, test_orders_that_stay_hide_none,
+      test_orders_are_listed_in_pages, test_orders_are_kept, test_sweep_tmp)

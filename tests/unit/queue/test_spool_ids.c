@@ -53,6 +53,13 @@ static bool is_known(const char *id, int64_t now_s)
     return is_found;
 }
 
+/* An engine that has run for an hour, by its own seconds and the wall clock. */
+static void tidy_twice(int64_t now_s)
+{
+    spool_ids_tidy(ids, at_s(now_s), (uint32_t)now_s);
+    spool_ids_tidy(ids, at_s(now_s + 3600), (uint32_t)now_s + 3600);
+}
+
 static void test_an_id_is_known_for_30_days(void)
 {
     begin();
@@ -89,9 +96,47 @@ static void test_a_restart_remembers(void)
     CU_ASSERT(is_known("two", NOW + 30 * DAY_S + DAY_S / 2));
     CU_ASSERT(is_known("three", NOW + 30 * DAY_S + DAY_S / 2));
     CU_ASSERT(exists("journal/ids-2026-12-01"));
-    spool_ids_add(ids, "four", at_s(NOW + 31 * DAY_S)); /* a new day: old files go */
+    spool_ids_add(ids, "four", at_s(NOW + 31 * DAY_S));
+    tidy_twice(NOW + 31 * DAY_S); /* a new day: old files go */
     CU_ASSERT_FALSE(exists("journal/ids-2026-12-01"));
     CU_ASSERT(exists("journal/ids-2026-12-02"));
+    end();
+}
+
+/* The clock is 40 days ahead: for a moment, for hours, at a start; then it is right again. */
+static void test_a_clock_that_is_ahead_forgets_nothing(void)
+{
+    const int64_t far = NOW + 40 * DAY_S;
+    begin();
+    spool_ids_add(ids, "one", at_s(NOW));
+    CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW)), 0);
+    for (uint32_t hour = 0; hour < 30; hour++) {
+        spool_ids_tidy(ids, at_s(far + 3600 * hour), NOW + 3600 * hour);
+        CHECK_ROW(hour, is_known("one", far + 3600 * hour));
+        char id[16];
+        (void)snprintf(id, sizeof(id), "far-%u", (unsigned)hour);
+        spool_ids_add(ids, id, at_s(far + 3600 * hour)); /* a new file; and its day changes */
+        CHECK_ROW(hour, spool_ids_sync(ids, at_s(far + 3600 * hour)) == 0);
+    }
+    CU_ASSERT(exists("journal/ids-2027-01-10"));
+    stop();
+    start(far); /* it cannot know better */
+    CU_ASSERT_FALSE(is_known("one", far));
+    spool_ids_tidy(ids, at_s(far), (uint32_t)far);
+    spool_ids_tidy(ids, at_s(far + 3599), (uint32_t)far + 3599);
+    spool_ids_tidy(ids, at_s(NOW + 7200), (uint32_t)far + 7200); /* set right within the hour */
+    CU_ASSERT(exists("journal/ids-2026-12-01"));
+    stop();
+    start(NOW + 7300);
+    CU_ASSERT(is_known("one", NOW + 7300));
+    CU_ASSERT(is_known("far-0", NOW + 7300));
+    stop();
+    check_disk_settle(&check, 0);
+    ensure(unlink(at("journal/ids-2027-01-10")) == 0);
+    ensure(unlink(at("journal/ids-2027-01-11")) == 0);
+    start(far); /* nothing on the disk is so young */
+    tidy_twice(far);
+    CU_ASSERT(exists("journal/ids-2026-12-01"));
     end();
 }
 
@@ -413,7 +458,8 @@ static void test_a_full_table(void)
     end();
 }
 
-SUITE(spool_ids, test_an_id_is_known_for_30_days, test_a_restart_remembers, test_odd_lines,
-      test_many, test_after_any_failure, test_read_ids_are_made_durable,
-      test_a_failed_sync_counts_for_nothing, test_a_sync_that_fails_over_midnight,
-      test_unreadable_bytes, test_a_spoiled_file, test_a_full_table)
+SUITE(spool_ids, test_an_id_is_known_for_30_days, test_a_restart_remembers,
+      test_a_clock_that_is_ahead_forgets_nothing, test_odd_lines, test_many, test_after_any_failure,
+      test_read_ids_are_made_durable, test_a_failed_sync_counts_for_nothing,
+      test_a_sync_that_fails_over_midnight, test_unreadable_bytes, test_a_spoiled_file,
+      test_a_full_table)

@@ -238,9 +238,10 @@ bool manifest_allows_rejects(const struct manifest *manifest, uint64_t rejected_
                              uint64_t records_count)
 {
     ensure(rejected_count <= records_count);
-    ensure(records_count <= UINT32_MAX); /* so that the products fit */
     if (manifest->max_reject_ppm == 0) {
         return rejected_count <= manifest->max_reject;
     }
-    return rejected_count * MANIFEST_PPM <= records_count * manifest->max_reject_ppm;
+    /* Bad lines may be of two bytes: beyond 2^32 the products need more than 64 bits. */
+    return (unsigned __int128)rejected_count * MANIFEST_PPM <=
+           (unsigned __int128)records_count * manifest->max_reject_ppm;
 }

@@ -227,6 +227,10 @@ static void test_allows_rejects(void)
     struct manifest all = {.max_reject_ppm = MANIFEST_PPM};
     CU_ASSERT(manifest_allows_rejects(&all, UINT32_MAX, UINT32_MAX));
     CHECK_PANICS((void)manifest_allows_rejects(&all, 2, 1));
+    CU_ASSERT(manifest_allows_rejects(&all, UINT64_MAX, UINT64_MAX));
+    CU_ASSERT(manifest_allows_rejects(&share, UINT64_MAX / 100, UINT64_MAX));
+    CU_ASSERT(!manifest_allows_rejects(&share, UINT64_MAX / 100 + 1, UINT64_MAX));
+    CU_ASSERT(!manifest_allows_rejects(&number, UINT64_MAX, UINT64_MAX));
 }
 
 /* Mutated bytes: no crash, and a manifest or an error, never both. */

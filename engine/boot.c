@@ -12,6 +12,7 @@
 
 #include "dns/resolver.h"
 #include "engine/base/disk.h"
+#include "engine/check_environment.h"
 #include "engine/control.h"
 #include "engine/damage.h"
 #include "engine/engine.h"
@@ -22,7 +23,7 @@
 #include "queue/journal_replay.h"
 
 /* Descriptors beside those of sessions: rings, files, sockets of control. */
-enum { DESCRIPTORS_SPARE = 1024, DESCRIPTORS_BATCH = 2, PATH_SIZE = 1024 };
+enum { DESCRIPTORS_SPARE = 1024, DESCRIPTORS_BATCH = 2, PATH_SIZE = 1024, WORDS_SIZE = 8192 };
 
 struct boot_thread {
     struct boot *boot;
@@ -53,6 +54,8 @@ struct boot {
     char log_path[PATH_SIZE];
     bool has_journal, has_resolver, has_intake, has_control;
     uint32_t workers_made;
+    uint32_t batches_known;
+    struct mono_time started_at;
 };
 
 static int refuse(struct boot *boot, const char *what, int error)
@@ -349,12 +352,47 @@ static int recover(struct boot *boot)
     return result;
 }
 
+/* One line at the start, behind recovery, and at the end: the system's journal shows what state the
+ * engine is in. */
+
+static void say_start(const struct boot *boot)
+{
+    const struct config *config = boot->config;
+    char text[WORDS_SIZE];
+    struct writer words = writer_of(text, sizeof(text));
+    (void)fprintf(stderr, "ramjet: starting: spool %s, %u worker%s\n", config->spool,
+                  config->workers_count, config->workers_count == 1 ? "" : "s");
+    check_source_addresses(config, &words);
+    struct cursor cursor = cursor_of(writer_span(&words));
+    struct span line;
+    while (cursor_take_line(&cursor, &line)) {
+        (void)fprintf(stderr, "ramjet: warning: %.*s\n", (int)line.size, line.at);
+    }
+}
+
+static void say_ready(const struct boot *boot)
+{
+    double seconds = (double)(clock_mono(boot->engine.clock).ns - boot->started_at.ns) / 1e9;
+    (void)fprintf(stderr, "ramjet: ready after %.1f s: %u accepted batches go on\n", seconds,
+                  boot->batches_known);
+}
+
+static void say_end(const struct boot *boot, int status)
+{
+    (void)fprintf(stderr, "ramjet: ended%s\n",
+                  status != 0                ? " with an error"
+                  : boot->control.is_drained ? " in order"
+                                             : ": not all servers had answered; some mail may go "
+                                               "out twice, and the log says so");
+}
+
 static int make_all(struct boot *boot)
 {
     int result = make_paths(boot);
     result = result == 0 ? make_tables(boot) : result;
     result = result == 0 ? make_intake(boot) : result;
     result = result == 0 ? make_journal(boot) : result;
+    boot->batches_known = boot->known.batches_count;
     result = result == 0 ? recover(boot) : result;
     result = result == 0 ? make_resolver(boot) : result;
     result = result == 0 ? make_workers(boot) : result;
@@ -438,13 +476,21 @@ int boot_run(const struct config *config, struct writer *ret_errors)
     (void)sigdelset(&signals, SIGILL);
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     raise_limits(config);
+    boot->started_at = clock_mono(clock_system());
+    say_start(boot);
     int status = 1;
+    bool has_run = false;
     if (make_all(boot) == 0 && start_all(boot) == 0) {
         control_announce_ready(&boot->control);
+        say_ready(boot);
         actor_loop(boot, &boot->control.actor);
         status = boot->control.exit_status;
+        has_run = true;
     }
     stop_threads(boot);
+    if (has_run) {
+        say_end(boot, status);
+    }
     unmake_all(boot);
     free(boot);
     return status;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/check_environment.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -19,6 +21,10 @@
 
 /* As engine/boot.c: beside one a session. */
 enum { DESCRIPTORS_SPARE = 1024, PATH_SIZE = 4096, DOMAIN_BYTES = 84 };
+
+/* A resolver that is well answers this one from what it keeps, and within the time. */
+static const char QUESTION[] = "a.root-servers.net";
+enum { QUESTION_MS = 1500, QUESTION_END_MS = 4000 };
 
 struct findings {
     const struct config *config;
@@ -60,6 +66,26 @@ static void check_directory(const struct findings *findings, const char *what, c
     }
 }
 
+static void check_space(const struct findings *findings)
+{
+    const struct config *config = findings->config;
+    char parent[PATH_SIZE];
+    struct statvfs space;
+    struct span above = parent_of(config->spool);
+    (void)snprintf(parent, sizeof(parent), "%.*s", (int)above.size, above.at);
+    if (statvfs(config->spool, &space) != 0 && statvfs(parent, &space) != 0) {
+        return;
+    }
+    uint64_t free_bytes = (uint64_t)space.f_bavail * (uint64_t)space.f_frsize;
+    if (free_bytes < config->free_space_min) {
+        writer_put_format(findings->warnings,
+                          "spool: %s: %llu MiB are free, and below free-space-min = %llu MiB "
+                          "nothing is claimed: make room, or set spool { free-space-min } lower\n",
+                          config->spool, (unsigned long long)(free_bytes >> 20),
+                          (unsigned long long)(config->free_space_min >> 20));
+    }
+}
+
 static void check_paths(const struct findings *findings)
 {
     const struct config *config = findings->config;
@@ -90,7 +116,7 @@ static void check_paths(const struct findings *findings)
     }
 }
 
-/* 0, or the error that binding a socket to the address gives. */
+/* 0, or the error that binding a socket to the address gives; with a port: listening there. */
 static int try_bind(const struct net_addr *addr)
 {
     union {
@@ -100,33 +126,87 @@ static int try_bind(const struct net_addr *addr)
     } name = {.any.sa_family = addr->family == NET_IP4 ? AF_INET : AF_INET6};
     socklen_t size = addr->family == NET_IP4 ? sizeof(name.ip4) : sizeof(name.ip6);
     if (addr->family == NET_IP4) {
+        name.ip4.sin_port = htons(addr->port);
         memcpy(&name.ip4.sin_addr, addr->bytes, sizeof(name.ip4.sin_addr));
     } else {
+        name.ip6.sin6_port = htons(addr->port);
         memcpy(&name.ip6.sin6_addr, addr->bytes, sizeof(name.ip6.sin6_addr));
     }
     int fd = socket(name.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return errno;
     }
-    int error = bind(fd, &name.any, size) == 0 ? 0 : errno;
+    int one = 1; /* as engine/control_http.c */
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    bool is_fine = bind(fd, &name.any, size) == 0 && (addr->port == 0 || listen(fd, 1) == 0);
+    int error = is_fine ? 0 : errno;
     (void)close(fd);
     return error;
 }
 
-static void check_address(const struct findings *findings, const char *what, const char *name,
-                          const struct net_addr *addr)
+/* It has the port that its configuration names. */
+static bool is_engine_running(const struct config *config)
 {
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    if (strlen(config->control_socket) >= sizeof(name.sun_path)) {
+        return false;
+    }
+    (void)snprintf(name.sun_path, sizeof(name.sun_path), "%s", config->control_socket);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool is_running = fd >= 0 && connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0;
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return is_running;
+}
+
+static void check_metrics(const struct findings *findings)
+{
+    struct net_addr addr = findings->config->metrics_listen;
     char text[NET_ADDR_TEXT_MAX + 1];
     struct writer writer = writer_of(text, sizeof(text) - 1);
-    if (addr->family == NET_NONE) {
+    if (addr.family == NET_NONE) {
         return;
     }
-    int error = try_bind(addr);
-    if (error != 0) {
-        net_addr_put(&writer, addr);
+    if (!net_addr_is_loopback(&addr)) {
+        writer_put_format(findings->warnings, "control: metrics can be read by anybody who reaches "
+                                              "this address\n");
+    }
+    net_addr_put(&writer, &addr);
+    *writer.at = '\0';
+    if (is_engine_running(findings->config)) {
+        addr.port = 0;
+    }
+    int error = try_bind(&addr);
+    if (error == EADDRINUSE) {
+        writer_put_format(findings->errors,
+                          "control: metrics: %s: another program listens there: give control { "
+                          "metrics } a port of its own (ss -ltnp shows who has it)\n",
+                          text);
+    } else if (error != 0) {
+        writer_put_format(
+            findings->errors, "control: metrics: %s: %s; ip address shows what there is\n", text,
+            error == EADDRNOTAVAIL ? "is not on any interface of this machine" : strerror(error));
+    }
+}
+
+void check_source_addresses(const struct config *config, struct writer *ret_warnings)
+{
+    for (uint32_t i = 0; i < config->sources_count; i++) {
+        const struct config_source *source = &config->sources[i];
+        char text[NET_ADDR_TEXT_MAX + 1];
+        struct writer writer = writer_of(text, sizeof(text) - 1);
+        int error = source->address.family == NET_NONE ? 0 : try_bind(&source->address);
+        if (error == 0) {
+            continue;
+        }
+        net_addr_put(&writer, &source->address);
         *writer.at = '\0';
         writer_put_format(
-            findings->errors, "%s%s: %s: %s; ip address shows what there is\n", what, name, text,
+            ret_warnings,
+            "source %s: %s: %s: recipients dealt to it are put off (TEMP_NO_CONNECT) until it is; "
+            "ip address shows what there is\n",
+            source->name, text,
             error == EADDRNOTAVAIL ? "is not on any interface of this machine" : strerror(error));
     }
 }
@@ -151,18 +231,71 @@ static void check_sources(const struct findings *findings)
     char what[256];
     for (uint32_t i = 0; i < config->sources_count; i++) {
         const struct config_source *source = &config->sources[i];
-        check_address(findings, "source ", source->name, &source->address);
         if (strcmp(source->ehlo, config->hostname) != 0) {
             (void)snprintf(what, sizeof(what), "source %.200s", source->name);
             check_name(findings, what, source->ehlo);
         }
     }
     check_name(findings, "node", config->hostname);
-    check_address(findings, "control: metrics", "", &config->metrics_listen);
-    if (config->metrics_listen.family != NET_NONE &&
-        !net_addr_is_loopback(&config->metrics_listen)) {
-        writer_put_format(findings->warnings, "control: metrics can be read by anybody who reaches "
-                                              "this address\n");
+    check_source_addresses(config, findings->warnings);
+}
+
+/* Some route needs a name to be looked up. */
+static bool is_dns_wanted(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->routes_count; i++) {
+        const struct config_route *route = &config->routes[i];
+        bool is_wanted = route->hosts_count == 0;
+        for (uint32_t host = 0; host < route->hosts_count; host++) {
+            is_wanted = is_wanted || route->hosts[host].name != NULL;
+        }
+        if (is_wanted) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct asking {
+    bool is_answered;
+    enum dns_status status;
+};
+
+static void on_answer(struct dns_question *question, enum dns_status status, struct span message)
+{
+    struct asking *asking = question->user;
+    (void)message;
+    asking->is_answered = true;
+    asking->status = status;
+}
+
+/* Any answer will do: that there is no such name, too. */
+static void ask_one(const struct findings *findings, struct dns_source *source)
+{
+    const struct clock *clock = clock_system();
+    struct asking asking = {.status = DNS_TIMED_OUT};
+    struct dns_question question = {.type = DNS_A, .on_answer = on_answer, .user = &asking};
+    (void)snprintf(question.name, sizeof(question.name), "%s", QUESTION);
+    struct mono_time now = clock_mono(clock);
+    struct mono_time end = mono_add_ms(now, QUESTION_END_MS);
+    source->ask(source, &question);
+    while (mono_before(now, end)) {
+        struct mono_time next = source->step(source, now);
+        if (asking.is_answered) {
+            break;
+        }
+        source->wait(source, now, mono_earlier(next, end));
+        now = clock_mono(clock);
+    }
+    if (asking.status == DNS_FAILED || asking.status == DNS_TIMED_OUT) {
+        const char *servers = findings->config->dns_servers;
+        writer_put_format(findings->warnings,
+                          "dns: servers \"%s\": %s (A of %s): mail that goes by DNS waits until "
+                          "they do; look at the resolver, or set dns { servers }\n",
+                          servers != NULL ? servers : "of resolv.conf",
+                          asking.status == DNS_FAILED ? "fail or refuse to answer"
+                                                      : "do not answer in time",
+                          QUESTION);
     }
 }
 
@@ -170,8 +303,7 @@ static void check_dns(const struct findings *findings)
 {
     const struct config *config = findings->config;
     int error = 0;
-    struct dns_source *source = dns_ares_create(config->dns_servers, config->dns_timeout_ms,
-                                                config->dns_tries, NULL, &error);
+    struct dns_source *source = dns_ares_create(config->dns_servers, QUESTION_MS, 1, NULL, &error);
     if (source == NULL) {
         writer_put_format(findings->errors,
                           "dns: servers \"%s\" cannot be used: %s; write addresses, such as "
@@ -179,6 +311,9 @@ static void check_dns(const struct findings *findings)
                           config->dns_servers != NULL ? config->dns_servers : "of resolv.conf",
                           strerror(-error));
         return;
+    }
+    if (is_dns_wanted(config)) {
+        ask_one(findings, source);
     }
     source->destroy(source);
 }
@@ -300,6 +435,8 @@ void check_environment(const struct config *config, struct writer *ret_errors,
 {
     const struct findings findings = {config, ret_errors, ret_warnings};
     check_paths(&findings);
+    check_space(&findings);
+    check_metrics(&findings);
     check_sources(&findings);
     check_dns(&findings);
     check_rings(&findings);

@@ -32,7 +32,11 @@ void config_error(const char *file, int line, const char *format, ...)
     va_start(arguments, format);
     (void)vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    writer_put_format(parse_errors, "%s:%d: %s\n", file != NULL ? file : parse_path, line, text);
+    writer_put_format(parse_errors, "%s:", file != NULL ? file : parse_path);
+    if (line > 0) {
+        writer_put_format(parse_errors, "%d:", line);
+    }
+    writer_put_format(parse_errors, " %s\n", text);
 }
 
 void *config_taken(void *memory)
@@ -48,11 +52,30 @@ void config_error_set_file(const char *file)
     parse_path = file;
 }
 
+/* What the library's own words begin with, and what they leave out. */
+static const struct {
+    const char *words;
+    const char *remedy;
+} REMEDIES[] = {
+    {"missing title", ": write its name in front of the brace, as in source \"a1\" {"},
+    {"found duplicate title", ": one source or route of a name, in all files together"},
+    {"premature end of file", ": a closing brace or quote is missing"},
+    {"missing equal sign", ": a key is written NAME = VALUE, a section NAME {"},
+    {"missing opening brace", ": a section is written NAME {, a source or route NAME \"TITLE\" {"},
+    {"unexpected", ": texts with blanks or special characters stand in quotes, lists in braces"},
+};
+
 static void on_confuse_error(cfg_t *cfg, const char *format, va_list arguments)
 {
     char text[512];
     (void)vsnprintf(text, sizeof(text), format, arguments);
-    config_error(cfg->filename, cfg->line, "%s", text);
+    const char *remedy = "";
+    for (size_t i = 0; i < COUNT_OF(REMEDIES); i++) {
+        if (span_starts(span_of_text(text), span_of_text(REMEDIES[i].words))) {
+            remedy = REMEDIES[i].remedy;
+        }
+    }
+    config_error(cfg->filename, cfg->line, "%s%s", text, remedy);
 }
 
 struct options {
@@ -136,6 +159,14 @@ static void set_cores(cfg_t *node, struct config *config)
         }
         config->cores[i] = (int32_t)core;
     }
+    if (count > CONFIG_WORKERS_MAX) {
+        config_error(node->filename, node->line, "cores: at most %d cores", CONFIG_WORKERS_MAX);
+    } else if (count > 0 && config->workers_count > 0 && config->workers_count != count) {
+        config_error(node->filename, node->line,
+                     "cores: %u for %u workers: write one core for each worker, or leave workers "
+                     "out",
+                     count, config->workers_count);
+    }
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     if (config->workers_count == 0) {
         uint32_t cores = online > 0 ? (uint32_t)online : 1;
@@ -201,16 +232,21 @@ static void set_sources(cfg_t *cfg, struct config *config)
 }
 
 /* What lies between two keys. */
-static void check_config(const struct config *config)
+static void check_config(cfg_t *cfg, const struct config *config)
 {
+    const cfg_t *dns = cfg_getsec(cfg, "dns");
+    const cfg_t *control = cfg_getsec(cfg, "control");
     if (!config->use_ip4 && !config->use_ip6) {
-        config_error(NULL, 0, "dns: ip4 and ip6 are both off: no server could be reached");
+        config_error(dns->filename, dns->line,
+                     "dns: ip4 and ip6 are both off: no server could be reached");
     }
     if (config->dns_ttl_min_s > config->dns_ttl_max_s) {
-        config_error(NULL, 0, "dns: ttl-min is longer than ttl-max");
+        config_error(dns->filename, dns->line, "dns: ttl-min (%u s) is longer than ttl-max (%u s)",
+                     config->dns_ttl_min_s, config->dns_ttl_max_s);
     }
     if (config->metrics_listen.family != NET_NONE && config->metrics_listen.port == 0) {
-        config_error(NULL, 0, "control: metrics needs a port, as in 127.0.0.1:9464");
+        config_error(control->filename, control->line,
+                     "control: metrics needs a port, as in 127.0.0.1:9464");
     }
 }
 
@@ -261,7 +297,7 @@ struct config *config_read(const char *path, struct writer *ret_errors)
     set_cores(cfg_getsec(cfg, "node"), config);
     set_sources(cfg, config);
     config_set_routes(cfg, config);
-    check_config(config);
+    check_config(cfg, config);
     (void)cfg_free(cfg);
     free(options);
     free(lint);

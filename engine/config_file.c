@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define BYTE_ORDER_MARK "\xEF\xBB\xBF"
+
 enum { FILE_SIZE_MAX = 64 * 1024 * 1024, PATH_SIZE = 8192 };
 
 static int by_name(const struct dirent **a, const struct dirent **b)
@@ -65,6 +67,9 @@ static void parse_text(cfg_t *cfg, struct config_lint *lint, const char *path, c
     }
     if (size == 0) {
         return;
+    }
+    if (span_starts(span_of(text, size), SPAN(BYTE_ORDER_MARK))) {
+        memset(text, ' ', sizeof(BYTE_ORDER_MARK) - 1); /* editors leave it; it says nothing */
     }
     config_lint_file(lint, path, text, size);
     FILE *file = fmemopen(text, size, "r");

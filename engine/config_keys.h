@@ -17,7 +17,7 @@ CONFIG_KEY(NODE, "workers", COUNT, workers_count, "0", 0, CONFIG_WORKERS_MAX,
 CONFIG_KEY(NODE, "drain-timeout", MILLISECONDS, drain_timeout_ms, "60s", 0, 3600000,
            "how long SIGTERM waits for messages whose end was sent")
 
-CONFIG_KEY(SPOOL, "path", TEXT, spool, "/var/spool/ramjet", 1, 0,
+CONFIG_KEY(SPOOL, "path", PATH, spool, "/var/spool/ramjet", 1, 0,
            "the spool directory, on one file system")
 CONFIG_KEY(SPOOL, "free-space-min", SIZE, free_space_min, "256M", 0, INT64_MAX,
            "nothing new is claimed when less is free")
@@ -27,12 +27,12 @@ CONFIG_KEY(SPOOL, "journal-segments", COUNT, journal_segments_max, "16", 2, 1000
            "so many are kept before a checkpoint is written")
 
 CONFIG_KEY(LOG, "events", SWITCH, log_events, "yes", 0, 0, "write one line of JSON for each event")
-CONFIG_KEY(LOG, "directory", TEXT, log_directory, "", 0, 0,
+CONFIG_KEY(LOG, "directory", PATH, log_directory, "", 0, 0,
            "of events.ndjson; default: log/ in the spool")
 CONFIG_KEY(LOG, "size-max", SIZE, log_size_max, "1G", 1 << 16, INT64_MAX,
            "events.ndjson is rotated at this size")
 
-CONFIG_KEY(CONTROL, "socket", TEXT, control_socket, "", 0, 0,
+CONFIG_KEY(CONTROL, "socket", PATH, control_socket, "", 0, 0,
            "UNIX socket of ramjet status; default: control.sock in the spool")
 CONFIG_KEY(CONTROL, "metrics", ADDRESS, metrics_listen, "", 0, 0,
            "address:port for GET /metrics; default: on the socket only")

@@ -208,11 +208,26 @@ static struct config_lint_section *section_find(struct config_lint *lint, struct
     return NULL;
 }
 
-/* A value behind its equal sign. False: what comes is none, and the library will say so. */
-static bool pass_value(struct reading *reading)
+/* A value behind its equal sign; a list may be empty. False: what comes is none, and the library
+ * will say so. */
+static bool pass_value(struct reading *reading, bool *ret_is_empty)
 {
     struct token token = next(reading);
-    return token.kind == TOKEN_WORD || (token.kind == TOKEN_OPEN && pass_braces(reading));
+    if (token.kind == TOKEN_WORD) {
+        *ret_is_empty = false;
+        return true;
+    }
+    size_t at = reading->at;
+    if (token.kind != TOKEN_OPEN || !pass_braces(reading)) {
+        return false;
+    }
+    /* Comments are blanks by now. */
+    size_t end = reading->at - 1;
+    while (at < end && strchr(" \t\r\n", reading->text[at]) != NULL) {
+        at++;
+    }
+    *ret_is_empty = at == end;
+    return true;
 }
 
 /* KEY = VALUE; seen: the line of each key that was there. */
@@ -221,7 +236,8 @@ static bool take_key(struct reading *reading, const struct config_lint_section *
 {
     struct config_lint *lint = reading->lint;
     struct span name = text_of(reading, key);
-    if (!pass_value(reading)) {
+    bool is_empty;
+    if (!pass_value(reading, &is_empty)) {
         return false;
     }
     uint32_t index = 0;
@@ -230,6 +246,11 @@ static bool take_key(struct reading *reading, const struct config_lint_section *
     }
     if (index < section->keys_count && seen[index] == 0) {
         seen[index] = key->line;
+        if (is_empty) {
+            put_place(reading, key);
+            writer_put_format(lint->errors, "the list is empty: write what stands in it, or leave "
+                                            "the key out\n");
+        }
         return true;
     }
     put_place(reading, key);
@@ -319,7 +340,8 @@ void config_lint_file(struct config_lint *lint, const char *file, char *text, si
         if (behind.kind == TOKEN_EQUAL) {
             put_place(&reading, &start);
             writer_put_format(lint->errors, "stands in no section; see ramjet check --defaults\n");
-            goes_on = pass_value(&reading);
+            bool is_empty;
+            goes_on = pass_value(&reading, &is_empty);
             blank(&reading, start.at, reading.at);
             continue;
         }

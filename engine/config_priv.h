@@ -33,6 +33,7 @@ enum config_kind {
     CONFIG_KIND_RATE,
     CONFIG_KIND_SWITCH,
     CONFIG_KIND_TEXT,
+    CONFIG_KIND_PATH, /* absolute: who starts the engine may stand anywhere */
     CONFIG_KIND_ADDRESS,
     CONFIG_KIND_PERCENT,
 };
@@ -58,7 +59,7 @@ static const char *const CONFIG_LIST_CORES = "cores";
 static const char *const CONFIG_LIST_HOSTS = "host";
 static const char *const CONFIG_LIST_IGNORE = "ignore";
 
-/* One line of the errors under way; `file` NULL: of the file under way. */
+/* One line of the errors under way; `file` NULL: of the file under way; `line` 0: of all of it. */
 __attribute__((format(printf, 3, 4))) void config_error(const char *file, int line,
                                                         const char *format, ...);
 

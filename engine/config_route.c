@@ -83,14 +83,17 @@ static void route_check(cfg_t *section, const struct config_route *route)
                      route->pattern);
     }
     if (schedule->first_s > schedule->ceiling_s) {
-        config_error(file, line, "route %s: retry-first is longer than retry-max", route->pattern);
+        config_error(file, line, "route %s: retry-first (%u s) is longer than retry-max (%u s)",
+                     route->pattern, schedule->first_s, schedule->ceiling_s);
     }
     if (schedule->ceiling_s > schedule->expire_s) {
-        config_error(file, line, "route %s: retry-max is longer than expire", route->pattern);
+        config_error(file, line,
+                     "route %s: retry-max (%u s) is longer than expire (%u s): set both",
+                     route->pattern, schedule->ceiling_s, schedule->expire_s);
     }
     if (route->suspend_first_s > route->suspend_max_s) {
-        config_error(file, line, "route %s: suspend-first is longer than suspend-max",
-                     route->pattern);
+        config_error(file, line, "route %s: suspend-first (%u s) is longer than suspend-max (%u s)",
+                     route->pattern, route->suspend_first_s, route->suspend_max_s);
     }
 }
 
@@ -126,6 +129,22 @@ static int route_compare(const void *a, const void *b)
                   second->pattern != NULL ? second->pattern : "");
 }
 
+/* In the place of the last of the two. */
+static void tell_twice(cfg_t *cfg, const char *pattern)
+{
+    const char *file = NULL;
+    int line = 0;
+    for (unsigned i = 0; i < cfg_size(cfg, "route"); i++) {
+        cfg_t *section = cfg_getnsec(cfg, "route", i);
+        if (span_equal_nocase(span_of_text(cfg_title(section)), span_of_text(pattern))) {
+            file = section->filename;
+            line = section->line;
+        }
+    }
+    config_error(file, line, "route %s: stands twice (the case of letters does not count)",
+                 pattern);
+}
+
 /* Sorted by pattern, so that config_route_of finds them by halving. */
 void config_set_routes(cfg_t *cfg, struct config *config)
 {
@@ -151,8 +170,7 @@ void config_set_routes(cfg_t *cfg, struct config *config)
     for (uint32_t i = 1; i < config->routes_count; i++) {
         if (config->routes[i].pattern != NULL &&
             route_compare(&config->routes[i - 1], &config->routes[i]) == 0) {
-            config_error(NULL, 0, "route %s: stands twice (the case of letters does not count)",
-                         config->routes[i].pattern);
+            tell_twice(cfg, config->routes[i].pattern);
         }
     }
     route_set(star, "*", &config->routes[config->routes_count++]);

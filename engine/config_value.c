@@ -71,6 +71,7 @@ static const struct unit *units_of(enum config_kind kind)
     case CONFIG_KIND_COUNT:
     case CONFIG_KIND_SWITCH:
     case CONFIG_KIND_TEXT:
+    case CONFIG_KIND_PATH:
     case CONFIG_KIND_ADDRESS:
         return COUNT_UNITS;
     }
@@ -90,6 +91,7 @@ static const struct {
     [CONFIG_KIND_RATE] = {"100/s, 5000/m, 400000/h or 0", " an hour"},
     [CONFIG_KIND_SWITCH] = {"yes or no", ""},
     [CONFIG_KIND_TEXT] = {"a text of one line", ""},
+    [CONFIG_KIND_PATH] = {"an absolute path of one line, that begins with /", ""},
     [CONFIG_KIND_ADDRESS] = {"192.0.2.1 or [2001:db8::1], with :port where one is wanted", ""},
     [CONFIG_KIND_PERCENT] = {"a number", " percent"},
 };
@@ -139,6 +141,14 @@ static bool take_switch(struct span text, bool *ret_value)
     return false;
 }
 
+/* A text of one line; a path must be absolute. */
+static bool is_line(const struct config_key *key, const char *text)
+{
+    bool is_lost = key->kind == CONFIG_KIND_PATH && text[0] != '\0' && text[0] != '/';
+    return !is_lost && strlen(text) >= key->min &&
+           span_find_break(span_of_text(text)) == strlen(text);
+}
+
 /* Whether the text is a value of the key; sets it in `owner` when that is given. */
 static bool value_set(const struct config_key *key, const char *text, void *owner)
 {
@@ -177,8 +187,9 @@ static bool value_set(const struct config_key *key, const char *text, void *owne
             *(bool *)field = is_on;
         }
         return true;
+    case CONFIG_KIND_PATH:
     case CONFIG_KIND_TEXT:
-        if (strlen(text) < key->min || span_find_break(span_of_text(text)) != strlen(text)) {
+        if (!is_line(key, text)) {
             return false;
         }
         if (field != NULL) {

@@ -63,6 +63,16 @@ static struct control_reply answer(void *context, struct span method, struct spa
                                   SPAN("known are /v1/status, /metrics, /healthz\n")};
 }
 
+/* The port of metrics has no permissions: who reaches it is told numbers, no names of batches and
+ * sites. */
+static struct control_reply answer_metrics(void *context, struct span method, struct span url)
+{
+    bool is_status = span_equal(method, SPAN("GET")) && span_equal(url, SPAN("/v1/status"));
+    return is_status ? (struct control_reply){403, "text/plain",
+                                              SPAN("/v1/status is on the control socket only\n")}
+                     : answer(context, method, url);
+}
+
 static int refuse(struct writer *errors, const char *what, const char *which, int error)
 {
     writer_put_format(errors, "control: %s %s: %s\n", what, which, strerror(error));
@@ -307,7 +317,7 @@ int control_init(struct control *control, struct engine *engine, bool with_socke
     core->signal_fd = -1;
     core->has_sockets = with_sockets;
     control_http_init(&core->on_socket, answer, control);
-    control_http_init(&core->on_tcp, answer, control);
+    control_http_init(&core->on_tcp, answer_metrics, control);
     core->answer = malloc(ANSWER_SIZE_MAX);
     core->reports = calloc(engine->workers_count, sizeof(*core->reports));
     core->shown = calloc(engine->workers_count, sizeof(*core->shown));

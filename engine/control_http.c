@@ -226,7 +226,13 @@ int control_http_open_addr(struct control_http *http, const struct net_addr *add
         if (fd >= 0) {
             (void)close(fd);
         }
-        return refuse(ret_errors, "metrics", "cannot listen", error);
+        char name[NET_ADDR_TEXT_MAX + 1];
+        struct writer writer = writer_of(name, sizeof(name) - 1);
+        net_addr_put(&writer, addr);
+        *writer.at = '\0';
+        writer_put_format(ret_errors, "control: metrics: cannot listen at %s: %s\n", name,
+                          strerror(error));
+        return -error;
     }
     if (!begin(http, fd)) {
         (void)close(fd);

@@ -83,7 +83,11 @@ int verb_run(int count, char **words)
     char text[ERRORS_SIZE];
     struct writer errors = writer_of(text, sizeof(text));
     int status = boot_run(config, &errors);
-    (void)fwrite(errors.start, 1, writer_size(&errors), stderr);
+    struct cursor cursor = cursor_of(writer_span(&errors));
+    struct span line;
+    while (cursor_take_line(&cursor, &line)) {
+        (void)fprintf(stderr, "ramjet: %.*s\n", (int)line.size, line.at);
+    }
     config_destroy(config);
     return status;
 }

@@ -4,10 +4,12 @@
 test_verbs.py --build BUILD [TEST ...]
 """
 import fcntl
+import http.client
 import json
 import os
 import pty
 import re
+import socket
 import struct
 import subprocess
 import termios
@@ -369,7 +371,6 @@ def test_check_machine(r):
             (f'control {{ socket = "{long}" }}', "a UNIX socket takes"),
             (f'control {{ socket = "{r.path("no", "s.sock")}" }}', "control: "),
             (f'control {{ socket = "{r.path("file")}" }}', "is no socket"),
-            ('source "a1" { address = "192.0.2.77" }', "source a1: 192.0.2.77: is not on any"),
             ('control { metrics = "192.0.2.77:9100" }', "control: metrics"),
             ('dns { servers = "not a server" }', "dns: servers"),
             (f'log {{ directory = "{r.path("nowhere", "log")}" }}', "log: ")):
@@ -380,14 +381,61 @@ def test_check_machine(r):
         assert len(errors) == 1 and told in errors[0], (more, errors)
 
 
+def test_check_agrees_with_run(r):
+    """What stops the engine is an error, what does not is a warning; run says the same."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    config = r.config(9, 'control { metrics = "127.0.0.1:%d" }' % taken.getsockname()[1])
+    _, out, _ = r.run("check", "-c", config, "--json", status=1)
+    assert "another program listens there" in json.loads(out)["errors"][0], out
+    _, _, err = r.run("run", "-c", config, status=1)
+    assert "ramjet: control: metrics: cannot listen at 127.0.0.1:" in err, err
+    assert all(line.startswith("ramjet: ") for line in err.splitlines()), err
+    port = taken.getsockname()[1]
+    taken.close()
+    lost = """source "a1" { address = "192.0.2.77" }
+        control { metrics = "127.0.0.1:%d" }""" % port
+    r.start(9, lost)
+    _, out, _ = r.run("check", "-c", r.path("ramjet.conf"), "--json", status=0)
+    warnings = json.loads(out)["warnings"]  # and its own port is no error
+    assert len(warnings) == 1 and "source a1: 192.0.2.77: is not on any" in warnings[0], warnings
+    for path, code in (("metrics", 200), ("healthz", 200), ("v1/status", 403)):
+        asked = http.client.HTTPConnection("127.0.0.1", port, timeout=rig.DEADLINE_S)
+        asked.request("GET", f"/{path}")
+        assert asked.getresponse().status == code, path
+        asked.close()
+    r.stop()
+    said = r.engine_log()
+    assert f"ramjet: warning: {warnings[0]}\n" in said, said
+    assert re.search(r"^ramjet: starting: spool .*\nramjet: warning: .*\nramjet: ready after .* s: "
+                     r"0 accepted batches go on\nramjet: ended in order\n\Z", said), said
+
+
+def test_check_asks_name_servers(r):
+    """One that is not there, and only when some route needs it."""
+    dead = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    dead.bind(("127.0.0.1", 0))
+    words = f"""node {{ hostname = "mx.test.example" }}
+        spool {{ path = "{r.directory}" free-space-min = 0 }}
+        limits {{ sessions = 100 recipients = 1000 }}
+        dns {{ servers = "127.0.0.1:{dead.getsockname()[1]}" }}
+        """
+    _, out, _ = r.run("check", "-c", r.write("one.conf", words), "--json", status=0)
+    assert "dns: servers" in " ".join(json.loads(out)["warnings"]), out
+    words += 'route "*" { host = {"127.0.0.1"} }'
+    _, out, _ = r.run("check", "-c", r.write("one.conf", words), "--json", status=0)
+    assert json.loads(out)["warnings"] == [], out
+    dead.close()
+
+
 def test_check_warns(r):
     config = r.write("one.conf", f"""node {{ hostname = "short" workers = 64 }}
-        spool {{ path = "{r.directory}" }}
+        spool {{ path = "{r.directory}" free-space-min = 1000T }}
         limits {{ sessions = 10 recipients = 1000000000 }}
         route "*" {{ connection-idle = 5m }}""")
     _, out, _ = r.run("check", "-c", config, "--json", status=0)
     warnings = "\n".join(json.loads(out)["warnings"])
-    for told in ("full domain name", "64 workers", "MiB", "20 connections", "idle for 300 s"):
+    for told in ("full domain name", "64 workers", "MiB", "below free-space-min", "20 connections",
+                 "idle for 300 s"):
         assert told in warnings, warnings
 
 
@@ -397,9 +445,9 @@ def test_check_batch(r):
     _, out, _ = r.run("check", "-c", config, batch, "--sample", "2", status=0)
     assert f"{batch}: 30 recipients, 0 rejected\n" in out
     assert "RCPT TO:<user-1@d1.example>" in out and "Hello N1\n" in out, out
-    _, out, _ = r.run("check", "-c", config, "--json", batch, "--sample", "99", status=0)
+    _, out, _ = r.run("check", "-c", config, "--json", batch, "--sample", "99", status=1)
     answer = json.loads(out)
-    assert answer["ok"] and "sample" not in answer["batches"][0]
+    assert answer["batches"][0]["ok"] and "sample" not in answer["batches"][0]
     assert sorted(os.listdir(batch)) == ["batch.json", "message.eml", "recipients.ndjson"]
 
     lines = recipients(50) + b'{"to":"a@x.example","vars":{"nmae":"A"}}\n' + b"x\n" * 30

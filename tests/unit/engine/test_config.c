@@ -229,7 +229,8 @@ static const struct {
     {"control { metrics = localhost }\n", "ramjet.conf:1: metrics: \"localhost\""},
     {"dns { ttl-min = 2x }\n", "ramjet.conf:1: ttl-min: \"2x\""},
     {"source \"a\" { address = 300.1.1.1 }\n", "ramjet.conf:1: address: \"300.1.1.1\""},
-    {"source { address = 192.0.2.1 }\n", "ramjet.conf:1: missing title for section 'source'"},
+    {"source { address = 192.0.2.1 }\n",
+     "ramjet.conf:1: missing title for section 'source': write its name"},
     {"route \"x\" { port = 0 }\n", "ramjet.conf:1: port: \"0\""},
     {"route \"x\" { port = 65536 }\n", "ramjet.conf:1: port: \"65536\""},
     {"route \"x\" { rate = 100 }\n", "ramjet.conf:1: rate: \"100\""},
@@ -244,14 +245,28 @@ static const struct {
     {"source \"a\" { ehlo = \"-bad\" }\n", "ramjet.conf:1: ehlo: \"-bad\""},
     {"source \"a\" { ehlo = \"[192.0.2.1\" }\n", "ramjet.conf:1: ehlo: \"[192.0.2.1\""},
     {"source \"a\" { address = \"192.0.2.1:25\" }\n", "ramjet.conf:1: address: a source has"},
-    {"control { metrics = 127.0.0.1 }\n", "ramjet.conf:0: control: metrics needs a port"},
-    {"dns { ip4 = no ip6 = no }\n", "ramjet.conf:0: dns: ip4 and ip6"},
-    {"dns { ttl-min = 2m ttl-max = 1m }\n", "ramjet.conf:0: dns: ttl-min"},
+    {"\ncontrol { metrics = 127.0.0.1 }\n", "ramjet.conf:2: control: metrics needs a port"},
+    {"dns { ip4 = no ip6 = no }\n", "ramjet.conf:1: dns: ip4 and ip6"},
+    {"dns { ttl-min = 2m ttl-max = 1m }\n",
+     "ramjet.conf:1: dns: ttl-min (120 s) is longer than ttl-max (60 s)"},
     {"route \"exa mple\" { }\n", "ramjet.conf:1: route exa mple: neither"},
     {"route \"*.\" { }\n", "ramjet.conf:1: route *.: neither"},
     {"route \"*x.example\" { }\n", "ramjet.conf:1: route *x.example: neither"},
     {"route \"A.example\" { }\nroute \"a.example\" { }\n",
-     "ramjet.conf:0: route a.example: stands twice"},
+     "ramjet.conf:2: route a.example: stands twice"},
+    {"route \"x\" { expire = 1m }\n",
+     "ramjet.conf:1: route x: retry-max (14400 s) is longer than expire (60 s): set both"},
+    {"route \"x\" { host = {} }\n", "ramjet.conf:1: host: the list is empty"},
+    {"route \"x\" {\n host = { # none\n } }\n", "ramjet.conf:2: host: the list is empty"},
+    {"route \"x\" { ignore = { } }\n", "ramjet.conf:1: ignore: the list is empty"},
+    {"node { cores = {} }\n", "ramjet.conf:1: cores: the list is empty"},
+    {"node { workers = 2 cores = {0} }\n", "ramjet.conf:1: cores: 1 for 2 workers: write one"},
+    {"node { workers = 1 cores = {0, 1} }\n", "ramjet.conf:1: cores: 2 for 1 workers"},
+    {"spool { path = \"spool\" }\n",
+     "ramjet.conf:1: path: \"spool\" cannot be used: write an absolute path"},
+    {"log { directory = ./log }\n", "ramjet.conf:1: directory: \"./log\" cannot be used"},
+    {"control { socket = r.sock }\n", "ramjet.conf:1: socket: \"r.sock\" cannot be used"},
+    {"\xEF\xBB\xBFnode { workers = x }\n", "ramjet.conf:1: workers: \"x\""},
     {"route \"x\" { ignore = {STARTTLS} }\n", "ramjet.conf:1: ignore: \"STARTTLS\""},
     {"\n\nnode { wrokers = 1 }\n",
      "ramjet.conf:3: wrokers: section node has no such key; did you mean workers?"},
@@ -263,7 +278,8 @@ static const struct {
     {"node { }\n\nnode { }\n",
      "ramjet.conf:3: node: the section stands twice, first in ramjet.conf:1"},
     {"\nnode { workers = 1\n", "ramjet.conf:2: node: the section is never closed"},
-    {"route \"x\" { host = {\"a\", \"b\"\n", "ramjet.conf:2: premature end of file"},
+    {"route \"x\" { host = {\"a\", \"b\"\n",
+     "ramjet.conf:2: premature end of file: a closing brace"},
     {"# a\n// b\n/* c\n */ /* */ log {\n# d\n events = x }\n", "ramjet.conf:6: events: "},
     {"log { events = \"# // /*\" }\n", "ramjet.conf:1: events: \"# // /*\""},
     {"node { workers = \"1\n", "ramjet.conf:"},
@@ -410,7 +426,7 @@ static void test_conf_d(void)
 static void test_files_that_cannot_be_read(void)
 {
     CU_ASSERT_PTR_NULL(read_errors("/nowhere/ramjet.conf", "/tmp"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(errors_text, "/nowhere/ramjet.conf:0: cannot be read: No such"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(errors_text, "/nowhere/ramjet.conf: cannot be read: No such"));
     CU_ASSERT_PTR_NULL(read_errors("/", "/tmp"));
     CU_ASSERT_PTR_NOT_NULL(strstr(errors_text, "cannot be read: not a regular file"));
 }
@@ -462,6 +478,7 @@ static void test_defaults_can_be_read_back(void)
 #define SAME_RATE SAME_COUNT
 #define SAME_SWITCH SAME_COUNT
 #define SAME_PERCENT SAME_COUNT
+#define SAME_PATH SAME_TEXT
 #define SAME_TEXT(a, b) CU_ASSERT((a == NULL) == (b == NULL) && (a == NULL || strcmp(a, b) == 0));
 #define SAME_ADDRESS(a, b) CU_ASSERT_EQUAL(memcmp(&a, &b, sizeof(a)), 0);
 #include "engine/config_keys.h"

@@ -12,6 +12,10 @@
  * own clock. A checkpoint knows who is settled and not by what, so from its name on a lost line can
  * only be made again from `results-missing` (engine/intake_results.c).
  *
+ * Of a large batch a block of `.results.index` says that a stretch of results.ndjson is on stable
+ * storage (docs/JOURNAL.md 8); here a stretch is one line. A start behind a crash does not look at
+ * the line when the block can be read and all in it are settled. A power failure may take any block.
+ *
  * Checked in every state that can be reached (tests/model/run.py):
  *   LAW 1  a recipient of an accepted batch is pending, in flight or settled: nobody is forgotten
  *   LAW 2  one settle record a recipient
@@ -24,7 +28,8 @@
  * not write the last group again, 6 and 7 mark forgotten, 8 checkpoint named before lines are
  * synced, 9 results-missing not synced, 10 batch handed back without its lines, 11 lines left out
  * of results-missing that are in the page cache only, 12 line of nobody settled left in the file,
- * 13 orderly stop without the sync of lines.
+ * 13 orderly stop without the sync of lines, 14 block written before its line is synced, 15 block
+ * believed of somebody who is not settled.
  */
 #ifndef BUG
 #define BUG 0
@@ -62,6 +67,7 @@ bool has_segments = true;    /* the segments that the checkpoint stands for are 
 bool has_left;               /* the batch's directory has left active/ */
 bool is_clean;               /* the marker of an orderly stop */
 mtype:record line[RECIPIENTS]; /* in results.ndjson */
+bool has_block[RECIPIENTS];    /* in .results.index, it can be read, and says: this line is durable */
 bool kept[RECIPIENTS];       /* the record is in results-missing */
 bool has_unsynced_kept;      /* BUG 9 only: and what that file is in the page cache */
 bool unsynced_kept[RECIPIENTS];
@@ -168,6 +174,14 @@ inline lines_make_durable()
     if :: line[1] == CACHED -> line[1] = DURABLE :: else fi
 }
 
+/* Behind the sync of its line; the index need not be durable. */
+inline block_write(i)
+{
+    stage == INTAKE_ACTIVE && !has_block[i] &&
+    (line[i] == DURABLE || (BUG == 14 && line[i] == CACHED)) ->
+    has_block[i] = true
+}
+
 #define IS_JOURNAL_RUNNING (stage != INTAKE_LOOKING && stage != INTAKE_KEEPING)
 #define HAS_LINES_PENDING (is_unsynced || line[0] == GATHERED || line[1] == GATHERED)
 /* The checkpoint takes nothing away that a line could need. */
@@ -245,6 +259,8 @@ inline crash(is_power_loss)
     tear(settle[1], is_power_loss);
     tear(line[0], is_power_loss);
     tear(line[1], is_power_loss);
+    if :: is_power_loss -> has_block[0] = false :: true fi;
+    if :: is_power_loss -> has_block[1] = false :: true fi;
     if
     :: has_name && is_power_loss && !has_checkpoint -> has_name = false
     :: has_name -> has_checkpoint = true
@@ -310,14 +326,27 @@ inline recover()
 
 /* Moves 1 and 2 of engine/intake_results.c. Lines that are there are synced; those of somebody who
  * is not settled by what replay believed are taken out, durably. */
+#define IS_BELIEVED(i) (has_block[i] && (place[i] == SETTLED || BUG == 15))
 inline results_look(i)
+{
+    if
+    :: IS_BELIEVED(i) ->
+        assert(line[i] == DURABLE) /* lines: nobody will look whether it is there */
+    :: else -> result_look(i)
+    fi
+}
+
+inline result_look(i)
 {
     if
     :: line[i] == CACHED && BUG != 11 -> line[i] = DURABLE
     :: else
     fi;
     if
-    :: line[i] != NOWHERE && place[i] != SETTLED && BUG != 12 -> line[i] = NOWHERE
+    :: line[i] != NOWHERE && place[i] != SETTLED && BUG != 12 ->
+        has_block[0] = false; /* whatever takes bytes away removes the index first */
+        has_block[1] = false;
+        line[i] = NOWHERE
     :: line[i] == NOWHERE && place[i] == SETTLED ->
         assert((settle[i] == DURABLE && !(has_checkpoint && checked[i])) || kept[i]);
         final[i] = true
@@ -395,6 +424,8 @@ init
     :: atomic { line_write(0) }
     :: atomic { line_write(1) }
     :: atomic { lines_sync() }
+    :: atomic { block_write(0) }
+    :: atomic { block_write(1) }
     :: atomic { check_begin() }
     :: atomic { check_synced() }
     :: atomic { check_name() }

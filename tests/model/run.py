@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 MODEL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "journal.pml")
-BUGS = 13
+BUGS = 15
 STATES_MIN = 200000
 
 

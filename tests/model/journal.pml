@@ -14,7 +14,8 @@
  *
  * Of a large batch a block of `.results.index` says that a stretch of results.ndjson is on stable
  * storage (docs/JOURNAL.md 8); here a stretch is one line. A start behind a crash does not look at
- * the line when the block can be read and all in it are settled. A power failure may take any block.
+ * the line when the block can be read and all in it are settled. A power failure may take any
+ * block.
  *
  * Checked in every state that can be reached (tests/model/run.py):
  *   LAW 1  a recipient of an accepted batch is pending, in flight or settled: nobody is forgotten
@@ -67,7 +68,7 @@ bool has_segments = true;    /* the segments that the checkpoint stands for are 
 bool has_left;               /* the batch's directory has left active/ */
 bool is_clean;               /* the marker of an orderly stop */
 mtype:record line[RECIPIENTS]; /* in results.ndjson */
-bool has_block[RECIPIENTS];    /* in .results.index, it can be read, and says: this line is durable */
+bool has_block[RECIPIENTS];    /* in .results.index, and it can be read: the line is durable */
 bool kept[RECIPIENTS];       /* the record is in results-missing */
 bool has_unsynced_kept;      /* BUG 9 only: and what that file is in the page cache */
 bool unsynced_kept[RECIPIENTS];

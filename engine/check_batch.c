@@ -188,7 +188,7 @@ static int take_merge(struct checking *checking, uint64_t line, struct span reco
 }
 
 static void take_bsmtp(struct checking *checking, uint64_t line, struct span record,
-                       const struct scan_text *measured)
+                       uint64_t offset, const struct scan_text *measured)
 {
     const struct scan_message *message = checking->message;
     struct scan_problem problem;
@@ -207,9 +207,9 @@ static void take_bsmtp(struct checking *checking, uint64_t line, struct span rec
             continue;
         }
         if (record_check_address(message->rcpts[i], &domain, &refused) != 0) {
-            reject(checking, line, refused.reason, refused.remedy);
+            reject(checking, line + 1 + i, refused.reason, refused.remedy);
         } else if (accept(checking)) {
-            check_batch_keep_sample(checking, &record, 1);
+            check_batch_show_record(checking, record, offset);
         }
     }
 }
@@ -262,7 +262,9 @@ static int take_next(struct checking *checking, struct scan_splitter *splitter,
         return window_fill(checking, window);
     case SCAN_SPLIT_RECORD:
         if (checking->manifest->kind == MANIFEST_BSMTP) {
-            take_bsmtp(checking, line, record, &splitter->text);
+            take_bsmtp(checking, line, record,
+                       checking->file->start + window->offset + window->taken + skip,
+                       &splitter->text);
         } else {
             result = take_merge(checking, line, record);
         }

@@ -37,5 +37,7 @@ void check_batch_count_names(struct checking *checking);
 
 /* check_batch_sample.c: the pieces, as the sample; none when there is no memory ... */
 void check_batch_keep_sample(struct checking *checking, const struct span *pieces, uint32_t count);
+/* ... the BSMTP record under way, with the fields that it lacks ... */
+void check_batch_show_record(struct checking *checking, struct span record, uint64_t offset);
 /* ... and the mail of the record under way, which was accepted, with its envelope. */
 void check_batch_render_sample(struct checking *checking, struct span to, uint32_t ordinal);

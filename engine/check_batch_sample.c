@@ -3,9 +3,11 @@
 #include <stdlib.h>
 
 #include "engine/check_batch_priv.h"
+#include "engine/config.h"
+#include "engine/record_check.h"
 #include "engine/values.h"
 
-enum { SCRATCH_FIRST = 64 * 1024, SCRATCH_MAX = 1 << 30 };
+enum { MISSING_FIELDS_SIZE = 512, SCRATCH_FIRST = 64 * 1024, SCRATCH_MAX = 1 << 30 };
 
 void check_batch_keep_sample(struct checking *checking, const struct span *pieces, uint32_t count)
 {
@@ -23,6 +25,22 @@ void check_batch_keep_sample(struct checking *checking, const struct span *piece
     }
     checking->check->sample = sample;
     checking->check->sample_size = size;
+}
+
+void check_batch_show_record(struct checking *checking, struct span record, uint64_t offset)
+{
+    char fields[MISSING_FIELDS_SIZE];
+    struct writer writer = writer_of(fields, sizeof(fields));
+    struct span body = checking->message->body;
+    values_put_missing(&writer, record_message_flags(checking->message), checking->manifest,
+                       clock_wall(clock_system()), offset, checking->config->hostname);
+    size_t head = (size_t)(body.at - record.at);
+    const struct span pieces[] = {
+        span_of(record.at, head),
+        writer_span(&writer),
+        span_of(body.at, record.size - head),
+    };
+    check_batch_keep_sample(checking, pieces, COUNT_OF(pieces));
 }
 
 void check_batch_render_sample(struct checking *checking, struct span to, uint32_t ordinal)

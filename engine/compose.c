@@ -3,7 +3,6 @@
 
 #include <errno.h>
 
-#include "engine/base/text.h"
 #include "engine/message/template.h"
 #include "engine/smtp/smtp_address.h"
 #include "engine/values.h"
@@ -288,22 +287,8 @@ static enum compose_result compose_bsmtp(struct delivery *delivery, const struct
         return COMPOSE_WAIT;
     }
     struct writer prefix = writer_of(delivery->buf, 512);
-    if ((adds & RECIPIENT_ADD_DATE) != 0) {
-        writer_put(&prefix, SPAN("Date: "));
-        text_put_rfc5322(&prefix, load->batch->accepted_at);
-        writer_put(&prefix, SPAN("\r\n"));
-    }
-    if ((adds & RECIPIENT_ADD_MESSAGE_ID) != 0) {
-        writer_put(&prefix, SPAN("Message-ID: <"));
-        writer_put(&prefix, span_of_text(load->batch->manifest->id));
-        writer_put_byte(&prefix, '.');
-        text_put_hex64(&prefix, (uint64_t)load->batch->accepted_at.ns);
-        writer_put_byte(&prefix, '.');
-        writer_put_uint(&prefix, recipient->record_offset);
-        writer_put_byte(&prefix, '@');
-        writer_put(&prefix, span_of_text(delivery->worker->engine->config->hostname));
-        writer_put(&prefix, SPAN(">\r\n"));
-    }
+    values_put_missing(&prefix, adds, load->batch->manifest, load->batch->accepted_at,
+                       recipient->record_offset, delivery->worker->engine->config->hostname);
     ensure(!prefix.is_full);
     delivery->buf_size = (uint32_t)writer_size(&prefix);
     delivery->transaction.size += delivery->buf_size;

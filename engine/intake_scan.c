@@ -281,27 +281,6 @@ static enum taken take_merge(struct intake_core *core, struct intake_batch *ib,
     return TAKEN;
 }
 
-/* Whether the header holds the field; `name` with its colon. */
-static bool has_field(struct span text, struct span name)
-{
-    struct cursor cursor = cursor_of(text);
-    struct span line;
-    while (cursor_take_line(&cursor, &line) && line.size > 0) {
-        if (span_starts_nocase(line, name)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static uint16_t flags_of(const struct scan_message *message)
-{
-    uint16_t flags = message->is_8bit ? RECIPIENT_8BIT : 0;
-    flags |= has_field(message->body, SPAN("Date:")) ? 0 : RECIPIENT_ADD_DATE;
-    flags |= has_field(message->body, SPAN("Message-ID:")) ? 0 : RECIPIENT_ADD_MESSAGE_ID;
-    return flags;
-}
-
 static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
                              const struct where *where)
 {
@@ -325,7 +304,7 @@ static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
         domain_table_count(engine->domains) + message->rcpts_count > engine->config->domains_max) {
         return TAKEN_WAIT;
     }
-    uint16_t flags = flags_of(message);
+    uint16_t flags = record_message_flags(message);
     ib->is_bsmtp_lf = ib->is_bsmtp_lf || message->is_lf;
     for (uint32_t i = 0; i < message->rcpts_count; i++) {
         uint32_t domain;
@@ -333,7 +312,9 @@ static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
         if (record_is_named_before(message, i)) {
             continue;
         }
-        ensure(take_address(core, ib, where, message->rcpts[i], &domain) == TAKEN);
+        struct where rcpt = *where;
+        rcpt.line += 1 + i; /* nothing else stands between MAIL and it */
+        ensure(take_address(core, ib, &rcpt, message->rcpts[i], &domain) == TAKEN);
         if (domain != DOMAIN_NONE) {
             const struct intake_result result = {
                 .sender = message->sender, .address = message->rcpts[i], .domain = domain};

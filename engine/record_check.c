@@ -9,6 +9,7 @@
 #include "engine/smtp/smtp.h"
 #include "engine/smtp/smtp_address.h"
 #include "engine/values.h"
+#include "queue/recipient.h"
 
 static int refuse(struct record_reject *reject, const char *reason, const char *remedy)
 {
@@ -147,6 +148,27 @@ int record_check_message(const struct scan_message *message, struct record_rejec
                ? 0
                : refuse(ret_reject, smtp_address_reason_text(reason),
                         "the sender in MAIL FROM must be a legal mailbox or <>");
+}
+
+/* Whether the header holds the field; `name` with its colon. */
+static bool has_field(struct span text, struct span name)
+{
+    struct cursor cursor = cursor_of(text);
+    struct span line;
+    while (cursor_take_line(&cursor, &line) && line.size > 0) {
+        if (span_starts_nocase(line, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint16_t record_message_flags(const struct scan_message *message)
+{
+    uint16_t flags = message->is_8bit ? RECIPIENT_8BIT : 0;
+    flags |= has_field(message->body, SPAN("Date:")) ? 0 : RECIPIENT_ADD_DATE;
+    flags |= has_field(message->body, SPAN("Message-ID:")) ? 0 : RECIPIENT_ADD_MESSAGE_ID;
+    return flags;
 }
 
 bool record_is_named_before(const struct scan_message *message, uint32_t index)

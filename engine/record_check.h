@@ -42,6 +42,8 @@ int record_check_sender(const struct template *sender, struct record_reject *ret
 /* The envelope sender of a BSMTP message. */
 int record_check_message(const struct scan_message *message, struct record_reject *ret_reject)
     __attribute__((warn_unused_result));
+/* Of a BSMTP message's recipients: 8-bit, and which fields it lacks (RECIPIENT_8BIT, _ADD_..). */
+uint16_t record_message_flags(const struct scan_message *message);
 /* Whether the message names its recipient `index` before, written alike: such are one, the first
  * (conformance.md 4). */
 bool record_is_named_before(const struct scan_message *message, uint32_t index);

@@ -2,6 +2,7 @@
 #include "engine/values.h"
 
 #include "engine/base/text.h"
+#include "queue/recipient.h"
 
 static const struct span NOT_GIVEN = {.at = NULL, .size = 0};
 
@@ -69,6 +70,27 @@ void values_fill(const struct template *template, const struct manifest *manifes
             value = of_record(record, name, &hints[i]);
         }
         ret_values[i] = value.at != NULL ? value : of_manifest(manifest, name);
+    }
+}
+
+void values_put_missing(struct writer *writer, unsigned adds, const struct manifest *manifest,
+                        struct wall_time accepted_at, uint64_t offset, const char *hostname)
+{
+    if ((adds & RECIPIENT_ADD_DATE) != 0) {
+        writer_put(writer, SPAN("Date: "));
+        text_put_rfc5322(writer, accepted_at);
+        writer_put(writer, SPAN("\r\n"));
+    }
+    if ((adds & RECIPIENT_ADD_MESSAGE_ID) != 0) {
+        writer_put(writer, SPAN("Message-ID: <"));
+        writer_put(writer, span_of_text(manifest->id));
+        writer_put_byte(writer, '.');
+        text_put_hex64(writer, (uint64_t)accepted_at.ns);
+        writer_put_byte(writer, '.');
+        writer_put_uint(writer, offset);
+        writer_put_byte(writer, '@');
+        writer_put(writer, span_of_text(hostname));
+        writer_put(writer, SPAN(">\r\n"));
     }
 }
 

@@ -26,6 +26,10 @@ struct span values_address(struct span to, struct span domain, char room[SMTP_AD
 void values_fill(const struct template *template, const struct manifest *manifest,
                  const struct scan_recipient *record, struct span to, uint8_t *hints,
                  struct span *ret_values);
+/* The fields that a BSMTP message lacks: `adds` of RECIPIENT_ADD_DATE, RECIPIENT_ADD_MESSAGE_ID.
+ * `offset`: of its record in the stream, which tells it from the batch's others. */
+void values_put_missing(struct writer *writer, unsigned adds, const struct manifest *manifest,
+                        struct wall_time accepted_at, uint64_t offset, const char *hostname);
 /* Values with what else a template wants to know. */
 struct render_input values_input(const struct manifest *manifest, const struct span *values,
                                  uint32_t ordinal);

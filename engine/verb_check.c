@@ -217,7 +217,13 @@ static int check_batches(const struct words *words, const struct config *config)
     bool is_all_fine = check != NULL;
     for (uint32_t i = 0; i < words->batches_count && check != NULL; i++) {
         (void)check_batch_run(check, config, words->batches[i], words->sample);
-        is_all_fine = is_all_fine && is_fine(check);
+        bool has_sample = words->sample == 0 || words->sample <= check->recipients_count;
+        is_all_fine = is_all_fine && is_fine(check) && has_sample;
+        if (!has_sample) {
+            (void)fprintf(stderr, "ramjet: --sample %llu: %s has %llu recipients\n",
+                          (unsigned long long)words->sample, words->batches[i],
+                          (unsigned long long)check->recipients_count);
+        }
         if (words->is_json) {
             (void)json_array_append_new(batches, json_batch(check, words->batches[i]));
         } else {

@@ -5,11 +5,13 @@ test_content.py BUILD
 """
 import email
 import os
+import re
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (HEADER, Engine, Place, check, equal, make_merge, route, run_all,  # noqa: E402
-                 send, wait_for)
+from lib import (HEADER, Engine, Place, check, equal, make_bsmtp, make_merge, program,  # noqa: E402
+                 route, run_all, send, wait_for)
 from smtp_peer import Peer  # noqa: E402
 
 place = peer = engine = None
@@ -69,7 +71,7 @@ def case_eight_bit_text_for_seven_bit_servers():
 
 
 def case_untried():
-    """Who is cancelled before the first attempt had none, and no sender; labels are in each line."""
+    """Cancelled before the first attempt: none is counted, no sender; labels are in each line."""
     engine.submit(make_merge(engine, "later", ["u@plain.test"], not_before="2090-01-01T00:00:00Z",
                              tenant="acme", campaign='Spring "\u00e9"'))
     wait_for(lambda: (engine.progress("later") or {}).get("pending") == 1, "it waits")
@@ -81,6 +83,34 @@ def case_untried():
     equal((end.results[0]["sender"], end.results[0]["num_attempts"]), ("", 1), "the null path")
     end = send(engine, "pool", ["p@plain.test"], pool="news-a")
     check("pool" in end.reason and "not supported" in end.reason, "pool", end.reason)
+
+
+def check_batch(batch, sample):
+    """Exit status, output and errors of ramjet check on a batch that is still being made."""
+    done = subprocess.run([program("engine", "ramjet"), "check", "-c", engine.config, "--sample",
+                           str(sample), batch], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def case_bsmtp_check_and_run():
+    """A bad RCPT is told with its own line, and the sample has the fields that are added."""
+    record = ("MAIL FROM:<b@sender.test>\r\n"
+              "RCPT TO:<one@bs.test>\r\nRCPT TO:<bad..two@bs.test>\r\nDATA\r\n"
+              "From: b@sender.test\r\n\r\nx\r\n.\r\n").encode()
+    made = make_bsmtp(engine, "bs", [record + record], max_reject="100%")
+    status, out, _ = check_batch(made, 1)
+    equal(status, 1, "rejects")
+    check(":3: " in out and ":11: " in out, "lines of check", out)
+    check("DATA\nDate: " in out and "\nMessage-ID: <bs." in out, "fields of the sample", out)
+    status, _, words = check_batch(made, 3)
+    equal(status, 1, "no such recipient")
+    check("--sample 3" in words and "has 2 recipients" in words, "its words", words)
+    engine.submit(made)
+    end = engine.wait_end("bs")
+    equal([row["line"] for row in end.rejects], [3, 11], "lines of rejects.ndjson")
+    ids = {re.search(rb"Message-ID: <bs\.[0-9a-f]{16}\.\d+@", body).group()
+           for _, names, body in peer.messages if names == ["one@bs.test"]}
+    equal(len(ids), 2, "a Message-ID for each")
 
 
 def main():

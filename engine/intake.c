@@ -183,6 +183,21 @@ static void collect_pickup(struct intake_core *core, struct mono_time now)
     }
 }
 
+/* Age counts by whichever clock is behind: one that is ahead for a moment must take nothing from
+ * under a writer's hands. */
+static void sweep_tmp(struct intake_core *core, struct mono_time now)
+{
+    if (mono_before(now, core->sweep_at)) {
+        return;
+    }
+    core->sweep_at = mono_add_ms(now, INTAKE_SWEEP_MS);
+    struct wall_time wall = clock_wall(core->engine->clock);
+    struct wall_time own = {.ns = (int64_t)steady_now_s(core->engine) * NS_PER_S};
+    if (spool_sweep_tmp(&core->spool, own.ns < wall.ns ? own : wall) < 0) {
+        odd(tmp_not_swept);
+    }
+}
+
 /* What people and writers left in the spool: at each change, and once a second whatever the watch
  * says. */
 static void look(struct intake_core *core, struct mono_time now)
@@ -193,6 +208,7 @@ static void look(struct intake_core *core, struct mono_time now)
     }
     core->rescan_at = mono_add_ms(now, INTAKE_RESCAN_MS);
     spool_ids_tidy(core->ids, clock_wall(core->engine->clock), steady_now_s(core->engine));
+    sweep_tmp(core, now);
     intake_accept_again(core);
     if (!core->is_recovering) {
         intake_claim_new(core);
@@ -363,6 +379,7 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     core->disk = config->disk;
     core->next_number = 1;
     core->fds_max = config->fds_max;
+    core->sweep_at = mono_add_ms(clock_mono(core->engine->clock), INTAKE_SWEEP_MS);
     list_init(&core->opening);
     list_init(&core->refused);
     list_init(&core->scanning);

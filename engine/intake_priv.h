@@ -42,6 +42,7 @@ enum {
     INTAKE_OPENS_STEP_MAX = 16,  /* of batches that are opened again */
     INTAKE_RESCAN_MS = 1000,     /* looks at in/; and the rest in front of an opening */
     INTAKE_PICKUP_RESCAN_MS = 1000,
+    INTAKE_SWEEP_MS = 3600 * 1000, /* looks at in/tmp; the first one, too, is so late */
     INTAKE_REASON_MAX = 4096,
     INTAKE_SCANS_MAX = 64,           /* batches among which the nearest to its end is looked for */
     INTAKE_BYTES_STEP_MAX = 1 << 20, /* of streams, scanned in one step */
@@ -243,6 +244,7 @@ struct intake_core {
     struct list blocks;    /* they */
     struct mono_time rescan_at;
     struct mono_time pickup_at;
+    struct mono_time sweep_at;
     struct mono_time progress_at; /* no progress.json is written before */
     uint32_t names_next;          /* of `names`: the next to be claimed */
     bool has_names_left;          /* in/new held more than `names` */

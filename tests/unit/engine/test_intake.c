@@ -12,6 +12,7 @@
 
 #include "engine/base/text.h"
 #include "engine/message/template.h"
+#include "engine/steady.h"
 #include "tests/unit/engine/intake_rig.h"
 
 static void test_a_batch_comes_and_goes(void)
@@ -604,6 +605,34 @@ static void test_files_are_collected_again_when_a_sync_failed(void)
     rig_destroy(rig);
 }
 
+static void in_tmp_make(struct rig *rig, const char *name, int64_t age_s)
+{
+    char path[RIG_PATH_SIZE];
+    rig_path(rig, name, path);
+    ensure(mkdir(path, 0770) == 0);
+    time_t at_s = wall_seconds(clock_wall(&rig->clock.clock)) - age_s;
+    const struct timespec times[] = {{.tv_sec = at_s}, {.tv_sec = at_s}};
+    ensure(utimensat(AT_FDCWD, path, times, 0) == 0);
+}
+
+/* An hour behind the start; a clock that is ahead meanwhile changes nothing. */
+static void test_what_writers_left_in_tmp_goes_after_a_day(void)
+{
+    struct rig *rig = rig_create();
+    steady_begin(&rig->engine);
+    in_tmp_make(rig, "in/tmp/old", SPOOL_TMP_AGE_S + 60);
+    in_tmp_make(rig, "in/tmp/young", SPOOL_TMP_AGE_S / 2);
+    rig_run(rig);
+    CU_ASSERT(rig_is_there(rig, "in/tmp/old"));
+    rig->clock.wall.ns += 40 * SPOOL_TMP_AGE_S * NS_PER_S;
+    clock_manual_advance(&rig->clock, INTAKE_SWEEP_MS * NS_PER_MS);
+    rig_run(rig);
+    CU_ASSERT_FALSE(rig_is_there(rig, "in/tmp/old"));
+    CU_ASSERT(rig_is_there(rig, "badmail/old.bad"));
+    CU_ASSERT(rig_is_there(rig, "in/tmp/young"));
+    rig_destroy(rig);
+}
+
 SUITE(intake, test_a_batch_comes_and_goes, test_without_a_number_nothing_is_claimed,
       test_a_batch_that_is_opened_again_rests, test_who_waits_for_room_grows_no_older,
       test_descriptors_bound_what_is_claimed, test_descriptors_bound_groups,
@@ -613,4 +642,5 @@ SUITE(intake, test_a_batch_comes_and_goes, test_without_a_number_nothing_is_clai
       test_a_batch_waits_for_its_order, test_a_batch_that_people_took_away_is_no_burden,
       test_a_place_that_people_removed_is_made_anew, test_a_recovered_batch_keeps_its_id,
       test_a_batch_that_may_repeat_another_is_told_so, test_unreadable_ids_are_told,
-      test_files_are_collected_again_when_a_sync_failed)
+      test_files_are_collected_again_when_a_sync_failed,
+      test_what_writers_left_in_tmp_goes_after_a_day)

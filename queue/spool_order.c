@@ -125,7 +125,9 @@ static void drop_some(struct order_listing *listing)
     }
     for (uint32_t i = 0; i < listing->nobodys_count; i++) {
         order_name(&listing->nobodys[i], name);
-        refuse_order(listing, name, "no batch of this id is here, or was accepted lately");
+        refuse_order(listing, name,
+                     "no batch of this id is here, or was accepted lately; the id is the one that "
+                     "ramjet submit printed, without .batch, and the case of letters counts");
     }
     for (uint32_t i = 0; i < listing->ended_count; i++) {
         if (spool_order_remove(listing->spool, &listing->ended[i]) != 0) {

@@ -812,6 +812,7 @@ static void test_orders_that_stay_hide_none(void)
     CU_ASSERT_EQUAL(orders.orders[0].verb, SPOOL_PAUSE);
     CU_ASSERT_EQUAL(orders.unknown_count, SPOOL_ORDERS_MAX);
     CU_ASSERT_PTR_NOT_NULL(strstr(orders.unknown.text, "no batch of this id is here"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(orders.unknown.text, "the case of letters counts"));
     CU_ASSERT_EQUAL(names_count("in/ctl"), 302 - 2 * SPOOL_ORDERS_MAX);
     CU_ASSERT_EQUAL(names_count("badmail"), 2 * SPOOL_ORDERS_MAX);
     CU_ASSERT_EQUAL(spool_list_orders(&spool, wall_s(NOW), &judge, &orders), 0);

@@ -11,12 +11,14 @@
 
 #include "engine/base/clock.h"
 #include "engine/submit_show.h"
+#include "engine/submit_why.h"
 
 enum {
     LOOK_MS = 1000,   /* without any event */
     LOOK_MIN_MS = 20, /* between two looks, however many events come */
     SHOW_BAR_MS = 100,
     SHOW_LINE_MS = 1000,
+    QUIET_MS = 5000, /* without any change: why is asked for, and as often again */
     COLUMNS_DEFAULT = 80,
     EVENTS_SIZE = 16 * 1024,
 };
@@ -35,6 +37,9 @@ struct waiting {
     bool has_shown;
     bool was_unknown;
     struct submit_status status;
+    uint64_t moved_sum; /* of what changes when it moves */
+    struct mono_time why_at;
+    char why[512]; /* nothing moves, or "" */
 };
 
 static void watch(const struct waiting *waiting, const char *path, uint32_t events)
@@ -171,6 +176,26 @@ static void show(struct waiting *waiting, bool is_last)
     (void)fflush(stdout);
 }
 
+/* A batch that goes its way needs no words. */
+static void ask_why(struct waiting *waiting)
+{
+    struct submit_status *status = &waiting->status;
+    uint64_t sum = (uint64_t)status->state + status->delivered + status->bounced + status->expired +
+                   status->cancelled;
+    if (sum != waiting->moved_sum || submit_show_is_end(status->state)) {
+        waiting->moved_sum = sum;
+        waiting->why_at = mono_add_ms(waiting->looked, QUIET_MS);
+        waiting->why[0] = '\0';
+        return;
+    }
+    if (!mono_before(waiting->looked, waiting->why_at)) {
+        waiting->why_at = mono_add_ms(waiting->looked, QUIET_MS);
+        submit_why_find(waiting->wait->control_socket, status->state, waiting->why,
+                        sizeof(waiting->why));
+    }
+    (void)snprintf(status->reason, sizeof(status->reason), "%s", waiting->why);
+}
+
 /* True when the batch's way has ended; *ret_exit is then the exit status. */
 static bool look(struct waiting *waiting, int *ret_exit)
 {
@@ -198,6 +223,7 @@ static bool look(struct waiting *waiting, int *ret_exit)
     }
     waiting->was_unknown = status->state == SUBMIT_UNKNOWN;
     bool is_end = submit_show_is_end(status->state);
+    ask_why(waiting);
     show(waiting, is_end);
     if (is_end && waiting->show != SHOW_JSON) {
         (void)printf("%s: see %s/%s\n", waiting->wait->id, waiting->wait->root, status->path);

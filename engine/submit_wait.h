@@ -20,6 +20,7 @@
 struct submit_wait {
     const char *root; /* of the spool, for inotify */
     const char *id;
+    const char *control_socket; /* of the engine, to ask why nothing moves */
     uint64_t timeout_ms; /* 0: for ever */
     bool is_json;
 };

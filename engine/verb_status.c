@@ -6,53 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "engine/config.h"
-
-enum { ANSWER_MAX = 1 << 20 };
-
-/* One HTTP/1.0 question to the engine's own socket: the answer ends where the connection does. */
-static int fetch(const char *path, const char *url, struct writer *ret_body)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        return -ENAMETOOLONG;
-    }
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
-        int error = errno;
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return -error;
-    }
-    char request[256];
-    struct writer writer = writer_of(request, sizeof(request));
-    writer_put_format(&writer, "GET %s HTTP/1.0\r\nHost: ramjet\r\n\r\n", url);
-    ssize_t size = send(fd, request, writer_size(&writer), MSG_NOSIGNAL);
-    while (size > 0 && ret_body->at < ret_body->end) {
-        size = recv(fd, ret_body->at, (size_t)(ret_body->end - ret_body->at), 0);
-        ret_body->at += size > 0 ? size : 0;
-    }
-    int result = size < 0 ? -errno : 0;
-    (void)close(fd);
-    return result;
-}
-
-static json_t *parse_answer(struct span answer)
-{
-    const char *body = memmem(answer.at, answer.size, "\r\n\r\n", 4);
-    if (body == NULL) {
-        return NULL;
-    }
-    body += 4;
-    json_error_t error;
-    return json_loadb(body, answer.size - (size_t)(body - answer.at), 0, &error);
-}
+#include "engine/status_ask.h"
 
 static long long number(json_t *object, const char *key)
 {
@@ -147,10 +103,8 @@ int verb_status(int count, char **words)
     if (config == NULL) {
         return 1;
     }
-    char *memory = malloc(ANSWER_MAX);
-    struct writer answer = writer_of(memory, memory == NULL ? 0 : ANSWER_MAX);
-    int result = fetch(config->control_socket, "/v1/status", &answer);
-    json_t *status = result == 0 ? parse_answer(writer_span(&answer)) : NULL;
+    json_t *status = NULL;
+    int result = status_ask(config->control_socket, &status);
     if (status == NULL) {
         (void)fprintf(stderr,
                       "ramjet: no engine answers on %s%s%s; does one run with this configuration "
@@ -165,7 +119,6 @@ int verb_status(int count, char **words)
     }
     bool is_well = status != NULL;
     json_decref(status);
-    free(memory);
     config_destroy(config);
     return is_well ? 0 : 1;
 }

@@ -392,12 +392,13 @@ static int do_form(struct submit *submit, const struct words *words, struct subm
 
 /* The batch is in the spool: says so, or waits for its end. */
 static int tell(struct submit *submit, const struct words *words, const char *root,
-                const struct submit_id *id)
+                const char *control_socket, const struct submit_id *id)
 {
     if (words->is_waiting) {
         const struct submit_wait wait = {
             .root = root,
             .id = id->text,
+            .control_socket = control_socket,
             .timeout_ms = words->timeout_ms,
             .is_json = words->is_json,
         };
@@ -416,7 +417,7 @@ static int tell(struct submit *submit, const struct words *words, const char *ro
     return SUBMIT_EXIT_DELIVERED;
 }
 
-static int submit_into(const char *root, const struct words *words)
+static int submit_into(const char *root, const char *control_socket, const struct words *words)
 {
     int error = 0;
     struct disk *disk = disk_plain_create(NULL, &error);
@@ -436,7 +437,7 @@ static int submit_into(const char *root, const struct words *words)
         status = fail(&problem);
     } else {
         status = do_form(&submit, words, &id);
-        status = status == 0 ? tell(&submit, words, root, &id) : status;
+        status = status == 0 ? tell(&submit, words, root, control_socket, &id) : status;
         submit_close(&submit);
     }
     disk_destroy(disk);
@@ -456,13 +457,15 @@ int verb_submit(int count, char **list)
         return status;
     }
     if (words.spool != NULL) {
-        return submit_into(words.spool, &words);
+        char control_socket[SPOOL_PATH_MAX];
+        (void)snprintf(control_socket, sizeof(control_socket), "%s/control.sock", words.spool);
+        return submit_into(words.spool, control_socket, &words);
     }
     struct config *config = verbs_config_read(words.config_path);
     if (config == NULL) {
         return SUBMIT_EXIT_NOT_DONE;
     }
-    status = submit_into(config->spool, &words);
+    status = submit_into(config->spool, config->control_socket, &words);
     config_destroy(config);
     return status;
 }

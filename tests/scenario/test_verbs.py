@@ -239,6 +239,17 @@ def test_wait_without_an_engine(r):
     assert all(line["state"] == "waiting" for line in shown)
 
 
+def test_wait_tells_why_nothing_moves(r):
+    """No engine; then one whose server does not answer. Told after 5 s of quiet."""
+    r.make_spool()
+    shown, _ = submit_wait(r, "--timeout", "6500ms", make_batch(r), status=5)
+    assert "reason" not in shown[0] and "no engine answers" in shown[-1]["reason"], shown
+    r.start(9)
+    shown, _ = submit_wait(r, "--timeout", "12s", make_batch(r, "b2.batch"), status=5)
+    assert any("last error of route:*: " in line.get("reason", "") for line in shown), shown
+    r.stop()
+
+
 def test_wait_for_a_batch_that_is_taken_away(r):
     r.make_spool()
     batch = make_batch(r)

@@ -28,7 +28,7 @@ void dispatch_load_ask(struct lane *lane);
 /* A lane has lost its sessions, and gets none now: bytes that were given to it for them go back,
  * for others that have some. The lane is dirty when there were any. */
 void dispatch_load_give_back(struct lane *lane);
-/* What is loaded of batches that were paused meanwhile goes back, and waits there for the resume. */
+/* What is loaded of batches that were paused meanwhile goes back, and waits for the resume. */
 void dispatch_load_set_aside(struct lane *lane);
 /* All that is loaded goes back to `ready`, in its order. */
 void dispatch_load_unload_all(struct lane *lane);

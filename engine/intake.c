@@ -198,10 +198,52 @@ static void sweep_tmp(struct intake_core *core, struct mono_time now)
     }
 }
 
+static int watch_inputs(struct intake_core *core)
+{
+    static const enum spool_place WATCHED[] = {SPOOL_IN_NEW, SPOOL_IN_CTL, SPOOL_PICKUP};
+    int result = 0;
+    for (size_t i = 0; i < COUNT_OF(WATCHED) && result == 0; i++) {
+        result = core->disk->ops->watch(core->disk, core->spool.places[WATCHED[i]]);
+    }
+    return result;
+}
+
+/* People may remove the directories that writers write to, or put others there, under the engine:
+ * no order and no batch would be seen any more. */
+static void renew_inputs(struct intake_core *core, struct mono_time now)
+{
+    if (mono_before(now, core->inputs_at)) {
+        return;
+    }
+    core->inputs_at = mono_add_ms(now, INTAKE_RESCAN_MS);
+    enum spool_place place;
+    int count = spool_inputs_renew(&core->spool, &place);
+    if (count > 0) {
+        char line[256];
+        (void)snprintf(line, sizeof(line),
+                       "%s: was removed or replaced while the engine runs (%d such directories): "
+                       "it is there again, and looked at; see to it that writers may write to it",
+                       spool_place_name(place), count);
+        intake_words_add(core, line);
+        (void)core->disk->ops->watch(core->disk, -1);
+        if (watch_inputs(core) != 0) {
+            odd(inputs_not_watched); /* they are listed once a second */
+        }
+    } else if (count < 0 && !core->has_told_inputs) {
+        char line[256];
+        (void)snprintf(line, sizeof(line),
+                       "%s: was removed, and cannot be made anew: %s; tried again each second",
+                       spool_place_name(place), strerror(-count));
+        intake_words_add(core, line);
+    }
+    core->has_told_inputs = count < 0;
+}
+
 /* What people and writers left in the spool: at each change, and once a second whatever the watch
  * says. */
 static void look(struct intake_core *core, struct mono_time now)
 {
+    renew_inputs(core, now);
     bool has_changed = core->disk->ops->watch_fired(core->disk);
     if (!has_changed && mono_before(now, core->rescan_at)) {
         return;
@@ -343,10 +385,7 @@ static int spool_start(struct intake_core *core, struct writer *ret_errors)
     if (core->ids == NULL) {
         return refuse(ret_errors, "ids", -ENOMEM);
     }
-    static const enum spool_place WATCHED[] = {SPOOL_IN_NEW, SPOOL_IN_CTL, SPOOL_PICKUP};
-    for (size_t i = 0; i < COUNT_OF(WATCHED) && result == 0; i++) {
-        result = core->disk->ops->watch(core->disk, core->spool.places[WATCHED[i]]);
-    }
+    result = watch_inputs(core);
     result = result == 0 ? intake_marker_take(core) : result;
     result = result == 0 ? spool_pickup_recover(&core->spool) : result;
     return result == 0 ? 0 : refuse(ret_errors, settings->spool, result);

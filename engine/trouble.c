@@ -175,6 +175,21 @@ static void put_results_unread(struct trouble *trouble, struct writer *writer,
     trouble->has_results_unread = count > 0;
 }
 
+static void put_log_removed(struct trouble *trouble, struct writer *writer,
+                            const struct engine *engine)
+{
+    uint64_t removals = stat_read_xcore(&engine->journal->stats.log_removals);
+    if (removals != trouble->log_removals) {
+        const char *directory = engine->config->log_directory;
+        writer_put_format(writer,
+                          "ramjet: %s%s/events.ndjson: was removed while it was written, and its "
+                          "lines with it; a new one is made\n",
+                          directory != NULL ? directory : engine->config->spool,
+                          directory != NULL ? "" : "/log");
+    }
+    trouble->log_removals = removals;
+}
+
 static void put_log(struct trouble *trouble, struct writer *writer, const struct engine *engine,
                     struct mono_time now)
 {
@@ -184,11 +199,12 @@ static void put_log(struct trouble *trouble, struct writer *writer, const struct
         return;
     }
     const char *directory = engine->config->log_directory;
-    writer_put_format(writer,
-                      "ramjet: %s%s/events.ndjson: lines are lost, %llu writes failed: is "
-                      "the disk full or broken? Mail and results are not touched by it\n",
-                      directory != NULL ? directory : engine->config->spool,
-                      directory != NULL ? "" : "/log", (unsigned long long)failures);
+    writer_put_format(
+        writer,
+        "ramjet: %s%s/events.ndjson: lines are lost, %llu writes failed: is "
+        "the disk full or broken, or its directory gone? Mail and results are not touched by it\n",
+        directory != NULL ? directory : engine->config->spool, directory != NULL ? "" : "/log",
+        (unsigned long long)failures);
     trouble->log_failures = failures;
     trouble->has_told_log = true;
     trouble->log_again_at = mono_add_ms(now, LOG_AGAIN_MS);
@@ -246,6 +262,7 @@ void trouble_put_news(struct trouble *trouble, struct writer *writer, const stru
     put_results_unread(trouble, writer, engine);
     put_held(trouble, writer, engine);
     put_sites(trouble, writer, engine, now);
+    put_log_removed(trouble, writer, engine);
     put_log(trouble, writer, engine, now);
     put_notices(writer, engine);
 }

@@ -17,6 +17,7 @@ struct trouble {
     bool has_results_unread;
     bool has_told_log;
     uint64_t log_failures;
+    uint64_t log_removals;
     uint64_t batches_held;
     bool has_told_sites;
     uint64_t sites_unserved;

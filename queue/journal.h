@@ -148,6 +148,7 @@ struct journal_stats {
     struct stat_counter groups, records, syncs, bytes, log_lines, sync_ns_sum;
     struct stat_counter
         log_failures; /* writes of the log that failed; lines of batches that are gone */
+    struct stat_counter log_removals;    /* it was removed while it was written: lines are lost */
     struct stat_counter results_waiting; /* batches whose results cannot be written now */
     struct stat_counter results_error;   /* errno of the last time */
     struct stat_counter results_held;    /* of them: so many lines wait that nothing more is sent */

@@ -12,6 +12,7 @@
  */
 static const char NAME[] = "events.ndjson";
 
+enum { LOG_LOOK_MS = 1000 };
 enum { NAME_SIZE = 64, NAMES_OF_ONE_SECOND_MAX = 100, LOG_TAIL_SIZE = 1 << 20 };
 
 static void log_close(struct journal_core *core)
@@ -106,6 +107,7 @@ int journal_log_init(struct journal_core *core, const struct journal_config *con
     if (config->log_directory == NULL) {
         return 0;
     }
+    core->log.directory = config->log_directory;
     core->log.dir =
         disk_open(core->disk, DISK_ROOT, config->log_directory, DISK_READONLY | DISK_DIRECTORY);
     return core->log.dir < 0 ? core->log.dir : log_open(core);
@@ -164,6 +166,60 @@ static void log_rotate(struct journal_core *core)
     }
 }
 
+static bool log_is_same(struct journal_core *core, int fd, int other_fd)
+{
+    struct disk_stat stat;
+    struct disk_stat other;
+    return disk_stat_fd(core->disk, fd, &stat) != 0 ||
+           disk_stat_fd(core->disk, other_fd, &other) != 0 || stat.inode == other.inode;
+}
+
+/* Its directory by its name: made anew when it is gone. Without it the file cannot be opened, which
+ * is counted. */
+static void log_directory_look(struct journal_core *core)
+{
+    struct journal_log *log = &core->log;
+    int dir = disk_open(core->disk, DISK_ROOT, log->directory, DISK_READONLY | DISK_DIRECTORY);
+    if (dir == -ENOENT && disk_mkdir(core->disk, DISK_ROOT, log->directory) == 0) {
+        dir = disk_open(core->disk, DISK_ROOT, log->directory, DISK_READONLY | DISK_DIRECTORY);
+    }
+    if (dir < 0) {
+        return;
+    }
+    if (log_is_same(core, dir, log->dir)) {
+        disk_close(core->disk, dir);
+        return;
+    }
+    disk_close(core->disk, log->dir);
+    log->dir = dir;
+}
+
+/* People may take the file, or its directory, away while it is written: into a file without a name
+ * lines would go unseen for ever. One that was moved is whole; of one that was removed those of the
+ * last second, and all before, are gone. */
+static void log_look(struct journal_core *core)
+{
+    struct journal_log *log = &core->log;
+    if (mono_before(core->now, log->look_at)) {
+        return;
+    }
+    log->look_at = mono_add_ms(core->now, LOG_LOOK_MS);
+    log_directory_look(core);
+    struct disk_stat ours;
+    struct disk_stat named;
+    if (log->fd < 0 || disk_stat_fd(core->disk, log->fd, &ours) != 0) {
+        return;
+    }
+    int result = disk_stat_at(core->disk, log->dir, NAME, &named);
+    if (result == 0 ? named.inode == ours.inode : result != -ENOENT) {
+        return;
+    }
+    if (ours.links_count == 0) {
+        stat_add(&core->journal->stats.log_removals, 1);
+    }
+    log_close(core);
+}
+
 bool journal_log_write(struct journal_core *core, struct journal_group *group)
 {
     struct journal_log *log = &core->log;
@@ -171,6 +227,7 @@ bool journal_log_write(struct journal_core *core, struct journal_group *group)
     if (log->dir < 0 || group->log_size == 0) {
         return false;
     }
+    log_look(core);
     uint64_t asked = stat_read_xcore(&core->journal->rotations_asked);
     bool is_due = log->offset + group->log_size > log->size_max || asked != log->rotations_seen;
     if (log->fd >= 0 && log->offset > 0 && is_due) {

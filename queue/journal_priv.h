@@ -252,7 +252,9 @@ struct journal_checkpoint {
 };
 
 struct journal_log {
-    int dir; /* -1: no event log */
+    int dir;                  /* -1: no event log */
+    const char *directory;    /* its name; the config's */
+    struct mono_time look_at; /* whether both are there still */
     int fd;
     uint64_t offset;
     uint64_t size_max;

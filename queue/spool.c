@@ -226,6 +226,50 @@ int spool_places_renew(struct spool *spool)
     return result;
 }
 
+/* 1: it is another now. */
+static int input_renew(struct spool *spool, enum spool_place place)
+{
+    struct disk *disk = spool->disk;
+    struct disk_stat named;
+    struct disk_stat ours;
+    int result = disk_stat_at(disk, spool->root, PLACE_NAMES[place], &named);
+    if (result == 0 &&
+        (disk_stat_fd(disk, spool->places[place], &ours) != 0 || named.inode == ours.inode)) {
+        return 0;
+    }
+    if (result == -ENOENT) {
+        result = mkdir_if_missing(disk, spool->root, "in");
+        result = result == 0 ? mkdir_if_missing(disk, spool->root, PLACE_NAMES[place]) : result;
+    }
+    int fd = result != 0
+                 ? result
+                 : disk_open(disk, spool->root, PLACE_NAMES[place], DISK_READONLY | DISK_DIRECTORY);
+    if (fd < 0) {
+        return fd;
+    }
+    disk_close(disk, spool->places[place]);
+    spool->places[place] = fd;
+    return 1;
+}
+
+int spool_inputs_renew(struct spool *spool, enum spool_place *ret_place)
+{
+    static const enum spool_place PLACES[] = {SPOOL_IN_TMP, SPOOL_IN_NEW, SPOOL_IN_CTL,
+                                              SPOOL_PICKUP};
+    int count = 0;
+    for (size_t i = 0; i < COUNT_OF(PLACES); i++) {
+        int result = input_renew(spool, PLACES[i]);
+        if (result != 0) {
+            *ret_place = PLACES[i];
+        }
+        if (result < 0) {
+            return result;
+        }
+        count += result;
+    }
+    return count;
+}
+
 static uint64_t mute_hash(enum spool_place place, const char *name)
 {
     return XXH3_64bits_withSeed(name, strlen(name), (uint64_t)place);

@@ -112,6 +112,14 @@ void spool_close(struct spool *spool);
  * more is made anew, durable, and all four are opened anew. */
 int spool_places_renew(struct spool *spool) __attribute__((warn_unused_result));
 
+/* "in/new". */
+const char *spool_place_name(enum spool_place place);
+/* The same of what writers write to: in/tmp, in/new, in/ctl and pickup/; those that are there, and
+ * are others, are opened instead. Returns how many are new, or -errno; `ret_place`: one of them, or
+ * of which the error is. */
+int spool_inputs_renew(struct spool *spool, enum spool_place *ret_place)
+    __attribute__((warn_unused_result));
+
 /* What lies in in/new, in the directory's order, for spool_claim_group. What does not fit comes in
  * the next call, behind what this one has listed and nobody took; behind the last name the first is
  * next. So a name comes up in each round, whatever lies before it. */

@@ -14,7 +14,6 @@ __attribute__((format(printf, 2, 3))) void spool_problem_set(struct spool_proble
                                                              const char *format, ...);
 /* A foreign name for people: printable, whole. */
 struct spool_text spool_show(const char *name);
-const char *spool_place_name(enum spool_place place);
 /* What an errno means for somebody who must act. */
 const char *spool_errno_words(int error);
 

@@ -5,6 +5,7 @@ test_watch.py BUILD
 """
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -267,6 +268,51 @@ def case_log_rotation():
             recipients += [line["recipient"] for line in read_lines(os.path.join(log, name))]
         equal(len(recipients), 1600, "lines")
         equal(len(set(recipients)), 1600, "each once")
+
+
+def case_log_removed():
+    """The file, or its directory, removed or moved while it is written: said, and made anew."""
+    with Place("watch") as place:
+        sink = Sink(place)
+        engine = Engine(place, routes=route("*", sink.port)).start()
+        log = os.path.join(engine.spool, "log")
+        send(engine, "a", ["a@b.test"])
+        os.remove(os.path.join(log, "events.ndjson"))
+        time.sleep(1.1)  # it looks once a second
+        send(engine, "b", ["b@b.test"])
+        equal([line["recipient"] for line in engine.events()], ["b@b.test"], "a new one")
+        wait_for(lambda: "was removed while it was written" in engine.words(), "it says so")
+        shutil.rmtree(log)
+        time.sleep(1.1)
+        send(engine, "c", ["c@b.test"])
+        equal([line["recipient"] for line in engine.events()], ["c@b.test"], "a new directory")
+        os.rename(log, log + ".old")
+        time.sleep(1.1)
+        send(engine, "d", ["d@b.test"])
+        equal([line["recipient"] for line in engine.events()], ["d@b.test"], "beside the old one")
+        equal(len(read_lines(os.path.join(log + ".old", "events.ndjson"))), 1, "which is whole")
+        equal(engine.terminate(), 0, "exit status")
+
+
+def case_inputs_removed():
+    """in/new, in/ctl and the whole of in/ removed while it runs: made anew, and looked at."""
+    with Place("watch") as place:
+        sink = Sink(place)
+        engine = Engine(place, routes=route("*", sink.port)).start()
+        send(engine, "a", ["a@b.test"])
+        for number, name in enumerate(("in/new", "in/ctl", "in", "pickup")):
+            path = os.path.join(engine.spool, name)
+            shutil.rmtree(path)
+            wait_for(lambda p=path: os.path.isdir(p), f"{name} is there again")
+            wait_for(lambda: all(os.path.isdir(os.path.join(engine.spool, "in", part))
+                                 for part in ("tmp", "new", "ctl")), "and all in it")
+            equal(send(engine, f"b{number}", ["b@b.test"]).counts(),
+                  {"accepted": 1, "delivered": 1}, f"a batch behind {name}")
+            engine.order("nobody", "pause")
+            wait_for(lambda: not os.listdir(os.path.join(engine.spool, "in", "ctl")),
+                     "an order is looked at")
+            wait_for(lambda n=name: f"/{n}" in engine.words(), f"{name}: it says so")
+        equal(engine.terminate(), 0, "exit status")
 
 
 def case_no_log():

@@ -124,5 +124,26 @@ static void test_unwritten_bytes_of_the_log(void)
     }
 }
 
+/* Lines went into a file without a name, unseen, until the next rotation. */
+static void test_a_log_that_was_removed_is_made_anew(void)
+{
+    struct rig *rig = rig_create(8);
+    rig->has_log = true;
+    ensure(rig_start(rig, NULL) == 0);
+    struct rig_batch *batch = rig_accepted(rig, 3);
+    (void)rig_entry(rig, batch, 0, JOURNAL_DELIVERED);
+    rig_step(rig, 5);
+    int dir = disk_open(&rig->disk->disk, DISK_ROOT, "log", DISK_READONLY | DISK_DIRECTORY);
+    ensure(dir >= 0);
+    ensure(disk_unlink(&rig->disk->disk, dir, "events.ndjson") == 0);
+    disk_close(&rig->disk->disk, dir);
+    rig->clock.mono.ns += 2 * NS_PER_S;
+    (void)rig_entry(rig, batch, 1, JOURNAL_DELIVERED);
+    rig_step(rig, 5);
+    CU_ASSERT(rig_file_is(rig, "log/events.ndjson", "{\"batch\":1,\"ordinal\":1,\"what\":1}\n"));
+    rig_destroy(rig);
+}
+
 SUITE(journal_log, test_log_failures_stop_nothing, test_log_rotates_and_mends,
-      test_a_torn_line_becomes_an_object, test_unwritten_bytes_of_the_log)
+      test_a_torn_line_becomes_an_object, test_unwritten_bytes_of_the_log,
+      test_a_log_that_was_removed_is_made_anew)

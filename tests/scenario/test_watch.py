@@ -118,7 +118,7 @@ def half_requests(count, connect):
     for _ in range(count):
         clients.append(connect())
         clients[-1].settimeout(5)
-        clients[-1].sendall(b"GET /v1/sta")
+        clients[-1].sendall(b"GET /heal")
     return clients
 
 
@@ -145,7 +145,7 @@ def case_silent_clients_make_way():
             with silent[0] as oldest:
                 equal(oldest.recv(1), b"", "the oldest has gone")
             with silent[-1] as newest:
-                newest.sendall(b"tus HTTP/1.1\r\nHost: a\r\n\r\n")
+                newest.sendall(b"thz HTTP/1.1\r\nHost: a\r\n\r\n")
                 check(newest.recv(4096).startswith(b"HTTP/1.1 200"), "the newest goes on")
             for client in silent:
                 client.close()

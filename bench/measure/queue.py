@@ -16,6 +16,7 @@ from measure.report import median
 
 ACCEPTED = "ramjet_accepted_total"
 WAITING_RETRY = 'ramjet_queue_recipients{state="retry"}'
+COST_ROUNDS = 5
 
 
 def waiting(bench, name, recipients, share, route, place=None):
@@ -103,7 +104,7 @@ def run(bench):
         deferred.append(waiting(bench, f"deferred-{i}", recipients, ["rcpt=451:100%"],
                                 "retry-first = 1h retry-jitter = 0", WAITING_RETRY))
     turns = [wheel(bench.build, recipients, machine.cores()) for _ in range(rounds)]
-    cost_us = costs(bench, sizes, 1 if bench.quick else 3, last)
+    cost_us = costs(bench, sizes, 1 if bench.quick else COST_ROUNDS, last)
     report.figure("scan_per_s", median([row["scan_per_s"] for row in pending + deferred]),
                   ">= 1,000,000")
     memory = {"pending": median([row["bytes_per_recipient"] for row in pending]),

@@ -24,6 +24,11 @@ static void settle_by(struct lane *lane, struct attempt *attempt, enum outcome_c
     if (lane->site != NULL) {
         outcome.place.site = span_of(lane->site->name, lane->site->name_size);
     }
+    if (class == OUTCOME_DEFERRED) {
+        stat_add(&lane->deferred, 1);
+    } else if (class == OUTCOME_BOUNCED) {
+        stat_add(&lane->bounced, 1);
+    }
     outcome_settle(lane->worker, attempt, &outcome, now);
 }
 

@@ -402,7 +402,7 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     }
     struct inbox *const inboxes[] = {&intake->accepts, &intake->settled, &intake->ends,
                                      &intake->loads,   &intake->blocks,  &intake->recipients,
-                                     &intake->words,   &intake->notices};
+                                     &intake->words};
     for (size_t i = 0; i < COUNT_OF(inboxes); i++) {
         inbox_init(inboxes[i], &intake->actor.waker);
     }

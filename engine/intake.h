@@ -61,19 +61,9 @@ struct intake_words {
     char text[INTAKE_WORDS_SIZE];
 };
 
-enum { INTAKE_NOTICE_MAX = 2048 };
-
-/* A line for people; whoever takes it frees it. */
-struct intake_notice {
-    struct inbox_node node;
-    size_t size;
-    char text[INTAKE_NOTICE_MAX];
-};
-
 struct intake {
     struct actor actor; /* first */
     struct inbox accepts, settled, ends, loads, blocks, recipients, words;
-    struct inbox notices; /* control's: it takes them */
     struct intake_stats stats;
     struct intake_core *core; /* its own */
 };

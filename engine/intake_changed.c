@@ -95,22 +95,19 @@ static const char *moved_since(struct intake_core *core, const struct intake_che
 
 static void tell(struct intake_core *core, const struct batch *batch, const char *file)
 {
-    struct intake_notice *notice = malloc(sizeof(*notice));
+    char line[INTAKE_WORDS_SIZE / 2];
+    struct writer writer = writer_of(line, sizeof(line) - 1);
     odd(batch_changed);
-    if (notice == NULL) {
-        return;
-    }
-    struct writer writer = writer_of(notice->text, sizeof(notice->text));
-    writer_put_format(&writer, "ramjet: %s/active/%s/%s: ", core->engine->config->spool,
-                      batch->directory, file);
+    writer_put_format(&writer, "active/%s/%s: ", batch->directory, file);
     writer_put_format(&writer,
                       "it is not the file any more that was accepted. Nothing more of the batch is "
                       "sent, and none of it expires. Put the file back as it was and order "
                       "in/ctl/%s.resume, or order %s.cancel; at the next start the batch goes to "
-                      "hold/ as long as the file is another\n",
+                      "hold/ as long as the file is another",
                       batch->manifest->id, batch->manifest->id);
-    notice->size = writer_size(&writer);
-    inbox_push_xcore(&core->intake->notices, &notice->node);
+    *writer.at = '\0';
+    intake_words_add(core, line);
+    intake_words_send(core);
 }
 
 static bool is_cancelled(const struct batch *batch)
@@ -253,10 +250,6 @@ bool intake_changed_some(struct intake_core *core)
 
 void intake_changed_end(struct intake_core *core)
 {
-    struct inbox_node *node;
-    while ((node = inbox_take(&core->intake->notices)) != NULL) {
-        free(CONTAINER_OF(node, struct intake_notice, node));
-    }
     if (core->check != NULL) {
         check_free(core->check);
         core->check = NULL;

@@ -228,6 +228,7 @@ void metrics_put_status(struct writer *writer, const struct engine *engine,
     set_uint(status, "sessions_opened", sums.sessions_opened);
     set_uint(status, "connects_failed", sums.connects_failed);
     set_uint(status, "workers", engine->workers_count);
+    set_uint(status, "uptime_s", state->samples_count); /* one a second */
     (void)json_object_set_new(status, "sites", sites_json(engine, reports));
     (void)json_object_set_new(status, "health", health_json(engine));
     char *text = json_dumps(status, JSON_COMPACT);

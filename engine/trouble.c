@@ -241,18 +241,6 @@ static void put_sites(struct trouble *trouble, struct writer *writer, const stru
     trouble->sites_again_at = mono_add_ms(now, LOG_AGAIN_MS);
 }
 
-/* Those that find no room are told at the next look. */
-static void put_notices(struct writer *writer, const struct engine *engine)
-{
-    struct inbox_node *node;
-    while ((size_t)(writer->end - writer->at) >= INTAKE_NOTICE_MAX &&
-           (node = inbox_take(&engine->intake->notices)) != NULL) {
-        struct intake_notice *notice = CONTAINER_OF(node, struct intake_notice, node);
-        writer_put(writer, span_of(notice->text, notice->size));
-        free(notice);
-    }
-}
-
 void trouble_put_news(struct trouble *trouble, struct writer *writer, const struct engine *engine,
                       struct mono_time now)
 {
@@ -264,5 +252,4 @@ void trouble_put_news(struct trouble *trouble, struct writer *writer, const stru
     put_sites(trouble, writer, engine, now);
     put_log_removed(trouble, writer, engine);
     put_log(trouble, writer, engine, now);
-    put_notices(writer, engine);
 }

@@ -10,6 +10,8 @@
 #include "engine/config.h"
 #include "engine/status_ask.h"
 
+enum { DAY_S = 86400 };
+
 static long long number(json_t *object, const char *key)
 {
     return (long long)json_integer_value(json_object_get(object, key));
@@ -26,6 +28,50 @@ static void print_row(const char *name, json_t *totals, json_t *second, json_t *
                  real(minute, name));
 }
 
+static void print_head(json_t *status)
+{
+    long long up_s = number(status, "uptime_s");
+    (void)printf("%s   %lld workers, %lld connections, up ",
+                 json_string_value(json_object_get(status, "node")), number(status, "workers"),
+                 number(status, "sessions"));
+    if (up_s >= DAY_S) {
+        (void)printf("%lld d ", up_s / DAY_S);
+    }
+    (void)printf("%02lld:%02lld:%02lld\n\n", up_s % DAY_S / 3600, up_s % 3600 / 60, up_s % 60);
+}
+
+/* Those that were set aside for people. */
+static void print_batches(json_t *totals)
+{
+    (void)printf("  batches: %lld done", number(totals, "batches_done"));
+    if (number(totals, "batches_failed") > 0) {
+        (void)printf(", %lld failed, %lld of them in hold/: reason.txt beside each says why",
+                     number(totals, "batches_failed"), number(totals, "batches_held"));
+    }
+    (void)printf("\n");
+}
+
+static void print_sites(json_t *sites)
+{
+    size_t index;
+    json_t *site;
+    if (json_array_size(sites) > 0) {
+        (void)printf("\n  %-40s %9s %6s %10s %9s %8s  %s\n", "site", "backlog", "conns",
+                     "delivered", "deferred", "bounced", "last error");
+    }
+    json_array_foreach(sites, index, site)
+    {
+        (void)printf("  %-40.40s %9lld %6lld %10lld %9lld %8lld  ",
+                     json_string_value(json_object_get(site, "site")), number(site, "backlog"),
+                     number(site, "sessions"), number(site, "delivered"), number(site, "deferred"),
+                     number(site, "bounced"));
+        if (number(site, "suspended_ms") > 0) {
+            (void)printf("(rests %lld s) ", (number(site, "suspended_ms") + 999) / 1000);
+        }
+        (void)printf("%s\n", json_string_value(json_object_get(site, "last_error")));
+    }
+}
+
 static void print_text(json_t *status)
 {
     json_t *totals = json_object_get(status, "totals");
@@ -33,9 +79,7 @@ static void print_text(json_t *status)
     json_t *minute = json_object_get(status, "rate_1m");
     json_t *queue = json_object_get(status, "queue");
     json_t *health = json_object_get(status, "health");
-    (void)printf("%s   %lld workers, %lld connections\n\n",
-                 json_string_value(json_object_get(status, "node")), number(status, "workers"),
-                 number(status, "sessions"));
+    print_head(status);
     (void)printf("  %-10s %14s %12s %12s\n", "", "total", "/s now", "/s 1 min");
     static const char *const ROWS[] = {"accepted", "delivered", "deferred", "bounced"};
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
@@ -44,6 +88,7 @@ static void print_text(json_t *status)
     (void)printf("  %-10s %14lld\n  %-10s %14lld\n  %-10s %14lld\n", "expired",
                  number(totals, "expired"), "cancelled", number(totals, "cancelled"), "rejected",
                  number(totals, "rejected"));
+    print_batches(totals);
     (void)printf("\n  waiting: %lld for DNS, %lld ready, %lld loading, %lld in flight, "
                  "%lld for the journal, %lld to be retried\n",
                  number(queue, "domain"), number(queue, "ready"), number(queue, "loading"),
@@ -68,21 +113,7 @@ static void print_text(json_t *status)
     if (json_is_true(json_object_get(health, "draining"))) {
         (void)printf("  stopping: waiting for messages whose end was sent\n");
     }
-    json_t *sites = json_object_get(status, "sites");
-    size_t index;
-    json_t *site;
-    if (json_array_size(sites) > 0) {
-        (void)printf("\n  %-40s %9s %6s %10s %9s %8s  %s\n", "site", "backlog", "conns",
-                     "delivered", "deferred", "bounced", "last error");
-    }
-    json_array_foreach(sites, index, site)
-    {
-        (void)printf("  %-40.40s %9lld %6lld %10lld %9lld %8lld  %s\n",
-                     json_string_value(json_object_get(site, "site")), number(site, "backlog"),
-                     number(site, "sessions"), number(site, "delivered"), number(site, "deferred"),
-                     number(site, "bounced"),
-                     json_string_value(json_object_get(site, "last_error")));
-    }
+    print_sites(json_object_get(status, "sites"));
 }
 
 int verb_status(int count, char **words)

@@ -70,7 +70,10 @@ static void harm(struct sim_engine *sim, const char *path, uint32_t first, struc
     uint64_t at = kind == 3 ? 0 : offset_of_some(&node->seen, random);
     uint64_t sector = at - at % SIM_SECTOR_SIZE;
     size_t left = node->seen.size - (size_t)sector;
-    char byte = kind == 3 ? '\0' : (char)(node->seen.at[at] ^ (1 << random_below(random, 8)));
+    char byte = '\0';
+    if (kind != 3) {
+        byte = (char)(node->seen.at[at] ^ (1 << random_below(random, 8)));
+    }
     sim_trace(sim, "damage %u at %llu of %s", kind, (unsigned long long)at, path);
     switch (kind) {
     case 0:

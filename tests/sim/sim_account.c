@@ -246,6 +246,7 @@ static void join_events(struct sim_book *book, struct span content)
             continue;
         }
         entry->ambiguous += has(line, "\"TEMP_AMBIGUOUS\"") ? 1 : 0;
+        entry->is_siteless |= has(line, "\"TEMP_NO_SITE\"");
         if (has(line, "\"type\":\"TransientFailure\"")) {
             deferral_add(book, entry, line);
             uint64_t attempts = number_field(line, "\"num_attempts\":");
@@ -313,18 +314,6 @@ static void on_log(void *context, const char *name, enum disk_kind kind)
     join_events(book, peek(book, "/spool/log", name));
 }
 
-/* The start has named the batch as damaged, or said that it may be any. */
-static bool is_told(const struct sim_book *book, const struct sim_submitted *batch)
-{
-    char words[96];
-    (void)snprintf(words, sizeof(words), "batch %s", batch->id);
-    return book->had_lines_damaged ||
-           (book->told != NULL &&
-            (strstr(book->told, words) != NULL || strstr(book->told, "any batch") != NULL ||
-             strstr(book->told, "which has ended or is not known") != NULL ||
-             strstr(book->told, "results-missing") != NULL));
-}
-
 /* One recipient. */
 
 /* The last delivery's record went with a death, and the next life came to another end. */
@@ -350,7 +339,8 @@ static void judge_repeats(struct sim_book *book, const struct sim_entry *entry)
     }
     bool is_unknown =
         entry->is_marked && (book->had_power_loss || book->had_disk_faults || book->had_damage);
-    bool is_unseen = book->had_journal_damaged && !is_told(book, &book->batches[entry->batch]);
+    int64_t told_ns = book->batches[entry->batch].told_ns;
+    bool is_unseen = book->had_journal_damaged && (told_ns == 0 || told_ns > entry->last_ns);
     if (repeats > entry->ambiguous + excused && !is_unknown && !is_unseen) {
         sim_violation(sim,
                       "LAW 6: %s was delivered %u times, at %.6f s and %.6f s, with %u ambiguous "
@@ -454,13 +444,14 @@ static void judge_entry(struct sim_book *book, const struct sim_entry *entry)
     book->totals.recipients++;
     book->totals.results_missing += entry->ends_count == 0 ? 1 : 0;
     book->totals.results_twice += entry->ends_count > 1 ? 1 : 0;
-    if (entry->ends_count == 0 && is_told(book, &book->batches[entry->batch])) {
+    if (entry->ends_count == 0 && sim_book_is_told(book, &book->batches[entry->batch])) {
         return;
     }
     if (entry->ends_count == 0) {
         sim_violation(sim, "%s has no end", entry->address);
     }
-    bool is_aged_out = is_aged(book, entry);
+    /* Few sites, all of them in use whenever this one's turn came: that was told each time. */
+    bool is_aged_out = is_aged(book, entry) || (entry->end == SIM_EXPIRED && entry->is_siteless);
     if (entry->ends_count > 0 && (entry->end & entry->ends) == 0 && !is_aged_out) {
         sim_violation(sim, "%s may not end so: %u, only %u", entry->address, entry->end,
                       entry->ends);
@@ -517,7 +508,7 @@ static void judge_summary(struct sim_book *book, const struct sim_submitted *bat
     }
     const struct counts counted = count_ends(book, batch);
     bool is_same = memcmp(&counted, &told, sizeof(told)) == 0;
-    if (!is_same && !is_told(book, batch)) {
+    if (!is_same && !sim_book_is_told(book, batch)) {
         sim_violation(sim, "summary of %s says other than results.ndjson: %.*s", batch->id,
                       (int)summary.size, summary.at);
     }

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <xxhash.h>
 
 #include "engine/base/text.h"
@@ -52,6 +53,17 @@ void sim_book_init(struct sim_book *book, struct sim_engine *sim)
     *book = (struct sim_book){.sim = sim};
 }
 
+bool sim_book_is_told(const struct sim_book *book, const struct sim_submitted *batch)
+{
+    char words[96];
+    (void)snprintf(words, sizeof(words), "batch %s", batch->id);
+    return book->had_lines_damaged ||
+           (book->told != NULL &&
+            (strstr(book->told, words) != NULL || strstr(book->told, "any batch") != NULL ||
+             strstr(book->told, "which has ended or is not known") != NULL ||
+             strstr(book->told, "results-missing") != NULL));
+}
+
 void sim_book_told(struct sim_book *book, const char *words)
 {
     size_t size = strlen(words);
@@ -59,6 +71,12 @@ void sim_book_told(struct sim_book *book, const char *words)
     ensure(book->told != NULL);
     memcpy(book->told + book->told_size, words, size + 1);
     book->told_size += size;
+    for (uint32_t i = 0; i < book->batches_count; i++) {
+        struct sim_submitted *batch = &book->batches[i];
+        if (batch->told_ns == 0 && sim_book_is_told(book, batch)) {
+            batch->told_ns = book->sim->clock.mono.ns;
+        }
+    }
 }
 
 void sim_book_deinit(struct sim_book *book)

@@ -91,6 +91,7 @@ struct sim_entry {
     struct wall_time accepted_at; /* as its last line has them */
     struct wall_time ended_at;
     bool is_marked;     /* possible_duplicate in its last line */
+    bool is_siteless;   /* it was told once that all sites are in use */
     uint32_t excused;   /* deliveries behind one whose record a death may have taken */
     uint32_t deferrals; /* lines of the event log that tell of one, and the most attempts told */
     uint64_t attempts_max;
@@ -113,6 +114,7 @@ struct sim_submitted {
     uint32_t first; /* entry */
     uint32_t count;
     uint32_t bad_count;
+    int64_t told_ns; /* when a start first named it as damaged; 0: none did */
 };
 
 struct sim_totals {
@@ -149,6 +151,8 @@ struct sim_book {
 
 /* A start has said what is damaged: `words`, a text of lines. */
 void sim_book_told(struct sim_book *book, const char *words);
+/* A start has named the batch as damaged, or said that it may be any. */
+bool sim_book_is_told(const struct sim_book *book, const struct sim_submitted *batch);
 void sim_book_init(struct sim_book *book, struct sim_engine *sim);
 void sim_book_deinit(struct sim_book *book);
 /* Returns the batch's index. The engine must have made the spool. */

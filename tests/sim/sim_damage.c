@@ -2,6 +2,7 @@
 #include "tests/sim/sim_damage.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "tests/sim/sim_disk_priv.h"
 
@@ -109,7 +110,8 @@ bool sim_damage_some(struct sim_engine *sim, enum sim_damage_place place, struct
     }
     if (files.count > 0) {
         const char *path = files.paths[random_below(random, files.count)];
-        harm(sim, path, place == SIM_DAMAGE_RESULTS ? 1 : 0, random);
+        bool has_sums = place != SIM_DAMAGE_RESULTS && strstr(path, "/ids-") == NULL;
+        harm(sim, path, has_sums ? 0 : 1, random);
     }
     return files.count > 0;
 }

@@ -178,14 +178,16 @@ static enum compose_result plan_wire(struct delivery *delivery, const struct bat
             delivery->transaction.is_8bit = output.is_8bit;
             return COMPOSE_OK;
         }
-        worker_give(delivery->worker, &delivery->worker->bufs[delivery->buf_class], delivery->buf);
+        /* No sign of room: it is what this call took, and the sign would bring it here again. */
+        slab_give(&delivery->worker->bufs[delivery->buf_class], delivery->buf);
         delivery->buf = NULL;
         if (result != -ENOSPC || class == COMPOSE_BUF_CLASSES - 1) {
             delivery_release_message(delivery);
             return COMPOSE_BAD;
         }
     }
-    delivery_release_message(delivery);
+    slab_give(&delivery->worker->plans, plan);
+    delivery->plan = NULL;
     return COMPOSE_WAIT;
 }
 

@@ -56,8 +56,6 @@ static void set_timer(struct delivery *delivery, struct mono_time now)
         deadline = mono_add_ms(now, route->timeouts.quit_ms);
     } else if (delivery->stage == DELIVERY_IDLE) {
         deadline = mono_earlier(deadline, mono_add_ms(now, route->connection_idle_ms));
-    } else if (delivery->is_ready_due) {
-        deadline = mono_earlier(deadline, mono_add_ms(now, route->timeouts.body_ms));
     }
     if (deadline.ns == MONO_NEVER.ns) {
         timer_cancel(&worker->timers, &delivery->timer);
@@ -72,7 +70,6 @@ static void on_over(struct delivery *delivery, const struct smtp_event *event, s
     ensure(delivery->undecided_count == 0);
     delivery->is_over = true;
     delivery->is_body_due = false;
-    delivery->is_ready_due = false;
     if (!delivery->has_reached && policy_is_host_bad(&event->result)) {
         struct policy_verdict verdict = policy_of_host(&event->result);
         lane_host_failed(lane, &delivery->host, delivery->opened, &verdict, now);
@@ -116,13 +113,11 @@ static void on_smtp_event(struct delivery *delivery, const struct smtp_event *ev
         ensure(delivery->undecided_count == 0);
         delivery->transactions_count++;
         stat_add(&delivery->worker->stats.transactions, 1);
-        /* A server may answer before the transport is done with our bytes: they must stay until
-         * then. */
-        delivery->is_ready_due = delivery->body_out > 0;
-        if (!delivery->is_ready_due) {
-            delivery_release_message(delivery);
-            on_ready(delivery, now);
-        }
+        /* The transport is done with our bytes: an acceptance waits for that, and behind a refusal
+         * RSET does. */
+        ensure(delivery->body_out == 0);
+        delivery_release_message(delivery);
+        on_ready(delivery, now);
         return;
     case SMTP_EVENT_OVER:
         on_over(delivery, event, now);
@@ -169,7 +164,7 @@ static void on_timer(struct timer *timer, struct mono_time now)
         delivery_quit(delivery, now);
         return;
     }
-    if (delivery->is_ready_due || delivery->is_close_asked) {
+    if (delivery->is_close_asked) {
         (void)net_close(delivery->worker->net, delivery->conn, true);
         return;
     }
@@ -328,11 +323,7 @@ static void on_txdone(struct delivery *delivery, size_t size, struct mono_time n
     }
     ensure(size <= delivery->body_out);
     delivery->body_out -= size;
-    if (delivery->body_out == 0 && delivery->is_ready_due) {
-        delivery->is_ready_due = false;
-        delivery_release_message(delivery);
-        on_ready(delivery, now);
-    } else if (delivery->body_out == 0 && !delivery->is_body_due) {
+    if (delivery->body_out == 0 && !delivery->is_body_due) {
         on_body_taken(delivery, now);
     } else {
         smtp_session_body_progress(&delivery->smtp, now);

@@ -61,12 +61,11 @@ struct delivery {
     struct lane *lane;
     struct net_conn_id conn;
     enum delivery_stage stage;
-    bool is_over;      /* the machine has told OVER */
-    bool is_body_due;  /* BODY was told and not all of it handed to the transport */
-    bool is_ready_due; /* the transaction is over, but the transport still holds its body */
-    bool is_fin_due;   /* the peer has half closed behind an acceptance that waits */
-    bool is_record;    /* the message is `record_body`, which may be empty */
-    bool has_reached;  /* got as far as READY once */
+    bool is_over;     /* the machine has told OVER */
+    bool is_body_due; /* BODY was told and not all of it handed to the transport */
+    bool is_fin_due;  /* the peer has half closed behind an acceptance that waits */
+    bool is_record;   /* the message is `record_body`, which may be empty */
+    bool has_reached; /* got as far as READY once */
     bool is_close_asked;
     uint64_t number;
     uint32_t transactions_count;

@@ -67,6 +67,7 @@ static void review_begin(struct lane *lane)
     dispatch_load_unload_all(lane);
     lane->has_review_asked = false;
     lane->has_review_unasked = false;
+    lane->review_at = MONO_NEVER;
     lane->review_left = lane->ready.count;
 }
 
@@ -74,8 +75,12 @@ static void review_end(struct lane *lane, struct mono_time now)
 {
     bool has_unasked = lane->has_review_unasked;
     lane->is_review_second = lane->has_review_asked && !has_unasked && !lane->is_review_second;
-    bool is_soon = has_unasked || lane->is_review_second;
-    lane->review_at = mono_add_ms(now, is_soon ? LANE_REVIEW_AGAIN_MS : LANE_REVIEW_MS);
+    bool is_wanted = lane->review_at.ns != MONO_NEVER.ns; /* by a resume, meanwhile */
+    if (!is_wanted) {
+        lane->review_at = mono_add_ms(now, lane->is_review_second ? LANE_REVIEW_AGAIN_MS
+                                           : has_unasked          ? LANE_REVIEW_MS / 2
+                                                                  : LANE_REVIEW_MS);
+    }
 }
 
 void dispatch_review(struct lane *lane, struct mono_time now)

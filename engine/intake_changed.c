@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <xxhash.h>
 
+#include "engine/base/text.h"
 #include "engine/intake_priv.h"
 
 /*
@@ -93,18 +95,24 @@ static const char *moved_since(struct intake_core *core, const struct intake_che
     return NULL;
 }
 
-static void tell(struct intake_core *core, const struct batch *batch, const char *file)
+static void tell(struct intake_core *core, const struct batch *batch, const char *file, int error)
 {
     char line[INTAKE_WORDS_SIZE / 2];
     struct writer writer = writer_of(line, sizeof(line) - 1);
     odd(batch_changed);
-    writer_put_format(&writer, "active/%s/%s: ", batch->directory, file);
-    writer_put_format(&writer,
-                      "it is not the file any more that was accepted. Nothing more of the batch is "
-                      "sent, and none of it expires. Put the file back as it was and order "
-                      "in/ctl/%s.resume, or order %s.cancel; at the next start the batch goes to "
-                      "hold/ as long as the file is another",
-                      batch->manifest->id, batch->manifest->id);
+    writer_put_format(&writer, "active/%s/", batch->directory);
+    text_put_escaped(&writer, span_of_text(file));
+    if (error != 0) {
+        writer_put_format(&writer, ": it was touched, and cannot be read: %s. ", strerror(-error));
+    } else {
+        writer_put(&writer, SPAN(": it is not the file any more that was accepted. "));
+    }
+    writer_put_format(
+        &writer,
+        "Nothing more of the batch is sent, and none of it expires. Put the file back "
+        "as it was and order in/ctl/%s.resume, or order %s.cancel; at the next start "
+        "the batch goes to hold/ as long as the file is another",
+        batch->manifest->id, batch->manifest->id);
     *writer.at = '\0';
     intake_words_add(core, line);
     intake_words_send(core);
@@ -123,7 +131,7 @@ static void give_back(struct load *load)
 }
 
 /* Those that waited are looked at anew, in their order. */
-static void check_end(struct intake_core *core, const char *changed)
+static void check_end(struct intake_core *core, const char *changed, int error)
 {
     struct intake_check *check = core->check;
     struct intake_batch *ib = check->ib;
@@ -135,7 +143,7 @@ static void check_end(struct intake_core *core, const char *changed)
         odd(batch_touched);
     } else if (!is_cancelled(ib->batch)) {
         stat_set(&ib->batch->orders, BATCH_PAUSED);
-        tell(core, ib->batch, changed);
+        tell(core, ib->batch, changed, error);
     }
     inbox_chain_add(&core->loads_waiting, &check->load->node);
     struct inbox_node *node;
@@ -145,7 +153,7 @@ static void check_end(struct intake_core *core, const char *changed)
     check_free(check);
 }
 
-/* For want of memory, or of a disk that reads, there is no verdict: another look a little later. */
+/* For want of memory there is no verdict: another look a little later. */
 static void look_again(struct intake_core *core, struct load *load)
 {
     odd(batch_not_looked_at);
@@ -162,11 +170,19 @@ static void check_begin(struct intake_core *core)
     struct inbox_node *node = inbox_chain_take(&core->loads_changed);
     struct load *load = CONTAINER_OF(node, struct load, node);
     const char *changed;
+    if (is_cancelled(load->batch)) {
+        inbox_chain_add(&core->loads_waiting, &load->node);
+        return;
+    }
+    if ((stat_read_xcore(&load->batch->orders) & BATCH_PAUSED) != 0) {
+        give_back(load);
+        return;
+    }
     core->check = check_make(load, intake_batch_of(core, load->batch->index));
     if (core->check == NULL || sizes_take(core, core->check, &changed) != 0) {
         look_again(core, load);
     } else if (changed != NULL) {
-        check_end(core, changed);
+        check_end(core, changed, 0);
     }
 }
 
@@ -192,11 +208,15 @@ static uint64_t check_some(struct intake_core *core)
     if (size > 0) {
         int64_t got = disk_read(core->disk, file->file.fd, check->block, size, check->offset);
         if (got < 0) {
-            look_again(core, check->load);
+            if (intake_is_want((int)got)) {
+                look_again(core, check->load);
+            } else {
+                check_end(core, file->name, (int)got);
+            }
             return size;
         }
         if ((size_t)got != size) {
-            check_end(core, file->name);
+            check_end(core, file->name, 0);
             return size;
         }
         (void)XXH3_64bits_update(check->hash, check->block, size);
@@ -206,7 +226,7 @@ static uint64_t check_some(struct intake_core *core)
     check->offset = 0;
     if (++check->file_index == stream->files_count) {
         bool is_same = XXH3_64bits_digest(check->hash) == check->ib->accept.content_hash;
-        check_end(core, is_same ? moved_since(core, check) : changed_name(core, stream));
+        check_end(core, is_same ? moved_since(core, check) : changed_name(core, stream), 0);
     }
     return 0;
 }

@@ -270,9 +270,9 @@ void intake_open(struct intake_core *core, struct intake_batch *ib)
         (void)fail_open(core, ib, -ENOBUFS, "");
         return;
     }
-    if (kept != SPOOL_RESUME) {
-        stat_set(&ib->batch->orders, kept == SPOOL_CANCEL ? BATCH_CANCELLED : BATCH_PAUSED);
-    }
+    static const uint64_t orders[] = {
+        [SPOOL_PAUSE] = BATCH_PAUSED, [SPOOL_RESUME] = 0, [SPOOL_CANCEL] = BATCH_CANCELLED};
+    stat_set(&ib->batch->orders, orders[kept]); /* an earlier opening may have set another */
     if (intake_scan_begin(core, ib) != 0) {
         (void)fail_open(core, ib, -ENOMEM, "");
         return;

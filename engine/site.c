@@ -210,7 +210,9 @@ static struct site *slot_take(struct site_table *table)
         index = atomic_load(&table->ring[taken % table->sites_max]);
     } while (!atomic_compare_exchange_weak(&table->taken, &taken, taken + 1));
     ensure(index < table->sites_max);
-    table->sites[index].index = index;
+    if (table->sites[index].index != index) { /* at its first use: later others may look at it */
+        table->sites[index].index = index;
+    }
     return &table->sites[index];
 }
 

@@ -255,16 +255,6 @@ void worker_forget_site(struct worker *worker, const struct recipient *recipient
     domain_of(worker, recipient)->site_until_ns = 0;
 }
 
-/* While name servers answer, those who wait to hear of a domain at all do not wait for these. */
-static bool lead_ask(struct worker *worker, struct worker_domain *domain, uint32_t index)
-{
-    bool is_failing = worker_may_use_stale(worker);
-    if (!domain->is_asked && !is_failing && slab_left(&worker->queries) > WORKER_QUERIES_OF_LANES) {
-        domain_query(worker, domain, index);
-    }
-    return domain_ask(worker, domain, index);
-}
-
 enum worker_lead worker_domain_lead(struct worker *worker, const struct recipient *recipient,
                                     struct site *site, struct mono_time now)
 {
@@ -286,7 +276,7 @@ enum worker_lead worker_domain_lead(struct worker *worker, const struct recipien
         return WORKER_LEAD_AWAY;
     }
     if (freshness == MX_STALE) {
-        return lead_ask(worker, domain, index) ? WORKER_LEAD_ASKED : WORKER_LEAD_UNASKED;
+        return domain_ask(worker, domain, index) ? WORKER_LEAD_ASKED : WORKER_LEAD_UNASKED;
     }
     remember_site(domain, site, answer->expires.ns);
     return WORKER_LEAD_HERE;
@@ -354,6 +344,13 @@ static bool is_unserved(struct worker *worker, struct worker_domain *domain, str
     return true;
 }
 
+/* Nobody will call those who wait there: no query of theirs is away, and none is waited for; or a
+ * query would not help, for want of a lane or site. */
+static bool is_homeless(const struct worker_domain *domain)
+{
+    return domain->is_siteless || (!domain->is_asked && !domain->is_waiting);
+}
+
 void worker_place_recipient(struct worker *worker, struct recipient *recipient,
                             struct mono_time now)
 {
@@ -369,9 +366,7 @@ void worker_place_recipient(struct worker *worker, struct recipient *recipient,
     if (lane == NULL) {
         pend(domain, recipient);
         worker_move(worker, PLACE_NONE, PLACE_DOMAIN, 1);
-        if (domain->is_siteless || !domain->is_asked) {
-            worker->has_homeless = true; /* no lane, site or query was free: tried again */
-        }
+        worker->has_homeless |= is_homeless(domain);
         return;
     }
     worker_move(worker, PLACE_NONE, PLACE_READY, 1);
@@ -463,12 +458,6 @@ bool worker_domain_release_step(struct worker *worker, struct mono_time now)
         i += release_turn(worker, now);
     }
     return worker->release_first != 0;
-}
-
-/* Nobody will call those who wait there: no query of theirs is away, and none is waited for. */
-static bool is_homeless(const struct worker_domain *domain)
-{
-    return !domain->is_asked && !domain->is_waiting;
 }
 
 /* False: no look around is due. */

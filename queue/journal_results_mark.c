@@ -121,7 +121,9 @@ static bool index_open(struct journal_core *core, const struct journal_batch *ba
     struct disk_stat stat = {.size = 0};
     path_put(path, batch);
     mark->fd = disk_open(core->disk, core->results.active, path, DISK_READWRITE | DISK_CREATE);
-    if (mark->fd >= 0 && mark->offset == 0 && disk_stat_fd(core->disk, mark->fd, &stat) != 0) {
+    /* Somebody else's pipe would hold up a write for ever, and a link would lead it elsewhere. */
+    if (mark->fd >= 0 && (disk_stat_fd(core->disk, mark->fd, &stat) != 0 ||
+                          stat.kind != DISK_KIND_FILE || stat.links_count != 1)) {
         index_close(core, mark);
     }
     if (mark->offset == 0) {

@@ -50,11 +50,17 @@ bool manifest_id_is_good(struct span id)
 
 bool manifest_file_is_reserved(const char *name)
 {
-    static const char *const ours[] = {"batch.json",     "progress.json", "results.ndjson",
-                                       "rejects.ndjson", "summary.json",  "reason.txt",
-                                       "sources.list",   "order"};
+    static const char *const ours[] = {"batch.json",   "progress.json", "rejects.ndjson",
+                                       "summary.json", "reason.txt",    "sources.list",
+                                       "order"};
+    static const char *const begins[] = {"results.ndjson", ".results"};
     for (size_t i = 0; i < COUNT_OF(ours); i++) {
         if (strcmp(name, ours[i]) == 0) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < COUNT_OF(begins); i++) {
+        if (span_starts(span_of_text(name), span_of_text(begins[i]))) {
             return true;
         }
     }

@@ -270,6 +270,7 @@ static void read_file(struct spool_ids *ids, const char *name, uint32_t now_s)
 }
 
 struct listing {
+    bool is_oldest; /* of more than there is room for, the oldest are kept; else the youngest */
     uint32_t count;
     char names[FILES_MAX][sizeof(FILE_PREFIX) + DAY_SIZE];
 };
@@ -279,9 +280,22 @@ static void on_name(void *context, const char *name, enum disk_kind kind)
     struct listing *listing = context;
     size_t prefix = strlen(FILE_PREFIX);
     (void)kind;
-    if (strncmp(name, FILE_PREFIX, prefix) == 0 && strlen(name) == prefix + DAY_SIZE - 1 &&
-        listing->count < FILES_MAX) {
+    if (strncmp(name, FILE_PREFIX, prefix) != 0 || strlen(name) != prefix + DAY_SIZE - 1) {
+        return;
+    }
+    if (listing->count < FILES_MAX) {
         memcpy(listing->names[listing->count++], name, prefix + DAY_SIZE);
+        return;
+    }
+    /* The one that is kept last makes room, when it is further away than this one. */
+    uint32_t last = 0;
+    for (uint32_t i = 1; i < FILES_MAX; i++) {
+        int order = strcmp(listing->names[i], listing->names[last]);
+        last = (listing->is_oldest ? order > 0 : order < 0) ? i : last;
+    }
+    int order = strcmp(name, listing->names[last]);
+    if (listing->is_oldest ? order < 0 : order > 0) {
+        memcpy(listing->names[last], name, prefix + DAY_SIZE);
     }
 }
 
@@ -311,14 +325,16 @@ static void read_files(struct spool_ids *ids, uint32_t now_s)
  * says. */
 static void remove_old(struct spool_ids *ids, uint32_t now_s)
 {
-    struct listing listing = {.count = 0};
+    struct listing youngest = {.is_oldest = false};
+    struct listing listing = {.is_oldest = true};
     char oldest[DAY_SIZE];
     day_before(now_s, oldest);
     int dir = ids->spool->places[SPOOL_JOURNAL];
     bool has_younger = false;
+    (void)disk_list(ids->spool->disk, dir, on_name, &youngest);
     (void)disk_list(ids->spool->disk, dir, on_name, &listing);
-    for (uint32_t i = 0; i < listing.count; i++) {
-        has_younger |= strcmp(listing.names[i] + strlen(FILE_PREFIX), oldest) >= 0;
+    for (uint32_t i = 0; i < youngest.count; i++) {
+        has_younger |= strcmp(youngest.names[i] + strlen(FILE_PREFIX), oldest) >= 0;
     }
     for (uint32_t i = 0; i < listing.count && has_younger; i++) {
         if (strcmp(listing.names[i] + strlen(FILE_PREFIX), oldest) < 0) {

@@ -293,5 +293,21 @@ static void test_json_without_memory(void)
     allocation_denied = 0;
 }
 
-SUITE(manifest, test_everything, test_defaults, test_bad_keys, test_bad_wholes,
+/* A writer may not put a file where the engine will write its own. */
+static void test_reserved_names(void)
+{
+    static const char *const ours[] = {"batch.json",     "order",
+                                       "results.ndjson", "results.ndjson.unread",
+                                       ".results.index", ".results.doubted",
+                                       "summary.json"};
+    static const char *const theirs[] = {"message.eml", "results", "recipients.ndjson", "orders"};
+    for (size_t i = 0; i < COUNT_OF(ours); i++) {
+        CHECK_ROW(i, manifest_file_is_reserved(ours[i]));
+    }
+    for (size_t i = 0; i < COUNT_OF(theirs); i++) {
+        CHECK_ROW(i, !manifest_file_is_reserved(theirs[i]));
+    }
+}
+
+SUITE(manifest, test_reserved_names, test_everything, test_defaults, test_bad_keys, test_bad_wholes,
       test_errors_are_collected, test_allows_rejects, test_mutations, test_json_without_memory)

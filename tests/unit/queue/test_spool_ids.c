@@ -166,6 +166,31 @@ static void test_odd_lines(void)
     end();
 }
 
+/* Files that nobody has removed for months are in nobody's way. */
+static void test_more_files_than_are_read(void)
+{
+    begin();
+    spool_ids_add(ids, "one", at_s(NOW));
+    CU_ASSERT_EQUAL(spool_ids_sync(ids, at_s(NOW)), 0);
+    stop();
+    for (unsigned month = 1; month <= 6; month++) {
+        for (unsigned day = 1; day <= 28; day++) {
+            char name[64];
+            (void)snprintf(name, sizeof(name), "journal/ids-2026-%02u-%02u", month, day);
+            put_text(name, "old 1780000000\n");
+        }
+    }
+    start(NOW + 10);
+    CU_ASSERT(is_known("one", NOW + 10));
+    for (int i = 0; i < 3; i++) {
+        tidy_twice(NOW + 10 + i * 7200);
+    }
+    CU_ASSERT_FALSE(exists("journal/ids-2026-01-01"));
+    CU_ASSERT_FALSE(exists("journal/ids-2026-06-28"));
+    CU_ASSERT(exists("journal/ids-2026-12-01"));
+    end();
+}
+
 static void test_many(void)
 {
     begin();
@@ -459,7 +484,7 @@ static void test_a_full_table(void)
 }
 
 SUITE(spool_ids, test_an_id_is_known_for_30_days, test_a_restart_remembers,
-      test_a_clock_that_is_ahead_forgets_nothing, test_odd_lines, test_many, test_after_any_failure,
-      test_read_ids_are_made_durable, test_a_failed_sync_counts_for_nothing,
-      test_a_sync_that_fails_over_midnight, test_unreadable_bytes, test_a_spoiled_file,
-      test_a_full_table)
+      test_a_clock_that_is_ahead_forgets_nothing, test_odd_lines, test_more_files_than_are_read,
+      test_many, test_after_any_failure, test_read_ids_are_made_durable,
+      test_a_failed_sync_counts_for_nothing, test_a_sync_that_fails_over_midnight,
+      test_unreadable_bytes, test_a_spoiled_file, test_a_full_table)

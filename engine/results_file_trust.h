@@ -9,7 +9,7 @@
  * page that holds the end of it. None is believed of a batch that damage of the journal touches:
  * all of its file is read.
  *
- * For results_file.c. Memory: 24 bytes a block of 8 MiB, and 128 KiB while it is read.
+ * For results_file.c. Memory: 32 bytes a block of 8 MiB, and 128 KiB while it is read.
  */
 #pragma once
 
@@ -21,7 +21,6 @@ struct results_stretch {
     uint64_t end;
     uint64_t at;     /* of its block in the index */
     bool is_good;    /* all of its lines are of settled recipients */
-    bool is_trusted; /* and it is durable: the rows of others are gone behind the reading */
 };
 
 struct results_trust {

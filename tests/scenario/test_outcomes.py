@@ -167,8 +167,10 @@ def taken_for(domain):
 
 
 def case_many_recipients_of_one_host():
-    """A32: one transaction for as many as rcpts-max allows (100), when the bytes are the same."""
-    names = [f"u{i}@many.test" for i in range(250)]
+    """A32: one transaction for as many as rcpts-max allows (100), when the bytes are the same.
+
+    The first transaction of the only connection is slow, so that all others wait behind it."""
+    names = ["slow500-u@many.test"] + [f"u{i}@many.test" for i in range(249)]
     end = send(engine, "many", names, message=SAME)
     equal(end.counts(), {"accepted": 250, "delivered": 250}, "all")
     sizes = [len(message["to"]) for message in taken_for("many.test")]
@@ -334,6 +336,7 @@ def main():
                  ("greeting", "ehlo", "mail", "rcpt", "data", "end_of_data")}
         engine = Engine(place, routes=route("*", sink.port, **FAST) +
                         route("mute.test", sink.port, **FAST, **short) +
+                        route("many.test", sink.port, **FAST, connections=1) +
                         route("dead.test", free_port(), **FAST) +
                         route("old.test", sink.port, **{**FAST, "expire": "4s"})).start()
         return run_all(globals())

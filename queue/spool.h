@@ -252,7 +252,7 @@ void spool_finish_group(struct spool *spool, struct spool_leaving *leavings, uin
 
 /* Orders: empty files in in/ctl/: ID.pause, ID.resume, ID.cancel. */
 enum spool_verb { SPOOL_PAUSE, SPOOL_RESUME, SPOOL_CANCEL };
-enum { SPOOL_VERBS_COUNT = SPOOL_CANCEL + 1, SPOOL_ORDERS_MAX = 64 };
+enum { SPOOL_VERBS_COUNT = SPOOL_CANCEL + 1, SPOOL_ORDERS_MAX = 64, SPOOL_ORDER_WAIT_S = 10 };
 struct spool_order {
     enum spool_verb verb;
     char id[MANIFEST_ID_MAX + 1];
@@ -262,7 +262,9 @@ enum spool_order_fate {
     SPOOL_ORDER_TAKE,
     SPOOL_ORDER_LEAVE,  /* its batch may still come: it stays, and takes no room in the list */
     SPOOL_ORDER_ENDED,  /* its batch is gone: the order is removed */
-    SPOOL_ORDER_NOBODY, /* there was no such batch: it goes to badmail/, with a reason */
+    /* There was no such batch. SPOOL_ORDER_WAIT_S from when it was made (the batch may be behind
+     * it) it goes to badmail/, with a reason. */
+    SPOOL_ORDER_NOBODY,
 };
 struct spool_order_judge {
     enum spool_order_fate (*fate)(void *context, const char *id);

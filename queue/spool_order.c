@@ -116,6 +116,19 @@ static void order_name(const struct spool_order *order, char name[MANIFEST_ID_MA
     (void)snprintf(name, MANIFEST_ID_MAX + 16, "%s.%s", order->id, VERBS[order->verb]);
 }
 
+/* An order that is made right behind its batch may be listed when the batch was not there yet. One
+ * from the future was made by another clock. */
+static bool may_be_early(const struct order_listing *listing, const char *name)
+{
+    struct spool *spool = listing->spool;
+    struct disk_stat stat;
+    if (disk_stat_at(spool->disk, spool->places[SPOOL_IN_CTL], name, &stat) != 0) {
+        return true; /* looked at again at the next listing */
+    }
+    int64_t age_ns = listing->now.ns - stat.mtime_ns;
+    return age_ns >= 0 && age_ns < SPOOL_ORDER_WAIT_S * NS_PER_S;
+}
+
 static void drop_some(struct order_listing *listing)
 {
     char name[MANIFEST_ID_MAX + 16];
@@ -125,6 +138,9 @@ static void drop_some(struct order_listing *listing)
     }
     for (uint32_t i = 0; i < listing->nobodys_count; i++) {
         order_name(&listing->nobodys[i], name);
+        if (may_be_early(listing, name)) {
+            continue;
+        }
         refuse_order(listing, name,
                      "no batch of this id is here, or was accepted lately; the id is the one that "
                      "ramjet submit printed, without .batch, and the case of letters counts");

@@ -5,6 +5,7 @@ test_orders.py BUILD
 """
 import os
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import (Engine, Place, Sink, check, equal, make_merge, read_text, route,  # noqa: E402
@@ -248,9 +249,13 @@ def case_changed_and_started_anew():
 
 
 def case_orders_for_nobody():
-    """Unknown ids are forgotten, other names put aside, and nothing breaks."""
-    give("nobody", "cancel")
+    """Orders for unknown ids (of some age), and other names, are put aside; nothing breaks."""
     path = os.path.join(engine.spool, "in", "ctl")
+    with open(os.path.join(path, ".new"), "x", encoding="utf-8"):
+        pass
+    os.utime(os.path.join(path, ".new"), (time.time() - 60, time.time() - 60))
+    os.rename(os.path.join(path, ".new"), os.path.join(path, "nobody.cancel"))
+    wait_for(lambda: not os.path.exists(os.path.join(path, "nobody.cancel")), "put aside")
     for name in ("nobody.explode", "noverb"):
         with open(os.path.join(path, name), "x", encoding="utf-8"):
             pass
@@ -260,8 +265,16 @@ def case_orders_for_nobody():
     wait_for(lambda: not os.path.exists(os.path.join(path, "noverb")), "put aside")
     bad = os.listdir(os.path.join(engine.spool, "badmail"))
     check(any(name.startswith("nobody.explode") for name in bad), "into badmail/", bad)
+    check(any(name.startswith("nobody.cancel") for name in bad), "into badmail/", bad)
     end = send(engine, "after", ["after-1@fast.test"])
     equal(end.counts(), {"accepted": 1, "delivered": 1}, "it works on")
+
+
+def case_order_ahead_of_its_batch():
+    """Who submits and cancels at once, or in the other order, is understood."""
+    engine.order("ahead", "cancel")
+    end = send(engine, "ahead", [f"rcpt451-{i}@later.test" for i in range(10)])
+    equal(end.counts(), {"accepted": 10, "cancelled": 10}, "all of it")
 
 
 def main():

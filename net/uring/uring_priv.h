@@ -48,6 +48,9 @@ enum {
     URING_RX_COUNT_MAX = 2048,
     URING_RX_GROUP = 0,
     URING_ACCEPT_RETRY_MS = 50,
+    URING_LATE_MS = 1000,  /* behind such a pause a turn brings all that has come: at most ... */
+    URING_LATE_TURNS = 64, /* ... so many calls, and one more for each so many connections */
+    URING_LATE_CONNS_A_TURN = 8,
 };
 
 enum uring_state { URING_CONNECTING, URING_OPEN, URING_FLUSHING, URING_CLOSING };
@@ -177,6 +180,7 @@ struct uring {
     struct slab txs;
     struct slab helds;
     struct mono_time accept_at; /* when to try stalled listeners again; MONO_NEVER when none is */
+    struct mono_time ran_at;    /* the turn before */
     uint32_t listeners_count;
     struct uring_listener listeners[URING_LISTENERS_MAX];
     struct timer_wheel wheel;

@@ -270,6 +270,53 @@ static void test_wait_ends_at_connect_timeout(void)
     suite_deinit(&suite);
 }
 
+/* Behind a standstill all that came meanwhile is told in one turn, before the caller asks what is
+ * late. */
+static void test_standstill(void)
+{
+    enum { CONNS = 300, SIZE = 10 };
+    struct suite suite;
+    suite_init(&suite, CONNS);
+    for (size_t i = 0; i < CONNS; i++) {
+        CU_ASSERT_PTR_NOT_NULL_FATAL(suite_connect_to(&suite, NULL, NULL, 60000));
+    }
+    SUITE_UNTIL(&suite, suite.server->ends_count == CONNS);
+    suite_quiet(&suite);
+    for (size_t i = 0; i < CONNS; i++) {
+        CU_ASSERT_EQUAL(suite_send(&suite.server->ends[i], SIZE, true, 0), 0);
+    }
+    suite_limit_set(&suite);
+    for (size_t i = 0; i < CONNS; i++) {
+        while (suite.server->ends[i].txdone_size < SIZE &&
+               mono_before(clock_mono(suite.clock), suite.limit)) {
+            suite_turn(suite.server);
+        }
+    }
+    suite.client->is_running = true;
+    (void)net_run_once(suite.client->loop, mono_add_ms(clock_mono(suite.clock), 5000));
+    suite.client->is_running = false;
+    for (size_t i = 0; i < CONNS; i++) {
+        CHECK_ROW(i, suite.client->ends[i].rx_size == SIZE);
+    }
+    suite_deinit(&suite);
+}
+
+/* The same for a connection that was up in time. */
+static void test_standstill_in_connect(void)
+{
+    struct suite suite;
+    suite_init(&suite, 4);
+    struct suite_end *end = suite_connect_to(&suite, NULL, NULL, 1000);
+    struct mono_time now = clock_mono(suite.clock);
+    net_wait(suite.client->loop, now, now);
+    suite.client->is_running = true;
+    (void)net_run_once(suite.client->loop, mono_add_ms(now, 5000));
+    suite.client->is_running = false;
+    CU_ASSERT(end->is_connected);
+    CU_ASSERT_FALSE(end->is_closed);
+    suite_deinit(&suite);
+}
+
 /* Made by one thread, used and left by another, destroyed by the first. */
 static void *use_loop(void *context)
 {
@@ -515,8 +562,9 @@ static void test_misuse_panics(void)
     suite_deinit(&suite);
 }
 
-NET_SUITE(uring, NET_SUITE_TESTS, test_waker_wakes_wait, test_wait_ends_at_deadline,
-          test_wait_ends_at_connect_timeout, test_threads, test_listen_errors,
-          test_receive_buffers_run_out, test_submission_queue_full, test_over_before_accepted,
-          test_last_words_without_receive, test_destroy_leaks_no_descriptor,
-          test_long_segment_shows_progress, test_descriptors_run_out, test_misuse_panics)
+NET_SUITE(uring, NET_SUITE_TESTS, test_standstill, test_standstill_in_connect,
+          test_waker_wakes_wait, test_wait_ends_at_deadline, test_wait_ends_at_connect_timeout,
+          test_threads, test_listen_errors, test_receive_buffers_run_out,
+          test_submission_queue_full, test_over_before_accepted, test_last_words_without_receive,
+          test_destroy_leaks_no_descriptor, test_long_segment_shows_progress,
+          test_descriptors_run_out, test_misuse_panics)

@@ -426,10 +426,10 @@ int intake_init(struct intake *intake, const struct intake_config *config, bool 
     list_init(&core->active);
     list_init(&core->leaving);
     list_init(&core->blocks);
+    list_init(&core->touched);
     inbox_init(&core->orders_back, &intake->actor.waker);
     inbox_init(&core->ghosts_back, &intake->actor.waker);
     inbox_chain_init(&core->loads_waiting);
-    inbox_chain_init(&core->loads_changed);
     intake_words_begin(core);
     result = core_init(core, config);
     if (result != 0) {
@@ -458,7 +458,7 @@ bool intake_is_idle(const struct intake *intake)
 {
     const struct intake_core *core = intake->core;
     return !core->is_recovering && core->free_count == core->engine->config->batches_max &&
-           core->loads_waiting.count == 0 && core->loads_changed.count == 0 && core->check == NULL;
+           core->loads_waiting.count == 0;
 }
 
 void intake_deinit(struct intake *intake)
@@ -474,7 +474,6 @@ void intake_deinit(struct intake *intake)
         }
     }
     intake_load_end(core);
-    intake_changed_end(core);
     intake_known_free(core);
     spool_ids_destroy(core->ids);
     if (core->has_spool) {

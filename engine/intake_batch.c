@@ -77,6 +77,7 @@ static struct intake_batch *batch_make(struct intake_core *core, const char *dir
     ensure(ib->stage == INTAKE_FREE);
     *ib = (struct intake_batch){.batch = batch, .fd = -1};
     list_init(&ib->link);
+    list_init(&ib->touched);
     inbox_chain_init(&ib->recipients);
     memset(batch, 0, sizeof(*batch));
     batch->index = index;
@@ -141,6 +142,7 @@ void intake_id_remove(struct intake_core *core, struct intake_batch *ib)
 void intake_stream_close(struct intake_core *core, struct intake_batch *ib)
 {
     if (ib->stream != NULL) {
+        intake_changed_drop(core, ib);
         ensure(core->fds_open >= ib->stream->files_count);
         core->fds_open -= ib->stream->files_count;
         spool_stream_close(&core->spool, ib->stream);

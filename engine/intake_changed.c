@@ -8,19 +8,19 @@
 #include "engine/intake_priv.h"
 
 /*
- * A file of a batch that was accepted is not what it was: another time of change, another size. Its
- * loads wait here while its bytes are held against the content's hash, a part a step, one batch at
- * a time:
+ * A file of a batch that was accepted is not what it was: another time of change, another size. The
+ * batch is paused, so that its recipients wait aside and keep nobody else's back, while its bytes
+ * are held against the content's hash, a part a step, one batch at a time:
  *
- *   the same bytes     somebody touched it: the batch goes on
- *   other bytes        the batch is paused, which stops its sending and its expiry, people are
- *                      told, and its recipients go back to where they wait. `resume` looks again
+ *   the same bytes     somebody touched it: the batch goes on, unless people have paused it
+ *   other bytes        it stays paused, which stops its sending and its expiry, and people are
+ *                      told. `resume` looks again
  *
- * The pause is not kept on disk: another start scans the batch anew, and puts it into hold/.
+ * Neither pause is kept on disk: another start scans the batch anew, and puts it into hold/ when it
+ * is not what was accepted.
  */
 
 struct intake_check {
-    struct load *load; /* that made us look */
     struct intake_batch *ib;
     uint32_t file_index;
     uint64_t offset;         /* in that file */
@@ -37,13 +37,12 @@ static void check_free(struct intake_check *check)
     free(check);
 }
 
-static struct intake_check *check_make(struct load *load, struct intake_batch *ib)
+static struct intake_check *check_make(struct intake_batch *ib)
 {
     struct intake_check *check = calloc(1, sizeof(*check));
     if (check == NULL) {
         return NULL;
     }
-    check->load = load;
     check->ib = ib;
     check->stats = calloc(ib->stream->files_count, sizeof(*check->stats));
     check->hash = XXH3_createState();
@@ -123,64 +122,53 @@ static bool is_cancelled(const struct batch *batch)
     return (stat_read_xcore(&batch->orders) & BATCH_CANCELLED) != 0;
 }
 
-/* Its recipients wait again where they did. */
-static void give_back(struct load *load)
+static void check_drop(struct intake_core *core)
 {
-    load->result = -ENOBUFS;
-    inbox_push_xcore(load->reply_to, &load->node);
-}
-
-/* Those that waited are looked at anew, in their order. */
-static void check_end(struct intake_core *core, const char *changed, int error)
-{
-    struct intake_check *check = core->check;
-    struct intake_batch *ib = check->ib;
-    core->check = NULL;
-    if (changed == NULL) {
-        for (uint32_t i = 0; i < ib->stream->files_count; i++) {
-            ib->stream->files[i].file.stat = check->stats[i];
-        }
-        odd(batch_touched);
-    } else if (!is_cancelled(ib->batch)) {
-        stat_set(&ib->batch->orders, BATCH_PAUSED);
-        tell(core, ib->batch, changed, error);
-    }
-    inbox_chain_add(&core->loads_waiting, &check->load->node);
-    struct inbox_node *node;
-    while ((node = inbox_chain_take(&core->loads_changed)) != NULL) {
-        inbox_chain_add(&core->loads_waiting, node);
-    }
-    check_free(check);
-}
-
-/* For want of memory there is no verdict: another look a little later. */
-static void look_again(struct intake_core *core, struct load *load)
-{
-    odd(batch_not_looked_at);
-    core->changed_at = mono_add_ms(clock_mono(core->engine->clock), INTAKE_RESCAN_MS);
-    inbox_chain_add(&core->loads_changed, &load->node);
     if (core->check != NULL) {
         check_free(core->check);
         core->check = NULL;
     }
 }
 
+/* changed: the file to be put right; NULL: none. */
+static void check_end(struct intake_core *core, const char *changed, int error)
+{
+    struct intake_batch *ib = core->check->ib;
+    list_remove(&ib->touched);
+    if (changed != NULL) {
+        stat_set(&ib->batch->orders, BATCH_PAUSED);
+        ib->is_pause_own = false;
+        tell(core, ib->batch, changed, error);
+        check_drop(core);
+        return;
+    }
+    odd(batch_touched);
+    for (uint32_t i = 0; i < ib->stream->files_count; i++) {
+        ib->stream->files[i].file.stat = core->check->stats[i];
+    }
+    if (ib->is_pause_own) {
+        ib->is_pause_own = false;
+        stat_set(&ib->batch->orders, 0);
+        intake_orders_resume(core);
+    }
+    check_drop(core);
+}
+
+/* For want of memory there is no verdict: another look a little later. */
+static void look_again(struct intake_core *core)
+{
+    odd(batch_not_looked_at);
+    core->changed_at = mono_add_ms(clock_mono(core->engine->clock), INTAKE_RESCAN_MS);
+    check_drop(core);
+}
+
 static void check_begin(struct intake_core *core)
 {
-    struct inbox_node *node = inbox_chain_take(&core->loads_changed);
-    struct load *load = CONTAINER_OF(node, struct load, node);
+    struct intake_batch *ib = CONTAINER_OF(core->touched.next, struct intake_batch, touched);
     const char *changed;
-    if (is_cancelled(load->batch)) {
-        inbox_chain_add(&core->loads_waiting, &load->node);
-        return;
-    }
-    if ((stat_read_xcore(&load->batch->orders) & BATCH_PAUSED) != 0) {
-        give_back(load);
-        return;
-    }
-    core->check = check_make(load, intake_batch_of(core, load->batch->index));
+    core->check = check_make(ib);
     if (core->check == NULL || sizes_take(core, core->check, &changed) != 0) {
-        look_again(core, load);
+        look_again(core);
     } else if (changed != NULL) {
         check_end(core, changed, 0);
     }
@@ -209,7 +197,7 @@ static uint64_t check_some(struct intake_core *core)
         int64_t got = disk_read(core->disk, file->file.fd, check->block, size, check->offset);
         if (got < 0) {
             if (intake_is_want((int)got)) {
-                look_again(core, check->load);
+                look_again(core);
             } else {
                 check_end(core, file->name, (int)got);
             }
@@ -242,36 +230,44 @@ int intake_changed_check(struct intake_core *core, const struct intake_batch *ib
 
 bool intake_changed_take(struct intake_core *core, struct intake_batch *ib, struct load *load)
 {
-    if (is_cancelled(ib->batch)) {
+    uint64_t orders = stat_read_xcore(&ib->batch->orders);
+    if ((orders & BATCH_CANCELLED) != 0) {
         return false;
     }
-    if ((stat_read_xcore(&ib->batch->orders) & BATCH_PAUSED) != 0) {
-        give_back(load);
-        return true;
+    if ((orders & BATCH_PAUSED) == 0) {
+        stat_set(&ib->batch->orders, BATCH_PAUSED);
+        ib->is_pause_own = true;
+        list_remove(&ib->touched); /* people may have resumed it while it waits here */
+        list_add_last(&core->touched, &ib->touched);
     }
-    inbox_chain_add(&core->loads_changed, &load->node);
+    load->result = -ENOBUFS;
+    inbox_push_xcore(load->reply_to, &load->node);
     return true;
 }
 
 bool intake_changed_some(struct intake_core *core)
 {
     bool is_resting = mono_before(clock_mono(core->engine->clock), core->changed_at);
-    if (core->check == NULL && (core->loads_changed.count == 0 || is_resting)) {
+    if (list_is_empty(&core->touched) || (core->check == NULL && is_resting)) {
         return false;
     }
     if (core->check == NULL) {
         check_begin(core);
     }
     for (uint64_t done = 0; core->check != NULL && done < INTAKE_BYTES_STEP_MAX;) {
-        done += check_some(core);
+        if (is_cancelled(core->check->ib->batch)) {
+            intake_changed_drop(core, core->check->ib);
+        } else {
+            done += check_some(core);
+        }
     }
     return true;
 }
 
-void intake_changed_end(struct intake_core *core)
+void intake_changed_drop(struct intake_core *core, struct intake_batch *ib)
 {
-    if (core->check != NULL) {
-        check_free(core->check);
-        core->check = NULL;
+    list_remove(&ib->touched);
+    if (core->check != NULL && core->check->ib == ib) {
+        check_drop(core);
     }
 }

@@ -17,6 +17,7 @@ static bool order_obey(struct intake_core *core, const struct spool_order *order
     static const uint64_t NEXT[SPOOL_VERBS_COUNT] = {
         [SPOOL_PAUSE] = BATCH_PAUSED, [SPOOL_RESUME] = 0, [SPOOL_CANCEL] = BATCH_CANCELLED};
     stat_set(&ib->batch->orders, NEXT[order->verb]);
+    ib->is_pause_own = false;
     bool is_kept = spool_order_keep(&core->spool, ib->fd, order->verb) == 0;
     if (!is_kept) {
         odd(order_not_kept);
@@ -51,21 +52,30 @@ static bool order_keep(struct intake_core *core, const struct spool_order *order
     return is_kept;
 }
 
-/* Workers have set aside what the journal held; it writes those results again. True: they are being
- * told. */
+/* Workers have set aside what the journal held, and it writes those results again; or what waited
+ * for its files to be looked at. True: they are being told. */
 static bool tell_releases(struct intake_core *core)
 {
     struct engine *engine = core->engine;
     uint64_t releases = stat_read_xcore(&engine->journal->stats.results_releases);
-    if (releases == core->releases_seen) {
+    if (releases == core->releases_seen && !core->is_resume_due) {
         return false;
     }
     core->releases_seen = releases;
+    core->is_resume_due = false;
     core->worker_orders[0] = (struct worker_order){.reply_to = &core->orders_back};
     core->orders_left++;
     inbox_push_xcore(&engine->workers[engine->workers_count - 1]->orders,
                      &core->worker_orders[0].node);
     return true;
+}
+
+void intake_orders_resume(struct intake_core *core)
+{
+    core->is_resume_due = true;
+    if (core->orders_left == 0) {
+        (void)tell_releases(core);
+    }
 }
 
 static struct intake_batch *find_waiting(struct intake_core *core, const char *id)

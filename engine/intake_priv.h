@@ -103,6 +103,8 @@ struct intake_batch {
     uint64_t live_count;   /* recipient entries that have not come back */
     uint32_t blocks_count; /* lent: workers may still send from them and from the template */
     struct list link;      /* in one of the core's lists by stage */
+    struct list touched;   /* in core->touched: its files are to be looked at */
+    bool is_pause_own;     /* it is paused for that only: no person has ordered it */
     struct mono_time progress_at;
     uint64_t progress_sum; /* of the counts last written: unchanged = not written again */
     enum spool_end leaving_to;
@@ -235,9 +237,9 @@ struct intake_core {
     struct slab reads;
     struct inbox_chain loads_waiting; /* no read slot or no budget */
     struct load *load_held;           /* found no room: the next to be read */
-    struct inbox_chain loads_changed; /* of batches whose files are not what they were */
+    struct list touched;              /* batches whose files are not what they were */
     struct mono_time changed_at;      /* none of them is looked at before */
-    struct intake_check *check;       /* intake_changed.c; NULL: none is looked at */
+    struct intake_check *check;       /* of the first of them; NULL: it is not looked at yet */
     uint32_t ops_away;
     uint64_t block_bytes;  /* lent or being filled ... */
     uint64_t needed_bytes; /* ... of them, for loads that were needed at once */
@@ -256,6 +258,7 @@ struct intake_core {
     struct inbox orders_back;
     uint32_t orders_left;        /* ... of the order under way */
     uint64_t releases_seen;      /* of batches that the journal held: workers were told */
+    bool is_resume_due;          /* workers are still to be told that some batch goes on */
     char *reason_text;           /* INTAKE_REASON_MAX, for problems on their way into `reason` */
     struct intake_words *words;  /* of control; NULL: away */
     struct writer words_waiting; /* into words_text: lines that wait for it */
@@ -326,6 +329,8 @@ void intake_on_ended(struct intake_core *core, struct intake_batch *ib);
 
 /* intake_orders.c */
 void intake_take_orders(struct intake_core *core);
+/* Some batch is not paused any more: workers are told. */
+void intake_orders_resume(struct intake_core *core);
 
 /* intake_scan.c */
 int intake_scan_begin(struct intake_core *core, struct intake_batch *ib);
@@ -389,12 +394,13 @@ int intake_results_end(struct intake_core *core, struct intake_batch *ib);
 /* 0; -ESTALE: a file is not the one that was scanned; -errno: that cannot be seen. */
 int intake_changed_check(struct intake_core *core, const struct intake_batch *ib)
     __attribute__((warn_unused_result));
-/* A load of such a batch. False: it goes its way, since the batch is cancelled; else it is answered
- * when the file was looked at. */
+/* A load of such a batch. False: it goes its way, since the batch is cancelled; else it is refused,
+ * and the batch is paused until its files were looked at. */
 bool intake_changed_take(struct intake_core *core, struct intake_batch *ib, struct load *load);
 /* Looks at such files, INTAKE_BYTES_STEP_MAX a step. True: there is more to do. */
 bool intake_changed_some(struct intake_core *core);
-void intake_changed_end(struct intake_core *core);
+/* Its stream is about to be closed: its files are not looked at any more. */
+void intake_changed_drop(struct intake_core *core, struct intake_batch *ib);
 
 /* intake_load.c */
 void intake_load_take(struct intake_core *core);

@@ -381,6 +381,16 @@ static bool is_paused(const struct rig *rig)
     return stat_read_xcore(&rig->engine.batches[rig->taken[0]->batch].orders) == BATCH_PAUSED;
 }
 
+/* The worker answers an order. False: there is none. */
+static bool order_answer(struct rig *rig)
+{
+    struct inbox_node *node = inbox_take(&rig->worker->orders);
+    if (node != NULL) {
+        inbox_push_xcore(&rig->intake.core->orders_back, node);
+    }
+    return node != NULL;
+}
+
 static void test_a_touched_file_does_not_stop_its_batch(void)
 {
     struct rig *rig = rig_create();
@@ -390,14 +400,98 @@ static void test_a_touched_file_does_not_stop_its_batch(void)
     for (int i = 1; i <= 2; i++) {
         touch(rig, "active/one.batch/recipients.ndjson", i);
         load_ask(rig, &load);
+        CU_ASSERT_EQUAL(load.result, -ENOBUFS);
+        CU_ASSERT(order_answer(rig)); /* it was paused while it was looked at */
+        CU_ASSERT_FALSE(is_paused(rig));
+        load_ask(rig, &load);
         CU_ASSERT(span_starts(load.records[3], SPAN("{\"to\":\"u3@")));
         block_give(rig, &load);
     }
-    CU_ASSERT_FALSE(is_paused(rig));
+    CU_ASSERT_FALSE(order_answer(rig));
     CU_ASSERT_EQUAL(told(rig).size, 0);
     rig_end_rest(rig, 0);
     CU_ASSERT(rig_is_in(rig, "done", "one"));
     CU_ASSERT(intake_is_idle(&rig->intake));
+    rig_destroy(rig);
+}
+
+/* However long a look takes, the loads of its batch come back at once, as do those of others. */
+static void test_who_is_looked_at_keeps_no_load(void)
+{
+    struct rig *rig = rig_create();
+    struct load load;
+    rig_submit(rig, "one", 4);
+    rig_run(rig);
+    touch(rig, "active/one.batch/recipients.ndjson", 1);
+    break_disk(rig, DISK_READ, -ENOMEM);
+    for (int i = 0; i < 3; i++) {
+        load_ask(rig, &load);
+        CHECK_ROW(i, load.result == -ENOBUFS && load.block == NULL && is_paused(rig));
+    }
+    CU_ASSERT_FALSE(order_answer(rig));
+    broken.failing = -1;
+    rig_run(rig);
+    CU_ASSERT_FALSE(is_paused(rig));
+    CU_ASSERT(order_answer(rig));
+    load_ask(rig, &load);
+    block_give(rig, &load);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    rig_destroy(rig);
+}
+
+/* While it is looked at people order: their word counts, but for a resume, which waits. */
+static void test_orders_while_a_file_is_looked_at(void)
+{
+    static const struct {
+        const char *verb;
+        uint64_t during, behind;
+    } ROWS[] = {{"pause", BATCH_PAUSED, BATCH_PAUSED},
+                {"resume", BATCH_PAUSED, 0},
+                {"cancel", BATCH_CANCELLED, BATCH_CANCELLED}};
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct rig *rig = rig_create();
+        struct load load;
+        char name[32];
+        rig_submit(rig, "one", 4);
+        rig_run(rig);
+        const struct batch *batch = &rig->engine.batches[rig->taken[0]->batch];
+        touch(rig, "active/one.batch/recipients.ndjson", 1);
+        break_disk(rig, DISK_READ, -ENOMEM);
+        load_ask(rig, &load);
+        (void)snprintf(name, sizeof(name), "in/ctl/one.%s", ROWS[i].verb);
+        rig_file_write(rig, name, "");
+        rig_run(rig);
+        (void)order_answer(rig);
+        load_ask(rig, &load);
+        CHECK_ROW(i, stat_read_xcore(&batch->orders) == ROWS[i].during);
+        if (load.block != NULL) {
+            inbox_push_xcore(&rig->intake.blocks, &load.block->node);
+        }
+        broken.failing = -1;
+        rig_run(rig);
+        CHECK_ROW(i, stat_read_xcore(&batch->orders) == ROWS[i].behind);
+        CHECK_ROW(i, list_is_empty(&rig->intake.core->touched));
+        (void)order_answer(rig);
+        rig_end_rest(rig, 0);
+        CHECK_ROW(i, rig_is_in(rig, "done", "one"));
+        rig_destroy(rig);
+    }
+}
+
+/* The last of it end while it is looked at: it leaves. */
+static void test_a_batch_leaves_while_it_is_looked_at(void)
+{
+    struct rig *rig = rig_create();
+    struct load load;
+    rig_submit(rig, "one", 4);
+    rig_run(rig);
+    touch(rig, "active/one.batch/recipients.ndjson", 1);
+    break_disk(rig, DISK_READ, -ENOMEM);
+    load_ask(rig, &load);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    CU_ASSERT(list_is_empty(&rig->intake.core->touched));
     rig_destroy(rig);
 }
 
@@ -433,7 +527,8 @@ static void test_a_changed_file_pauses_its_batch(void)
         rig_file_write(rig, NAME, before);
         stat_set(&rig->engine.batches[rig->taken[0]->batch].orders, 0); /* resume */
         load_ask(rig, &load);
-        CHECK_ROW(i, !is_paused(rig));
+        CHECK_ROW(i, order_answer(rig) && !is_paused(rig));
+        load_ask(rig, &load);
         block_give(rig, &load);
         rig_end_rest(rig, 0);
         CHECK_ROW(i, rig_is_in(rig, "done", "one"));
@@ -640,8 +735,10 @@ SUITE(intake, test_a_batch_comes_and_goes, test_without_a_number_nothing_is_clai
       test_descriptors_bound_what_is_claimed, test_descriptors_bound_groups,
       test_descriptors_bound_streams, test_want_of_descriptors_fails_no_batch,
       test_a_batch_waits_for_what_it_has_lent, test_a_touched_file_does_not_stop_its_batch,
-      test_a_changed_file_pauses_its_batch, test_a_changed_file_does_not_keep_from_cancelling,
-      test_a_batch_waits_for_its_order, test_a_batch_that_people_took_away_is_no_burden,
+      test_who_is_looked_at_keeps_no_load, test_orders_while_a_file_is_looked_at,
+      test_a_batch_leaves_while_it_is_looked_at, test_a_changed_file_pauses_its_batch,
+      test_a_changed_file_does_not_keep_from_cancelling, test_a_batch_waits_for_its_order,
+      test_a_batch_that_people_took_away_is_no_burden,
       test_a_place_that_people_removed_is_made_anew, test_a_recovered_batch_keeps_its_id,
       test_a_batch_that_may_repeat_another_is_told_so, test_unreadable_ids_are_told,
       test_files_are_collected_again_when_a_sync_failed,

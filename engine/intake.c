@@ -161,7 +161,7 @@ static void collect_pickup(struct intake_core *core, struct mono_time now)
         stat_read_xcore(&core->engine->is_draining) != 0) {
         return;
     }
-    int result = spool_pickup_collect(&core->spool, clock_wall(core->engine->clock),
+    int result = spool_pickup_collect(&core->spool, clock_wall(core->engine->clock), now,
                                       SPOOL_PICKUP_FILES_MAX, &collected);
     if (result == -ENOTRECOVERABLE) {
         stat_set(&core->engine->must_stop, 1);

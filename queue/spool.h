@@ -260,8 +260,8 @@ struct spool_order {
 /* What is to become of an order for this id. */
 enum spool_order_fate {
     SPOOL_ORDER_TAKE,
-    SPOOL_ORDER_LEAVE,  /* its batch may still come: it stays, and takes no room in the list */
-    SPOOL_ORDER_ENDED,  /* its batch is gone: the order is removed */
+    SPOOL_ORDER_LEAVE, /* its batch may still come: it stays, and takes no room in the list */
+    SPOOL_ORDER_ENDED, /* its batch is gone: the order is removed */
     /* There was no such batch. SPOOL_ORDER_WAIT_S from when it was made (the batch may be behind
      * it) it goes to badmail/, with a reason. */
     SPOOL_ORDER_NOBODY,
@@ -306,7 +306,9 @@ int spool_sweep_tmp(struct spool *spool, struct wall_time now) __attribute__((wa
  *
  * spool_pickup_recover once, after spool_open: the sources of batches that are in active/ count as
  * taken. spool_pickup_collect at each rescan (some seconds) and whenever the watch fired: a file is
- * taken when its size and time stood still between two calls at least SPOOL_PICKUP_STABLE_MS apart.
+ * taken when its size and time stood still between two calls at least SPOOL_PICKUP_STABLE_MS apart
+ * by `mono`: who sets the wall clock (`now`: of names, and of what is passed over) does not shorten
+ * that.
  * Up to files_max (<= SPOOL_PICKUP_FILES_MAX) of them become active/pickup-MS-N.batch, complete and
  * durable when the call returns. Bad ones go to badmail/NAME.bad with a reason.
  * spool_pickup_release after the batch's accept record is durable: removes the originals. Doing it
@@ -324,7 +326,8 @@ struct spool_collected {
     struct spool_problem unread; /* the last of those unread */
 };
 int spool_pickup_recover(struct spool *spool) __attribute__((warn_unused_result));
-int spool_pickup_collect(struct spool *spool, struct wall_time now, uint32_t files_max,
-                         struct spool_collected *ret_collected) __attribute__((warn_unused_result));
+int spool_pickup_collect(struct spool *spool, struct wall_time now, struct mono_time mono,
+                         uint32_t files_max, struct spool_collected *ret_collected)
+    __attribute__((warn_unused_result));
 int spool_pickup_release(struct spool *spool, const char *directory)
     __attribute__((warn_unused_result));

@@ -289,14 +289,14 @@ static int make_batch(struct spool *spool, struct spool_collected *collected)
     return result;
 }
 
-int spool_pickup_collect(struct spool *spool, struct wall_time now, uint32_t files_max,
-                         struct spool_collected *ret_collected)
+int spool_pickup_collect(struct spool *spool, struct wall_time now, struct mono_time mono,
+                         uint32_t files_max, struct spool_collected *ret_collected)
 {
     ensure(files_max > 0);
     ensure(files_max <= SPOOL_PICKUP_FILES_MAX);
     struct spool_pickup *pickup = spool->pickup;
     *ret_collected = (struct spool_collected){.files_count = 0};
-    int result = spool_pickup_look(spool, now, files_max);
+    int result = spool_pickup_look(spool, now, mono, files_max);
     for (uint32_t i = 0; i < pickup->strangers_count && result == 0; i++) {
         refuse_file(spool, pickup->strangers[i].name, pickup->strangers[i].reason, ret_collected);
     }

@@ -49,6 +49,7 @@ struct spool_pickup {
     uint64_t left_count; /* names of the last listing that found no room */
     /* Of one look: */
     struct wall_time now;
+    struct mono_time mono; /* files rest by it */
     uint64_t waiting_count;
     uint32_t files_max;
     uint32_t ready_count;
@@ -62,8 +63,8 @@ struct spool_pickup {
 };
 
 /* What stands in pickup/ now: who is ready, who waits, who has no business there. */
-int spool_pickup_look(struct spool *spool, struct wall_time now, uint32_t files_max)
-    __attribute__((warn_unused_result));
+int spool_pickup_look(struct spool *spool, struct wall_time now, struct mono_time mono,
+                      uint32_t files_max) __attribute__((warn_unused_result));
 /* Behind a look: who is ready and was not forgotten is under watch again, in front. */
 void spool_pickup_look_end(struct spool_pickup *pickup);
 /* It is in a batch, or put aside. */

@@ -42,7 +42,7 @@ struct watched {
     struct list link; /* in the queue of its kind, or in pickup->taking */
     struct watched *next_in_bucket;
     uint64_t look; /* hash of inode, size, time */
-    int64_t since_ns;
+    struct mono_time since;
     enum pickup_kind kind;
     char name[];
 };
@@ -184,7 +184,7 @@ static bool watch(struct spool_pickup *pickup, const char *name, enum pickup_kin
     struct watched **bucket = bucket_of(pickup, name);
     watched->next_in_bucket = *bucket;
     watched->look = look_of(stat);
-    watched->since_ns = pickup->now.ns;
+    watched->since = pickup->mono;
     watched->kind = kind;
     memcpy(watched->name, name, size);
     *bucket = watched;
@@ -275,9 +275,8 @@ static struct watched *due_first(struct spool_pickup *pickup, enum pickup_kind k
         return NULL;
     }
     struct watched *watched = CONTAINER_OF(queue->next, struct watched, link);
-    int64_t still_ns = pickup->now.ns - watched->since_ns;
-    /* Where the clock was set back it is due, too: it waits anew. */
-    return still_ns < 0 || still_ns >= WAITS_MS[kind] * NS_PER_MS ? watched : NULL;
+    struct mono_time due = mono_add_ms(watched->since, WAITS_MS[kind]);
+    return mono_before(pickup->mono, due) ? NULL : watched;
 }
 
 static bool has_due(struct spool_pickup *pickup)
@@ -298,11 +297,11 @@ static bool stands_still(struct spool *spool, struct watched *watched, struct di
         return false;
     }
     uint64_t look = look_of(ret_stat);
-    if (look == watched->look && watched->since_ns <= pickup->now.ns) {
+    if (look == watched->look) {
         return true;
     }
     watched->look = look;
-    watched->since_ns = pickup->now.ns;
+    watched->since = pickup->mono;
     list_remove(&watched->link);
     list_add_last(&pickup->queues[watched->kind], &watched->link);
     return false;
@@ -367,11 +366,13 @@ void spool_pickup_look_end(struct spool_pickup *pickup)
     }
 }
 
-int spool_pickup_look(struct spool *spool, struct wall_time now, uint32_t files_max)
+int spool_pickup_look(struct spool *spool, struct wall_time now, struct mono_time mono,
+                      uint32_t files_max)
 {
     struct spool_pickup *pickup = spool->pickup;
     ensure(list_is_empty(&pickup->taking));
     pickup->now = now;
+    pickup->mono = mono;
     pickup->files_max = files_max;
     pickup->ready_count = 0;
     pickup->strangers_count = 0;

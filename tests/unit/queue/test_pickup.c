@@ -34,11 +34,18 @@ static void end(void)
     base_end();
 }
 
+/* Both clocks show the same second. */
+static int look(int64_t at_s, uint32_t files_max)
+{
+    struct mono_time mono = {.ns = at_s * NS_PER_S};
+    return spool_pickup_collect(&spool, wall_s(at_s), mono, files_max, &collected);
+}
+
 /* Looks twice, far enough apart that what stands still is taken. */
 static int collect(int64_t at_s)
 {
-    int result = spool_pickup_collect(&spool, wall_s(at_s), 100, &collected);
-    return result != 0 ? result : spool_pickup_collect(&spool, wall_s(at_s + 2), 100, &collected);
+    int result = look(at_s, 100);
+    return result != 0 ? result : look(at_s + 2, 100);
 }
 
 static const char *messages(void)
@@ -332,8 +339,8 @@ static void test_mutated_files(void)
             (void)snprintf(path, sizeof(path), "pickup/%d.eml", i);
             put_file(path, span_of(file, size));
         }
-        CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW), FILES, &collected), 0);
-        CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 2), FILES, &collected), 0);
+        CU_ASSERT_EQUAL(look(NOW, FILES), 0);
+        CU_ASSERT_EQUAL(look(NOW + 2, FILES), 0);
         CU_ASSERT_EQUAL(collected.files_count + collected.bad_count, FILES);
         struct span stream = span_of_text(messages());
         struct scan_splitter splitter;
@@ -379,24 +386,42 @@ static void test_stands_still(void)
     begin();
     put_text("pickup/x.eml", "x-sender: s@x\n");
     set_time("pickup/x.eml", NOW - 1000000);
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW, 100), 0);
     CU_ASSERT_EQUAL(collected.waiting_count, 1);
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 1), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW + 1, 100), 0);
     CU_ASSERT_EQUAL(collected.files_count, 0);
     put_text("pickup/x.eml", MAIL); /* it goes on: other size */
     set_time("pickup/x.eml", NOW - 1000000);
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 2), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW + 2, 100), 0);
     CU_ASSERT_EQUAL(collected.files_count, 0);
     set_time("pickup/x.eml", NOW + 1000000); /* other time, in the future */
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 4), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW + 4, 100), 0);
     CU_ASSERT_EQUAL(collected.files_count, 0);
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW - 50), 100, &collected), 0);
-    CU_ASSERT_EQUAL(collected.files_count, 0); /* the clock was set back: the wait begins anew */
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW - 49), 100, &collected), 0);
-    CU_ASSERT_EQUAL(collected.files_count, 0);
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW - 48), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW + 6, 100), 0);
     CU_ASSERT_EQUAL(collected.files_count, 1);
     end();
+}
+
+/* The wall clock is set, by an hour forward or back: the rest is as long as it was. */
+static void test_a_set_clock_shortens_no_rest(void)
+{
+    for (int i = 0; i < 2; i++) {
+        int64_t shift_s = i == 0 ? 3600 : -3600;
+        static const struct {
+            int64_t mono_ms;
+            uint32_t want;
+        } LOOKS[] = {{1000, 0}, {1999, 0}, {2000, 1}};
+        begin();
+        put_text("pickup/x.eml", MAIL);
+        CU_ASSERT_EQUAL(look(NOW, 100), 0);
+        for (size_t j = 0; j < COUNT_OF(LOOKS); j++) {
+            struct mono_time mono = {.ns = NOW * NS_PER_S + LOOKS[j].mono_ms * NS_PER_MS};
+            CU_ASSERT_EQUAL(
+                spool_pickup_collect(&spool, wall_s(NOW + shift_s), mono, 100, &collected), 0);
+            CHECK_ROW(j, collected.files_count == LOOKS[j].want);
+        }
+        end();
+    }
 }
 
 static void test_names_and_kinds(void)
@@ -415,13 +440,13 @@ static void test_names_and_kinds(void)
     make_directory("pickup/directory.eml");
     put_text("pickup/linked.eml", MAIL);
     ensure(link(at("pickup/linked.eml"), at("linked")) == 0);
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW, 100), 0);
     CU_ASSERT_EQUAL(collected.bad_count, 5); /* the names and kinds, at once */
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 2), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW + 2, 100), 0);
     CU_ASSERT_EQUAL(collected.files_count, 1);
     CU_ASSERT_EQUAL(collected.bad_count, 1); /* linked.eml, when it was opened */
     CU_ASSERT(exists("pickup/later.txt"));
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 60), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW + 60, 100), 0);
     CU_ASSERT_EQUAL(collected.bad_count, 1);
     CU_ASSERT_PTR_NOT_NULL(strstr(text_of("badmail/later.txt.bad.reason"), "name it NAME.eml"));
     CU_ASSERT_PTR_NOT_NULL(strstr(text_of("badmail/link.eml.bad.reason"), "a link"));
@@ -441,8 +466,8 @@ static void test_batch_and_release(void)
     put_text("pickup/a.eml", MAIL);
     put_text("pickup/b.eml", MAIL);
     put_text("pickup/c.eml", MAIL);
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW), 2, &collected), 0);
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 2), 2, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW, 2), 0);
+    CU_ASSERT_EQUAL(look(NOW + 2, 2), 0);
     CU_ASSERT_EQUAL(collected.files_count, 2);
     CU_ASSERT(collected.has_more);
     CU_ASSERT_STRING_EQUAL(collected.directory, "pickup-1796112002000-0.batch");
@@ -456,9 +481,9 @@ static void test_batch_and_release(void)
     manifest_destroy(manifest);
 
     /* The rest comes next; what was taken stays where it is, and is not taken again. */
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 3), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW + 3, 100), 0);
     CU_ASSERT_EQUAL(collected.files_count, 1);
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 9), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW + 9, 100), 0);
     CU_ASSERT_EQUAL(collected.files_count, 0);
     CU_ASSERT_EQUAL(names_count("pickup"), 3);
 
@@ -602,10 +627,10 @@ static void test_goes_on_after_failure(void)
         put_text("pickup/0.eml", "S: 0\n" MAIL);
         put_text("pickup/1.eml", "S: 1\n" MAIL);
         put_text("pickup/2.eml", "S: 2\n" MAIL);
-        CHECK_ROW(i, spool_pickup_collect(&spool, wall_s(NOW), 100, &collected) == 0);
+        CHECK_ROW(i, look(NOW, 100) == 0);
         check.failing = (int)verbs[i];
         check.error = -ENOSPC;
-        int result = spool_pickup_collect(&spool, wall_s(NOW + 2), 100, &collected);
+        int result = look(NOW + 2, 100);
         bool is_read = verbs[i] == DISK_READ;
         CHECK_ROW(i, result == (is_read ? 0 : -ENOSPC) || verbs[i] == DISK_STAT);
         CHECK_ROW(i, collected.unread_count == (is_read ? 3 : 0));
@@ -692,7 +717,7 @@ static void test_what_cannot_be_made_durable_goes_back(void)
     CU_ASSERT_EQUAL(names_count("active"), 0);
     CU_ASSERT_EQUAL(names_count("in/tmp"), 0);
     stuck = 0;
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 4), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW + 4, 100), 0);
     CU_ASSERT_EQUAL(collected.files_count, 3);
     CU_ASSERT(each_is_taken_once());
     put_text("pickup/3.eml", "S: 3\n" MAIL);
@@ -735,8 +760,7 @@ static void test_many_files(void)
     counted.lists = 0;
     counted.stats = 0;
     for (int64_t now = NOW; taken < FILES && calls < 300; now += collected.has_more ? 0 : 1) {
-        CU_ASSERT_EQUAL_FATAL(
-            spool_pickup_collect(&spool, wall_s(now), SPOOL_PICKUP_FILES_MAX, &collected), 0);
+        CU_ASSERT_EQUAL_FATAL(look(now, SPOOL_PICKUP_FILES_MAX), 0);
         taken += collected.files_count;
         calls++;
         if (collected.files_count > 0) {
@@ -747,7 +771,7 @@ static void test_many_files(void)
     CU_ASSERT(counted.lists <= 8);
     CU_ASSERT(counted.stats <= 8 * (uint64_t)FILES);
     CU_ASSERT_EQUAL(names_count("pickup"), 0);
-    CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + 1000), 100, &collected), 0);
+    CU_ASSERT_EQUAL(look(NOW + 1000, 100), 0);
     CU_ASSERT_EQUAL(collected.files_count, 0);
     CU_ASSERT_EQUAL(collected.waiting_count, 0);
     end();
@@ -768,7 +792,7 @@ static void test_files_among_restless_ones(void)
         put_text(path, MAIL);
         (void)snprintf(path, sizeof(path), "pickup/n%d.eml", (int)i);
         put_text(path, MAIL);
-        CU_ASSERT_EQUAL(spool_pickup_collect(&spool, wall_s(NOW + i), 2, &collected), 0);
+        CU_ASSERT_EQUAL(look(NOW + i, 2), 0);
         CU_ASSERT(i < 2 || collected.files_count == 1);
         if (collected.files_count > 0) {
             CU_ASSERT_EQUAL(spool_pickup_release(&spool, collected.directory), 0);
@@ -781,7 +805,8 @@ static void test_files_among_restless_ones(void)
 }
 
 SUITE(pickup, test_mailbox_lists, test_mailbox_mutations, test_good_files, test_bad_files,
-      test_mutated_files, test_owner, test_bounds, test_stands_still, test_names_and_kinds,
-      test_batch_and_release, test_sources_change, test_failed_batch, test_after_any_stop,
-      test_goes_on_after_failure, test_a_file_that_cannot_be_read_holds_up_no_other,
-      test_what_cannot_be_made_durable_goes_back, test_many_files, test_files_among_restless_ones)
+      test_mutated_files, test_owner, test_bounds, test_stands_still,
+      test_a_set_clock_shortens_no_rest, test_names_and_kinds, test_batch_and_release,
+      test_sources_change, test_failed_batch, test_after_any_stop, test_goes_on_after_failure,
+      test_a_file_that_cannot_be_read_holds_up_no_other, test_what_cannot_be_made_durable_goes_back,
+      test_many_files, test_files_among_restless_ones)

@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "engine/base/ensure.h"
+#include "engine/base/planted.h"
 
 /* A MORE cell: what it carries stands where other cells have their numbers. */
 struct more_cell {
@@ -43,6 +44,12 @@ static uint32_t cell_checksum(const void *cell, uint64_t seed)
 {
     const char *checked = (const char *)cell + sizeof(uint32_t);
     return (uint32_t)XXH3_64bits_withSeed(checked, JOURNAL_CELL_SIZE - sizeof(uint32_t), seed);
+}
+
+/* `checksum`: as the cell has it on disk. */
+static bool cell_is_whole(const void *cell, uint32_t checksum, uint64_t seed)
+{
+    return PLANTED(CELL_UNCHECKED) || le32toh(checksum) == cell_checksum(cell, seed);
 }
 
 void journal_record_put(struct journal_cell *cell, const struct journal_record *record,
@@ -88,7 +95,7 @@ static void record_fill(const struct journal_cell *cell, struct journal_record *
 bool journal_record_get(const struct journal_cell *cell, uint64_t seed,
                         struct journal_record *ret_record)
 {
-    if (!kind_is_record(cell->kind) || le32toh(cell->checksum) != cell_checksum(cell, seed) ||
+    if (!kind_is_record(cell->kind) || !cell_is_whole(cell, cell->checksum, seed) ||
         cell->reserved != 0 || (cell->flags & ~JOURNAL_FLAGS_ALL) != 0) {
         return false;
     }
@@ -154,7 +161,7 @@ bool journal_more_get(const struct journal_cell *cell, uint64_t seed, void *to, 
 {
     struct more_cell more;
     memcpy(&more, cell, sizeof(more));
-    if (more.kind != JOURNAL_KIND_MORE || le32toh(more.checksum) != cell_checksum(cell, seed) ||
+    if (more.kind != JOURNAL_KIND_MORE || !cell_is_whole(cell, more.checksum, seed) ||
         le16toh(more.size) > JOURNAL_MORE_SIZE) {
         return false;
     }

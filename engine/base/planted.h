@@ -39,7 +39,8 @@
     PLANT(PIPELINES_ALWAYS, "commands go out at once where PIPELINING is not offered")             \
     PLANT(ANSWER_KEPT, "an answer of the name servers never grows old")                            \
     PLANT(WAIT_BY_WALL, "waits and ages are counted by the wall clock")                            \
-    PLANT(CONTENT_UNCHECKED, "the bytes of a batch are not held against their hash")
+    PLANT(CONTENT_UNCHECKED, "the bytes of a batch are not held against their hash")               \
+    PLANT(CELL_UNCHECKED, "a cell of the journal is not held against its checksum")
 
 #define PLANT_NAME(name, words) PLANT_##name,
 enum plant { PLANT_NONE, PLANTS(PLANT_NAME) PLANTS_END };

@@ -145,8 +145,8 @@ static struct mono_time next_at(const struct uring *uring)
     return mono_earlier(timer_wheel_next(&uring->wheel), uring->accept_at);
 }
 
-/* The process was stopped, or the machine suspended: answers that came meanwhile lie in the sockets.
- * They are told before anybody's timer says that they are late. */
+/* The process was stopped, or the machine suspended: answers that came meanwhile lie in the
+ * sockets. They are told before anybody's timer says that they are late. */
 static __attribute__((noinline)) void catch_up(struct uring *uring)
 {
     uint32_t turns_max = URING_LATE_TURNS + uring->config.conns_max / URING_LATE_CONNS_A_TURN;

@@ -18,6 +18,11 @@ static const struct reason_row REASONS[] = {
     [PERM_REPLY] = {"PERM_REPLY", POLICY_BOUNCE, 550, {5, 0, 0}, "the server refuses"},
     [TEMP_TOO_MANY_RCPTS] =
         {"TEMP_TOO_MANY_RCPTS", POLICY_AGAIN, 452, {4, 5, 3}, "too many recipients"},
+    [TEMP_USED_UP] = {"TEMP_USED_UP",
+                      POLICY_AGAIN,
+                      421,
+                      {4, 3, 2},
+                      "the server ended a connection that had carried other mail"},
     [TEMP_NO_CONNECT] =
         {"TEMP_NO_CONNECT", POLICY_DEFER, 451, {4, 4, 1}, "no host could be connected"},
     [TEMP_GREETING] =
@@ -102,6 +107,19 @@ static bool is_too_many(const struct smtp_reply *reply)
     return is_5_3 || is_bare;
 }
 
+/* Behind some messages, or some time, a server ends a connection instead of taking one more (A14,
+ * 3.11). Nothing of this one was answered: the end is none of its own. That the connection has
+ * settled others before is what keeps this from going round; 4.7.x means us, on any connection. */
+static bool is_used_up(const struct smtp_result *result)
+{
+    if (!result->is_reused || result->stage != SMTP_STAGE_MAIL) {
+        return false;
+    }
+    return result->cause == SMTP_CAUSE_LOST ||
+           (result->cause == SMTP_CAUSE_REPLY && result->reply->code == 421 &&
+            result->reply->enhanced.subject != 7);
+}
+
 static enum policy_reason reason_of_reply(const struct smtp_result *result, bool is_behind_accepted)
 {
     const struct smtp_reply *reply = result->reply;
@@ -127,6 +145,9 @@ static enum policy_reason reason_of_reply(const struct smtp_result *result, bool
 static enum policy_reason reason_of_result(const struct smtp_result *result,
                                            bool is_behind_accepted)
 {
+    if (is_used_up(result)) {
+        return TEMP_USED_UP;
+    }
     switch (result->cause) {
     case SMTP_CAUSE_REPLY:
         return reason_of_reply(result, is_behind_accepted);

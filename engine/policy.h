@@ -18,7 +18,8 @@ enum policy_action {
     POLICY_DELIVERED,
     POLICY_DEFER,
     POLICY_BOUNCE,
-    POLICY_AGAIN, /* in a new transaction at once: too many recipients in this one (A15, A16) */
+    POLICY_AGAIN, /* in a new transaction at once: too many recipients in this one (A15, A16), or
+                     its connection has done its work (A14) */
 };
 
 enum policy_reason {
@@ -26,6 +27,7 @@ enum policy_reason {
     TEMP_REPLY,          /* the server's 4xx to this recipient or message */
     PERM_REPLY,          /* the server's 5xx */
     TEMP_TOO_MANY_RCPTS, /* 452 or 552 on RCPT behind accepted ones */
+    TEMP_USED_UP,        /* the server ended a connection that had carried other mail */
     TEMP_NO_CONNECT,     /* no host could be connected */
     TEMP_GREETING,       /* refused at greeting or EHLO by all hosts */
     PERM_NO_MAIL,        /* all hosts say in their greeting that they accept no mail (N2) */

@@ -88,6 +88,7 @@ static void event_set(const struct smtp_session *session, enum smtp_event_kind k
         .result = {.stage = session->result_stage,
                    .cause = session->result_cause,
                    .is_ambiguous = session->result_is_ambiguous,
+                   .is_reused = session->transactions_count > 1,
                    .reply = &session->parser.reply},
     };
 }

@@ -97,6 +97,7 @@ struct smtp_result {
     enum smtp_stage stage;
     enum smtp_cause cause;
     bool is_ambiguous;              /* end of data was sent, no usable reply was read (AMBIG) */
+    bool is_reused;                 /* the connection has carried another transaction before */
     const struct smtp_reply *reply; /* valid until the next call; code 0 when there was none */
 };
 

@@ -3,7 +3,7 @@
 
 #include "tests/harness.h"
 
-enum { NONE = 0, BEHIND = 1, AMBIGUOUS = 2 };
+enum { NONE = 0, BEHIND = 1, AMBIGUOUS = 2, REUSED = 4 };
 
 static struct smtp_reply reply_of(uint16_t code, uint8_t class, uint16_t subject, uint16_t detail)
 {
@@ -46,6 +46,17 @@ static const struct row ROWS[] = {
      PERM_REPLY},
     /* A14, 3.7: 421 behind the dot is an answer, not an accident. */
     {SMTP_STAGE_END_OF_DATA, SMTP_CAUSE_REPLY, NONE, REPLY(421, 4, 3, 2), POLICY_DEFER, TEMP_REPLY},
+    /* A14, 3.11: a connection that has carried other mail ends before this one was looked at. */
+    {SMTP_STAGE_MAIL, SMTP_CAUSE_REPLY, REUSED, REPLY(421, 0, 0, 0), POLICY_AGAIN, TEMP_USED_UP},
+    {SMTP_STAGE_MAIL, SMTP_CAUSE_REPLY, REUSED, REPLY(421, 4, 3, 2), POLICY_AGAIN, TEMP_USED_UP},
+    {SMTP_STAGE_MAIL, SMTP_CAUSE_REPLY, REUSED, REPLY(421, 4, 7, 0), POLICY_DEFER, TEMP_REPLY},
+    {SMTP_STAGE_MAIL, SMTP_CAUSE_REPLY, REUSED, REPLY(451, 4, 3, 2), POLICY_DEFER, TEMP_REPLY},
+    {SMTP_STAGE_MAIL, SMTP_CAUSE_LOST, REUSED, NO_REPLY, POLICY_AGAIN, TEMP_USED_UP},
+    {SMTP_STAGE_MAIL, SMTP_CAUSE_LOST, NONE, NO_REPLY, POLICY_DEFER, TEMP_CONNECTION_LOST},
+    {SMTP_STAGE_MAIL, SMTP_CAUSE_TIMEOUT, REUSED, NO_REPLY, POLICY_DEFER, TEMP_TIMEOUT},
+    {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, REUSED, REPLY(421, 0, 0, 0), POLICY_DEFER, TEMP_REPLY},
+    {SMTP_STAGE_RCPT, SMTP_CAUSE_LOST, REUSED, NO_REPLY, POLICY_DEFER, TEMP_CONNECTION_LOST},
+    {SMTP_STAGE_BODY, SMTP_CAUSE_LOST, REUSED, NO_REPLY, POLICY_DEFER, TEMP_CONNECTION_LOST},
     /* A15: 552 behind the dot is no "too many". */
     {SMTP_STAGE_END_OF_DATA, SMTP_CAUSE_REPLY, BEHIND, REPLY(552, 5, 5, 3), POLICY_BOUNCE,
      PERM_REPLY},
@@ -130,6 +141,7 @@ static void test_each_row(void)
         struct smtp_result result = {.stage = row->stage,
                                      .cause = row->cause,
                                      .is_ambiguous = (row->flags & AMBIGUOUS) != 0,
+                                     .is_reused = (row->flags & REUSED) != 0,
                                      .reply = &reply};
         struct policy_verdict verdict = policy_of_result(&result, (row->flags & BEHIND) != 0);
         CHECK_ROW(i, verdict.action == row->action);
@@ -165,8 +177,8 @@ static void test_delivered_only_by_2xx_to_the_end_of_data(void)
     CU_PASS("no row differed");
 }
 
-/* Only a recipient behind an accepted one may go again at once: else one server could make a loop.
- */
+/* Only a recipient behind an accepted one may go again at once, or a message behind another one on
+ * its connection: else one server could make a loop. */
 static void test_again_needs_progress(void)
 {
     for (unsigned stage = 0; stage < SMTP_STAGES_COUNT; stage++) {
@@ -177,7 +189,70 @@ static void test_again_needs_progress(void)
             CHECK_ROW(code, policy_of_result(&result, false).action != POLICY_AGAIN);
             bool is_again = policy_of_result(&result, true).action == POLICY_AGAIN;
             CHECK_ROW(code, is_again == (stage == SMTP_STAGE_RCPT && (code == 452 || code == 552)));
+            result.is_reused = true;
+            is_again = policy_of_result(&result, false).action == POLICY_AGAIN;
+            CHECK_ROW(code, is_again == (stage == SMTP_STAGE_MAIL && code == 421));
         }
+    }
+}
+
+/* 3.4: what large providers say when they slow a sender down, block him, or know no such mailbox.
+ * The code decides, an enhanced code where the code alone may mean two things; the words never. */
+static const struct {
+    const char *words;
+    enum smtp_stage stage;
+    bool is_behind_accepted;
+    enum policy_action action;
+} SAYINGS[] = {
+    {"421-4.7.0 Our system has detected an unusual rate of unsolicited mail\r\n"
+     "421-4.7.0 originating from your IP address.\r\n421 4.7.0 gsmtp\r\n",
+     SMTP_STAGE_END_OF_DATA, false, POLICY_DEFER},
+    {"421 4.7.28 unusual rate\r\n", SMTP_STAGE_MAIL, false, POLICY_DEFER},
+    {"450 4.2.1 The user is receiving mail too quickly\r\n", SMTP_STAGE_RCPT, false, POLICY_DEFER},
+    {"452 4.2.2 The recipient's inbox is over quota\r\n", SMTP_STAGE_RCPT, true, POLICY_DEFER},
+    {"550-5.7.26 This mail has been blocked because the sender is\r\n"
+     "550 5.7.26 unauthenticated.\r\n",
+     SMTP_STAGE_END_OF_DATA, false, POLICY_BOUNCE},
+    {"421 4.7.0 [TSS04] Messages temporarily deferred\r\n", SMTP_STAGE_MAIL, false, POLICY_DEFER},
+    {"421 4.7.1 [TS03] All messages permanently deferred\r\n", SMTP_STAGE_GREETING, false,
+     POLICY_DEFER},
+    {"553 5.7.1 [BL21] Connections not accepted\r\n", SMTP_STAGE_GREETING, false, POLICY_DEFER},
+    {"554 5.7.9 Message not accepted for policy reasons [DMARC]\r\n", SMTP_STAGE_END_OF_DATA, false,
+     POLICY_BOUNCE},
+    {"421 RP-001 The mail server IP has exceeded the rate limit\r\n", SMTP_STAGE_GREETING, false,
+     POLICY_DEFER},
+    {"451 4.7.500 Server busy. Please try again later from [192.0.2.1]\r\n", SMTP_STAGE_MAIL, false,
+     POLICY_DEFER},
+    {"550 5.7.1 Unfortunately, part of their network is on our block list (S3150)\r\n",
+     SMTP_STAGE_MAIL, false, POLICY_BOUNCE},
+    {"550 5.4.1 Recipient address rejected: Access denied\r\n", SMTP_STAGE_RCPT, false,
+     POLICY_BOUNCE},
+    {"452 4.5.3 Too many recipients\r\n", SMTP_STAGE_RCPT, true, POLICY_AGAIN},
+    {"421 Trop de connexions, veuillez verifier votre configuration. OFR005_104\r\n",
+     SMTP_STAGE_GREETING, false, POLICY_DEFER},
+    {"451 DT:SPM mx1, please try again later\r\n", SMTP_STAGE_END_OF_DATA, false, POLICY_DEFER},
+    {"451 Internal resource temporarily unavailable\r\n", SMTP_STAGE_RCPT, false, POLICY_DEFER},
+    {"451 4.7.1 Greylisting in action, please come back later\r\n", SMTP_STAGE_RCPT, true,
+     POLICY_DEFER},
+    {"450 4.2.0 Greylisted, try again in 300 seconds\r\n", SMTP_STAGE_RCPT, false, POLICY_DEFER},
+};
+
+static void test_3_4_what_large_providers_say(void)
+{
+    for (size_t i = 0; i < COUNT_OF(SAYINGS); i++) {
+        struct smtp_reply_parser parser;
+        smtp_reply_init(&parser);
+        struct span words = span_of_text(SAYINGS[i].words);
+        enum smtp_reply_step step = SMTP_REPLY_LINE;
+        while (step == SMTP_REPLY_LINE) {
+            step = smtp_reply_take(&parser, &words);
+        }
+        CHECK_ROW(i, step == SMTP_REPLY_DONE);
+        struct smtp_result result = {
+            .stage = SAYINGS[i].stage, .cause = SMTP_CAUSE_REPLY, .reply = &parser.reply};
+        struct policy_verdict verdict = policy_of_result(&result, SAYINGS[i].is_behind_accepted);
+        CHECK_ROW(i, verdict.action == SAYINGS[i].action);
+        CHECK_ROW(i, verdict.response.content.size > 0);
     }
 }
 
@@ -302,6 +377,7 @@ static void test_only_521_in_the_greeting_means_no_mail(void)
 }
 
 SUITE(policy, test_each_row, test_delivered_only_by_2xx_to_the_end_of_data,
-      test_again_needs_progress, test_response_is_the_servers_or_ours, test_reasons, test_mx,
+      test_again_needs_progress, test_3_4_what_large_providers_say,
+      test_response_is_the_servers_or_ours, test_reasons, test_mx,
       test_connect_errors_are_temporary, test_host_is_bad_before_the_first_transaction,
       test_only_521_in_the_greeting_means_no_mail)

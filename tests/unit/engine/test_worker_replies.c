@@ -186,6 +186,64 @@ static void test_C12_silence_in_the_middle_of_a_group(void)
     rig_destroy(rig);
 }
 
-SUITE(worker_replies, test_A10_what_ehlo_is_answered, test_A28_what_quit_is_answered,
-      test_C4_all_are_put_off_and_data_is_refused, test_C8_gone_behind_a_refusal,
-      test_C12_silence_in_the_middle_of_a_group)
+/* Each recipient has a transaction of its own. */
+static const char EACH_LETTER[] =
+    "From: News <news@sender.example>\nTo: {{_to}}\nSubject: News\n\nHello.\n";
+
+struct reuse {
+    const char *answer; /* to MAIL of the fourth message of a connection; NULL: it is closed */
+    uint32_t refused;
+};
+
+static const char *end_behind_three(struct rig_conn *conn, enum rig_moment moment, struct span line)
+{
+    struct reuse *reuse = conn->rig->context;
+    (void)line;
+    if (moment != RIG_MAIL || conn->messages < 3) {
+        return NULL;
+    }
+    reuse->refused++;
+    if (reuse->answer == NULL || span_starts(span_of_text(reuse->answer), SPAN("421"))) {
+        rig_say(conn, reuse->answer != NULL ? reuse->answer : "");
+        conn->is_closing = true;
+        (void)net_close(conn->rig->server, conn->conn, false);
+        return "";
+    }
+    return reuse->answer;
+}
+
+/* A14, 3.11: the end of a connection that has carried mail before is none of the mail that comes
+ * next: it goes over another one, at once. What is said of us holds. */
+static void test_A14_the_end_of_a_used_connection(void)
+{
+    static const struct {
+        const char *answer;
+        bool is_again;
+    } ROWS[] = {
+        {"421 too many messages on this connection\r\n", true},
+        {"421 4.3.2 enough\r\n", true},
+        {"421 4.4.2 idle for too long\r\n", true},
+        {NULL, true},
+        {"!", true},
+        {"421 4.7.28 unusual rate of mail\r\n", false},
+        {"451 4.3.2 later\r\n", false},
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct reuse reuse = {.answer = ROWS[i].answer};
+        struct rig *rig = replies_rig(end_behind_three, &reuse);
+        rig->config->routes[0].connections_max = 1;
+        uint32_t batch = rig_batch_merge(rig, EACH_LETTER, "");
+        rig_add_many(rig, batch, "example.org", 20);
+        rig_deal(rig, batch, 0);
+        rig_run(rig, 20000);
+        CHECK_ROW(i, reuse.refused > 0);
+        CHECK_ROW(i, (rig_entries_of(rig, JOURNAL_DEFERRED) == 0) == ROWS[i].is_again);
+        CHECK_ROW(i, (rig_entries_of(rig, JOURNAL_DELIVERED) == 20) == ROWS[i].is_again);
+        CHECK_ROW(i, rig->entries_count == 20);
+        rig_destroy(rig);
+    }
+}
+
+SUITE(worker_replies, test_A10_what_ehlo_is_answered, test_A14_the_end_of_a_used_connection,
+      test_A28_what_quit_is_answered, test_C4_all_are_put_off_and_data_is_refused,
+      test_C8_gone_behind_a_refusal, test_C12_silence_in_the_middle_of_a_group)

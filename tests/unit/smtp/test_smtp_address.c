@@ -79,6 +79,7 @@ static const struct {
     {TEXT("a\"b\"@d.test"), SMTP_ADDRESS_QUOTE_PLACE},
     {TEXT("\"a\"b@d.test"), SMTP_ADDRESS_QUOTE_PLACE},
     {TEXT("user"), SMTP_ADDRESS_NO_DOMAIN},
+    {TEXT("postmaster"), SMTP_ADDRESS_NO_DOMAIN}, /* 4.5.1: of the server that is asked: whose? */
     {TEXT("\"user\""), SMTP_ADDRESS_NO_DOMAIN},
     {TEXT("user@"), SMTP_ADDRESS_NO_DOMAIN},
     {TEXT("a@b@c.test"), SMTP_ADDRESS_TWO_ATS},

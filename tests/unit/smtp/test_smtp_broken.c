@@ -54,6 +54,23 @@ static void test_3_3_rset_refused(void)
                            "C RSET\nS 250 ok\nE DONE\nS 250 again\nE OVER RSET/protocol/250\n");
 }
 
+/* A tarpit: each answer just in time, all of them later than any limit; 251 is an acceptance; and
+ * a server that drops who names a parameter it has not offered is named none. */
+static void test_3_5_mail_and_rcpt(void)
+{
+    CHECK_SCRIPT(OPEN "B 4\n" GROUP_4
+                      "t 299000\nS 250\n|\nt 299000\nS 250\n|\nt 299000\nS 251 moved\n"
+                      "|\nt 299000\nS 550\n|\nE R2 RCPT TO/reply/550\nt 299000\nS 250\n|\n"
+                      "t 119000\nS 354\nE BODY\nM\nS 250\nE R0 END OF DATA/reply/250\n"
+                      "E R1 END OF DATA/reply/250\nE R3 END OF DATA/reply/250\nE DONE\n");
+    CHECK_SCRIPT(OPEN "B 2\n" GROUP_2 "S 250\nS 250\nS 421 4.7.0 slow down\nX\n"
+                      "E R0 RCPT TO/reply/421\nE R1 RCPT TO/reply/421\nE OVER RCPT TO/reply/421\n");
+    CHECK_SCRIPT(OPEN "B 2\n" GROUP_2 "S 250\nS 250\nS 250\nS 550 no after all\n"
+                      "E R0 DATA/reply/550\nE R1 DATA/reply/550\nC RSET\nS 250\nE DONE\n");
+    CHECK_SCRIPT(GREET "S 250-mx\nS 250 PIPELINING\nE READY\nB 1\nC MAIL FROM:<s@from.test>\n"
+                       "C RCPT TO:<r0@to.test>\nC DATA\n");
+}
+
 static void test_3_6_refused_in_mid_body(void)
 {
     CHECK_SCRIPT(OPEN_BARE ONE_BARE "P\nS 550 5.7.1 spam\nE R0 BODY/reply/550\nV spam\n"
@@ -255,8 +272,8 @@ static void test_to_text(void)
 }
 
 SUITE(smtp_broken, test_3_1_greetings, test_3_2_ehlo, test_3_3_line_ends, test_3_3_rset_refused,
-      test_3_6_refused_in_mid_body, test_3_6_late_354, test_3_7_after_the_dot,
-      test_3_7_shifted_replies, test_3_11_nothing_goes_on_behind_over,
+      test_3_5_mail_and_rcpt, test_3_6_refused_in_mid_body, test_3_6_late_354,
+      test_3_7_after_the_dot, test_3_7_shifted_replies, test_3_11_nothing_goes_on_behind_over,
       test_3_11_reuse_behind_a_refused_recipient, test_C10_replies_overtake_the_sending,
       test_C5_refused_while_sending, test_C3_all_refused_before_data_is_sent,
       test_A8_A9_endless_replies, test_to_text)

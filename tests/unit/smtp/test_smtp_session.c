@@ -271,6 +271,25 @@ static void test_A25_parameters_only_if_offered(void)
                       "E OVER MAIL FROM/lost/0\n");
 }
 
+/* A25, D1, E5, F2, G1, N9: what is offered and not needed is not asked for. */
+static void test_A25_N9_nothing_is_used_because_it_is_there(void)
+{
+    static const char ALL[] =
+        GREET "S 250-mx\nS 250-PIPELINING\nS 250-SIZE 1000\nS 250-8BITMIME\nS 250-SMTPUTF8\n"
+              "S 250-DSN\nS 250-CHUNKING\nS 250-BINARYMIME\nS 250-STARTTLS\nS 250-REQUIRETLS\n"
+              "S 250-AUTH PLAIN LOGIN\nS 250-DELIVERBY 3600\nS 250-FUTURERELEASE 3600 x\n"
+              "S 250-MT-PRIORITY MIXER\nS 250-LIMITS RCPTMAX=1\nS 250-XCLIENT NAME ADDR\n"
+              "S 250-XFORWARD NAME ADDR\nS 250-PRDR\nS 250-RRVS\nS 250-ETRN\nS 250 HELP\nE READY\n";
+    char script[2000];
+    snprintf(script, sizeof(script), "%s%s", ALL,
+             "B 1\n" GROUP_1 "S 250\nS 250\nS 354\nE BODY\nM\nS 250\n"
+             "E R0 END OF DATA/reply/250\nE DONE\n"
+             "B 1 8bit null\nC MAIL FROM:<> SIZE=100 BODY=8BITMIME\nC RCPT TO:<r0@to.test>\n"
+             "C DATA\nS 250\nS 250\nS 354\nE BODY\nM\nS 250\nE R0 END OF DATA/reply/250\n"
+             "E DONE\nQ\nC QUIT\nS 221\nE OVER QUIT/reply/221\n");
+    CU_ASSERT(script_run(__FILE__, __LINE__, script));
+}
+
 static void test_A27_greeted_by_own_name(void)
 {
     CHECK_SCRIPT("S 220 OUT.test ESMTP\nE OVER GREETING/loop/220\nC QUIT\n");
@@ -379,6 +398,7 @@ SUITE(smtp_session, test_one_message_command_by_command, test_one_message_as_one
       test_A13_lost_at_each_point, test_A13_never_connected, test_A14_421_as_answer,
       test_A14_421_unsolicited, test_A15_A16_A17_too_many_recipients,
       test_A18_refused_mail_does_not_end_the_session, test_A20_null_return_path,
-      test_A25_parameters_only_if_offered, test_A27_greeted_by_own_name, test_A28_quit,
-      test_A29_greetings, test_A30_251_and_551, test_A31_data_answered_by_250, test_E1_size_told,
-      test_E2_too_large, test_E4_8bit_without_8bitmime, test_names, test_misuse_panics)
+      test_A25_parameters_only_if_offered, test_A25_N9_nothing_is_used_because_it_is_there,
+      test_A27_greeted_by_own_name, test_A28_quit, test_A29_greetings, test_A30_251_and_551,
+      test_A31_data_answered_by_250, test_E1_size_told, test_E2_too_large,
+      test_E4_8bit_without_8bitmime, test_names, test_misuse_panics)

@@ -57,7 +57,7 @@ static bool order_keep(struct intake_core *core, const struct spool_order *order
 static bool tell_releases(struct intake_core *core)
 {
     struct engine *engine = core->engine;
-    uint64_t releases = stat_read_xcore(&engine->journal->stats.results_releases);
+    uint64_t releases = stat_observe_xcore(&engine->journal->stats.results_releases);
     if (releases == core->releases_seen && !core->is_resume_due) {
         return false;
     }

@@ -82,7 +82,7 @@ static void put_failure(struct writer *writer, const struct engine *engine)
 void trouble_put_stop(struct writer *writer, const struct engine *engine)
 {
     writer_put(writer, SPAN("ramjet: "));
-    if (stat_read_xcore(&engine->journal->stats.has_failed) != 0) {
+    if (stat_observe_xcore(&engine->journal->stats.has_failed) != 0) {
         put_failure(writer, engine);
     } else {
         writer_put_format(writer,

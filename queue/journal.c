@@ -129,7 +129,7 @@ static struct mono_time journal_step(struct actor *actor, struct mono_time now)
     for (int round = 0; round < ROUNDS_MAX && has_moved; round++) {
         has_moved = parts_step(core, false);
     }
-    stat_set(&core->is_at_work, is_at_work(core));
+    stat_publish(&core->is_at_work, is_at_work(core));
     return has_moved ? now : core_deadline(core);
 }
 
@@ -263,5 +263,5 @@ void journal_deinit(struct journal *journal)
 
 bool journal_is_idle(const struct journal *journal)
 {
-    return !has_input(journal) && stat_read_xcore(&journal->core->is_at_work) == 0;
+    return !has_input(journal) && stat_observe_xcore(&journal->core->is_at_work) == 0;
 }

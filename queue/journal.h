@@ -152,11 +152,12 @@ struct journal_stats {
     struct stat_counter results_waiting; /* batches whose results cannot be written now */
     struct stat_counter results_error;   /* errno of the last time */
     struct stat_counter results_held;    /* of them: so many lines wait that nothing more is sent */
-    struct stat_counter results_releases; /* how often one was held no more: it is to be resumed */
-    struct stat_counter segments;         /* live */
+    /* How often one was held no more: it is to be resumed. Published behind the batch's own. */
+    struct stat_counter results_releases;
+    struct stat_counter segments; /* live */
     struct stat_counter checkpoints, checkpoint_failures;
-    struct stat_counter corrupt_records;                        /* found in the life of the spool */
-    struct stat_counter has_failed;                             /* and why, set before: */
+    struct stat_counter corrupt_records; /* found in the life of the spool */
+    struct stat_counter has_failed;      /* published; and why, set before: */
     struct stat_counter failure, failure_error, failure_number; /* errno; 0: of no one op */
 };
 

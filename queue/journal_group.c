@@ -56,7 +56,7 @@ void journal_fail(struct journal_core *core, enum journal_failure failure, int e
         stat_set(&core->journal->stats.failure, failure);
         stat_set(&core->journal->stats.failure_error, (uint64_t)-error);
         stat_set(&core->journal->stats.failure_number, number);
-        stat_set(&core->journal->stats.has_failed, 1);
+        stat_publish(&core->journal->stats.has_failed, 1);
     }
 }
 

@@ -152,7 +152,8 @@ static void batch_recover(struct journal_core *core, struct journal_batch *batch
         batch->is_held = false;
         stat_set(&batch->batch->results_held, 0);
         stat_sub(&core->journal->stats.results_held, 1);
-        stat_add(&core->journal->stats.results_releases, 1);
+        struct stat_counter *releases = &core->journal->stats.results_releases;
+        stat_publish(releases, stat_read_xcore(releases) + 1);
     }
 }
 

@@ -147,7 +147,9 @@ struct inbox_node *inbox_take(struct inbox *inbox)
 bool inbox_is_empty(const struct inbox *inbox)
 {
     struct inbox *readable = (struct inbox *)(uintptr_t)inbox;
-    return cds_wfcq_empty(&readable->head, &readable->tail);
+    bool is_empty = cds_wfcq_empty(&readable->head, &readable->tail);
+    atomic_thread_fence(memory_order_acquire); /* partner: the exchange that takes the last node */
+    return is_empty;
 }
 
 /* A chain has one owner and needs no atomic operation; only the shape is that of a wfcqueue, so

@@ -70,6 +70,7 @@ void inbox_push_xcore(struct inbox *inbox, struct inbox_node *node);
 /* Owner only: the oldest node, or NULL when none is ready (a push that is half done counts as none:
  * next step). */
 struct inbox_node *inbox_take(struct inbox *inbox);
+/* Any thread: true: what the owner wrote before it took the last node is seen from here on. */
 bool inbox_is_empty(const struct inbox *inbox);
 
 void inbox_chain_init(struct inbox_chain *chain);

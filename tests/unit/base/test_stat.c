@@ -43,4 +43,37 @@ static void test_reader_beside_writer(void)
     CU_ASSERT_EQUAL(pthread_join(writer, NULL), 0);
 }
 
-SUITE(stat, test_arithmetic, test_reader_beside_writer)
+enum { NEWS_COUNT = 1000 };
+
+struct news {
+    uint64_t plain[NEWS_COUNT];
+    struct stat_counter count;
+};
+
+static void *tell_news(void *context)
+{
+    struct news *news = context;
+    for (uint64_t i = 0; i < NEWS_COUNT; i++) {
+        news->plain[i] = i + 1;
+        stat_publish(&news->count, i + 1);
+    }
+    return NULL;
+}
+
+/* The thread sanitizer holds this to the language's rules: x86 would keep the order anyway. */
+static void test_published(void)
+{
+    static struct news news;
+    pthread_t writer;
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&writer, NULL, tell_news, &news), 0);
+    uint64_t seen = 0;
+    while (seen < NEWS_COUNT) {
+        uint64_t count = stat_observe_xcore(&news.count);
+        for (; seen < count; seen++) {
+            CU_ASSERT_EQUAL_FATAL(news.plain[seen], seen + 1);
+        }
+    }
+    CU_ASSERT_EQUAL(pthread_join(writer, NULL), 0);
+}
+
+SUITE(stat, test_arithmetic, test_reader_beside_writer, test_published)

@@ -53,6 +53,8 @@ struct boot {
     char active_path[PATH_SIZE];
     char log_path[PATH_SIZE];
     bool has_journal, has_resolver, has_intake, has_control;
+    bool is_marked;      /* this stop, as an orderly one */
+    bool has_end_failed; /* what was left at the end could not be written */
     uint32_t workers_made;
     uint32_t batches_known;
     struct mono_time started_at;
@@ -377,13 +379,18 @@ static void say_ready(const struct boot *boot)
                   boot->batches_known);
 }
 
+/* The last line of all: in order is true only when it is on stable storage that it was. */
 static void say_end(const struct boot *boot, int status)
 {
-    (void)fprintf(stderr, "ramjet: ended%s\n",
-                  status != 0                ? " with an error"
-                  : boot->control.is_drained ? " in order"
-                                             : ": not all servers had answered; some mail may go "
-                                               "out twice, and the log says so");
+    const char *how =
+        ": not all servers had answered; some mail may go out twice, and the log says "
+        "so";
+    if (status != 0) {
+        how = " with an error";
+    } else if (boot->is_marked) {
+        how = " in order";
+    }
+    writer_put_format(boot->errors, "ended%s\n", how);
 }
 
 static int make_all(struct boot *boot)
@@ -413,18 +420,13 @@ static int start_all(struct boot *boot)
     return result == 0 ? start_thread(boot, &boot->intake.actor, -1) : result;
 }
 
-static void unmake_all(struct boot *boot)
+/* Before the workers: its last group holds records that live in their slabs. */
+static void end_journal(struct boot *boot)
 {
-    if (boot->has_control) {
-        control_deinit(&boot->control);
-    }
-    /* First: its last group holds records that live in the workers' slabs. */
-    for (uint32_t i = 0; boot->has_journal && i < boot->workers_made; i++) {
+    for (uint32_t i = 0; i < boot->workers_made; i++) {
         worker_end(&boot->workers[i]);
     }
-    if (boot->has_journal) {
-        journal_deinit(&boot->journal);
-    }
+    journal_deinit(&boot->journal);
     bool has_failed = stat_read_xcore(&boot->journal.stats.has_failed) != 0;
     if (has_failed && stat_read_xcore(&boot->journal.stats.failure) == JOURNAL_FAILURE_STOP) {
         writer_put_format(boot->errors,
@@ -432,10 +434,25 @@ static void unmake_all(struct boot *boot)
                           "takes this stop for a crash and completes them\n",
                           boot->active_path);
     }
-    if (boot->has_control && boot->control.is_drained && !has_failed &&
-        intake_mark_clean(&boot->intake) != 0) {
+    boot->has_end_failed = has_failed;
+    if (!boot->has_control || !boot->control.is_drained || has_failed) {
+        return;
+    }
+    boot->is_marked = intake_mark_clean(&boot->intake) == 0;
+    boot->has_end_failed = !boot->is_marked;
+    if (!boot->is_marked) {
         writer_put_format(boot->errors, "spool: the mark of an orderly stop cannot be written: the "
                                         "next start will take this one for a crash\n");
+    }
+}
+
+static void unmake_all(struct boot *boot)
+{
+    if (boot->has_control) {
+        control_deinit(&boot->control);
+    }
+    if (boot->has_journal) {
+        end_journal(boot);
     }
     for (uint32_t i = 0; i < boot->workers_made; i++) {
         worker_deinit(&boot->workers[i]);
@@ -488,10 +505,11 @@ int boot_run(const struct config *config, struct writer *ret_errors)
         has_run = true;
     }
     stop_threads(boot);
+    unmake_all(boot);
     if (has_run) {
+        status = boot->has_end_failed ? 1 : status;
         say_end(boot, status);
     }
-    unmake_all(boot);
     free(boot);
     return status;
 }

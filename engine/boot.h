@@ -12,6 +12,6 @@
 #include "engine/base/bytes.h"
 #include "engine/config.h"
 
-/* Runs an engine until it is stopped; returns the process's exit status. Errors of the start go to
- * `ret_errors`, one a line. */
+/* Runs an engine until it is stopped; returns the process's exit status. Errors of the start and of
+ * the end go to `ret_errors`, one a line; the last line of an engine that ran says how it ended. */
 int boot_run(const struct config *config, struct writer *ret_errors);

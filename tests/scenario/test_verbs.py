@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -419,6 +420,17 @@ def test_check_agrees_with_run(r):
     assert f"ramjet: warning: {warnings[0]}\n" in said, said
     assert re.search(r"^ramjet: starting: spool .*\nramjet: warning: .*\nramjet: ready after .* s: "
                      r"0 accepted batches go on\nramjet: ended in order\n\Z", said), said
+
+
+def test_end_says_how(r):
+    """What could not be written at the end makes it no orderly one, and is said before the end."""
+    r.start(9)
+    os.mkdir(os.path.join(r.spool, "clean"))
+    r.engine.send_signal(signal.SIGTERM)
+    assert r.engine.wait(rig.DEADLINE_S) == 1
+    r.engine = None
+    assert re.search(r"ramjet: spool: the mark of an orderly stop cannot be written: .*\n"
+                     r"ramjet: ended with an error\n\Z", r.engine_log()), r.engine_log()
 
 
 def test_check_asks_name_servers(r):

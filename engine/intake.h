@@ -45,9 +45,8 @@ struct intake_stats {
     struct stat_counter loads, load_bytes, loads_waiting;
     struct stat_counter scan_records, scan_ns; /* time spent scanning: records per second of scan */
     struct stat_counter is_short_of_space;
-    /* Batches that wait because what their results.ndjson holds cannot be read, or completed; the
-     * slot of one of them, and errno. */
-    struct stat_counter results_unread, results_unread_slot, results_unread_error;
+    /* Batches that wait because what their results.ndjson holds cannot be read, or completed. */
+    struct stat_counter results_unread;
 };
 
 enum { INTAKE_WORDS_SIZE = 2048 };

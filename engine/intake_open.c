@@ -17,12 +17,19 @@ bool intake_is_want(int error)
 }
 
 /* Opened from the beginning when it has rested: the list is in the order in which they are due. */
-static void rest(struct intake_core *core, struct intake_batch *ib)
+static void rest(struct intake_core *core, struct intake_batch *ib, int64_t rest_ns)
 {
     ensure(ib->stage == INTAKE_OPENING);
-    ib->open_at = mono_add_ms(clock_mono(core->engine->clock), INTAKE_RESCAN_MS);
+    const int64_t least_ns = INTAKE_RESCAN_MS * NS_PER_MS;
+    ib->open_at =
+        mono_add_ns(clock_mono(core->engine->clock), rest_ns > least_ns ? rest_ns : least_ns);
     list_remove(&ib->link);
-    list_add_last(&core->opening, &ib->link);
+    struct list *before = core->opening.prev;
+    while (before != &core->opening &&
+           mono_before(ib->open_at, CONTAINER_OF(before, struct intake_batch, link)->open_at)) {
+        before = before->prev;
+    }
+    list_add_first(before, &ib->link);
 }
 
 /* For want of something it stays OPENING, and is opened from the beginning a little later. */
@@ -33,7 +40,7 @@ static bool fail_open(struct intake_core *core, struct intake_batch *ib, int err
     if (intake_is_want(error)) {
         odd(batch_open_waits);
         intake_batch_close(core, ib);
-        rest(core, ib);
+        rest(core, ib, 0);
     } else {
         intake_fail(core, ib, words);
     }
@@ -285,6 +292,11 @@ void intake_open(struct intake_core *core, struct intake_batch *ib)
 void intake_open_again(struct intake_core *core, struct intake_batch *ib)
 {
     struct batch *batch = ib->batch;
+    int64_t busy_ns = 0;
+    if (ib->scan != NULL) {
+        struct mono_time now = clock_mono(core->engine->clock);
+        busy_ns = ib->scan->busy_ns + (now.ns - ib->scan->turn_at.ns);
+    }
     odd(batch_open_waits);
     intake_drop_recipients(core, ib);
     intake_batch_close(core, ib);
@@ -292,7 +304,15 @@ void intake_open_again(struct intake_core *core, struct intake_batch *ib)
     batch->rejected_count = 0;
     ib->is_bsmtp_lf = false;
     intake_enter(core, ib, INTAKE_OPENING);
-    rest(core, ib);
+    rest(core, ib, INTAKE_REST_FACTOR * busy_ns);
+}
+
+void intake_open_soon(struct intake_core *core, struct intake_batch *ib)
+{
+    ensure(ib->stage == INTAKE_OPENING);
+    ib->open_at = clock_mono(core->engine->clock);
+    list_remove(&ib->link);
+    list_add_first(&core->opening, &ib->link);
 }
 
 bool intake_open_waiting(struct intake_core *core, struct mono_time now)

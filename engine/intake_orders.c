@@ -36,17 +36,19 @@ static bool order_obey(struct intake_core *core, const struct spool_order *order
     return is_kept;
 }
 
-/* Of a batch that waits for its results: it is obeyed when the batch is opened the next time. True:
- * it is kept. */
+/* Of a batch that waits for its results: it is obeyed when the batch is opened, soon. True: it is
+ * kept. */
 static bool order_keep(struct intake_core *core, const struct spool_order *order,
-                       const struct intake_batch *ib)
+                       struct intake_batch *ib)
 {
     int fd = spool_batch_open(&core->spool, ib->batch->directory);
     bool is_kept = fd >= 0 && spool_order_keep(&core->spool, fd, order->verb) == 0;
     if (fd >= 0) {
         disk_close(core->disk, fd);
     }
-    if (!is_kept) {
+    if (is_kept) {
+        intake_open_soon(core, ib);
+    } else {
         odd(order_not_kept);
     }
     return is_kept;
@@ -105,7 +107,7 @@ static void take_listed(struct intake_core *core)
     while (core->orders_left == 0 && orders->next < orders->count) {
         const struct spool_order *order = &orders->orders[orders->next++];
         struct intake_batch *ib = intake_id_find(core, order->id);
-        const struct intake_batch *waiting = ib == NULL ? find_waiting(core, order->id) : NULL;
+        struct intake_batch *waiting = ib == NULL ? find_waiting(core, order->id) : NULL;
         if (ib == NULL && waiting == NULL) {
             continue; /* it has ended since: the next listing drops its orders */
         }

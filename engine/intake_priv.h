@@ -40,7 +40,8 @@ enum {
     INTAKE_DEALS_STEP_MAX = 256, /* chunks */
     INTAKE_READS_MAX = 192,      /* disk operations of read-ahead under way */
     INTAKE_OPENS_STEP_MAX = 16,  /* of batches that are opened again */
-    INTAKE_RESCAN_MS = 1000,     /* looks at in/; and the rest in front of an opening */
+    INTAKE_RESCAN_MS = 1000,     /* looks at in/; and the least rest in front of an opening */
+    INTAKE_REST_FACTOR = 8,      /* such a rest is so much longer than the scan that was in vain */
     INTAKE_PICKUP_RESCAN_MS = 1000,
     INTAKE_SWEEP_MS = 3600 * 1000, /* looks at in/tmp; the first one, too, is so late */
     INTAKE_REASON_MAX = 4096,
@@ -84,7 +85,8 @@ struct intake_scan {
     char first_reject[192]; /* for the reason of a batch that fails by them */
     uint32_t ordinal;       /* of the next recipient or record */
     uint32_t next_deferral;
-    bool is_done;
+    struct mono_time turn_at; /* its turn has begun */
+    int64_t busy_ns;          /* of the turns before */
 };
 
 struct intake_batch {
@@ -315,9 +317,11 @@ void intake_open(struct intake_core *core, struct intake_batch *ib);
 /* What another moment may mend: nothing that speaks against the batch. */
 bool intake_is_want(int error);
 /* A scan cannot go on for want of memory, or what it writes the disk does not take: what it has
- * brought is given back, and the batch is opened from the beginning INTAKE_RESCAN_MS later. The
- * scan is gone behind this. */
+ * brought is given back, and the batch is opened from the beginning a little later: the longer the
+ * scan took, the later. The scan is gone behind this. */
 void intake_open_again(struct intake_core *core, struct intake_batch *ib);
+/* Its rest ends now. */
+void intake_open_soon(struct intake_core *core, struct intake_batch *ib);
 /* Those OPENING that have rested, a part a step. True: there may be more to do at once. */
 bool intake_open_waiting(struct intake_core *core, struct mono_time now);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,16 +119,22 @@ static int results_look_again(struct intake_core *core, struct intake_batch *ib,
 
 /* The batch is opened again and again until it is different; people are told of it, and may order
  * something meanwhile. */
-static void results_wait(struct intake_core *core, struct intake_batch *ib,
+static void results_wait(struct intake_core *core, const struct intake_batch *ib,
                          struct intake_known *row, int error)
 {
-    struct intake_stats *stats = &core->intake->stats;
-    stat_set(&stats->results_unread_slot, ib->batch->index);
-    stat_set(&stats->results_unread_error, (uint64_t)-error);
-    if (row->waiting_id == NULL) {
-        row->waiting_id = strdup(ib->batch->manifest->id);
-        stat_add(&stats->results_unread, row->waiting_id != NULL ? 1 : 0);
+    const struct batch *batch = ib->batch;
+    char line[INTAKE_WORDS_SIZE / 2];
+    if (row->waiting_id != NULL || (row->waiting_id = strdup(batch->manifest->id)) == NULL) {
+        return;
     }
+    stat_add(&core->intake->stats.results_unread, 1);
+    (void)snprintf(line, sizeof(line),
+                   "active/%s/" JOURNAL_RESULTS_NAME ": cannot be read, or completed: %s; nothing "
+                   "of its batch is sent, and it is tried again. To go on without its lines move "
+                   "the file away, or order in/ctl/%s.cancel",
+                   batch->directory, strerror(-error), batch->manifest->id);
+    intake_words_add(core, line);
+    intake_words_send(core);
 }
 
 void intake_results_go_on(struct intake_core *core, struct intake_known *row)

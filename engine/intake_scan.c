@@ -114,6 +114,9 @@ static void reject(struct intake_core *core, struct intake_batch *ib, uint64_t l
                        ib->stream->files[scan->file_index].name, (unsigned long long)line, reason);
     }
     stat_add(&core->intake->stats.recipients_rejected, 1);
+    if (ib->known != NULL) {
+        return; /* the line was durable before the batch was accepted */
+    }
     if (scan->rejects.fd < 0 && scan->rejects.error == 0) {
         int result = spool_rejects_open(&core->spool, ib->fd, &scan->rejects);
         scan->rejects.error = result;
@@ -329,9 +332,12 @@ static enum taken take_bsmtp(struct intake_core *core, struct intake_batch *ib,
 static bool written_end(struct intake_core *core, struct intake_batch *ib)
 {
     struct spool_rejects *rejects = &ib->scan->rejects;
-    int error = rejects->fd >= 0 ? spool_rejects_sync(rejects) : rejects->error;
-    bool is_new = ib->known == NULL;
-    if (error != 0 && is_new && !intake_is_want(error)) {
+    int error = rejects->error;
+    if (rejects->fd >= 0) {
+        error = spool_rejects_sync(rejects);
+        error = error == 0 ? disk_sync(core->disk, ib->fd) : error; /* its name */
+    }
+    if (error != 0 && !intake_is_want(error)) {
         intake_fail(core, ib, "rejects.ndjson cannot be written: disk full?");
         return false;
     }
@@ -478,6 +484,7 @@ uint32_t intake_scan_some(struct intake_core *core, struct intake_batch *ib, uin
         return 0;
     }
     struct mono_time start = clock_mono(core->engine->clock);
+    ib->scan->turn_at = start;
     uint64_t stop = scan_position(ib) + bytes_max;
     uint32_t count = 0;
     while (count < records_max && scan_one(core, ib)) {
@@ -487,6 +494,9 @@ uint32_t intake_scan_some(struct intake_core *core, struct intake_batch *ib, uin
         }
     }
     struct mono_time end = clock_mono(core->engine->clock);
+    if (ib->stage == INTAKE_SCANNING) {
+        ib->scan->busy_ns += end.ns - start.ns;
+    }
     stat_add(&core->intake->stats.scan_records, count);
     stat_add(&core->intake->stats.scan_ns, (uint64_t)(end.ns - start.ns));
     return count;

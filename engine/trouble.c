@@ -144,35 +144,16 @@ static void put_results_held(struct trouble *trouble, struct writer *writer,
     trouble->has_results_held = count > 0;
 }
 
-/* Intake does not change the name of a batch that waits: what is read while the slot stays is one
- * name. */
-static void put_unread_name(struct writer *writer, const struct engine *engine)
-{
-    uint64_t slot = stat_read_xcore(&engine->intake->stats.results_unread_slot);
-    ensure(slot < engine->config->batches_max);
-    writer_put(writer, span_of_text(engine->batches[slot].directory));
-}
-
+/* Intake has told of each (intake_words). */
 static void put_results_unread(struct trouble *trouble, struct writer *writer,
                                const struct engine *engine)
 {
-    const struct intake_stats *stats = &engine->intake->stats;
-    uint64_t count = stat_read_xcore(&stats->results_unread);
-    if (count > 0 && !trouble->has_results_unread) {
-        writer_put_format(writer, "ramjet: %s/active/", engine->config->spool);
-        put_unread_name(writer, engine);
-        writer_put(writer, SPAN("/results.ndjson: cannot be read, or completed"));
-        put_error(writer, stat_read_xcore(&stats->results_unread_error));
-        writer_put_format(writer,
-                          "; nothing of its batch is sent (%llu such batches), and it is tried "
-                          "again each second. To go on without its lines move the file away, or "
-                          "cancel the batch\n",
-                          (unsigned long long)count);
-    } else if (count == 0 && trouble->has_results_unread) {
+    bool has_some = stat_read_xcore(&engine->intake->stats.results_unread) > 0;
+    if (!has_some && trouble->has_results_unread) {
         writer_put_format(writer, "ramjet: %s/active: all results.ndjson are read again\n",
                           engine->config->spool);
     }
-    trouble->has_results_unread = count > 0;
+    trouble->has_results_unread = has_some;
 }
 
 static void put_log_removed(struct trouble *trouble, struct writer *writer,

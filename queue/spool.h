@@ -189,8 +189,8 @@ const struct spool_stream_file *spool_stream_find(const struct spool_stream *str
                                                   uint64_t offset);
 void spool_stream_close(struct spool *spool, struct spool_stream *stream);
 
-/* rejects.ndjson: one line a rejected record. Begins empty at each scan (the same bytes give the
- * same rejects). Errors stick and are told by sync. */
+/* rejects.ndjson: one line a rejected record. Begins empty at each scan before the batch is
+ * accepted. Errors stick and are told by sync; behind that the caller syncs the directory. */
 struct spool_rejects {
     struct disk *disk;
     int fd;

@@ -51,16 +51,21 @@ static struct {
     struct disk_ops ops;
     int failing; /* enum disk_verb; -1: none */
     int error;
-    int fd; /* only of this one; -1: any */
+    int fd; /* only of, or in, this one; -1: any */
     uint32_t failures_left;
     uint32_t streams_opened;
+    struct clock_manual *slow; /* a read takes a second by it; NULL: none */
 } broken;
 
 static int64_t broken_run(struct disk *disk, struct disk_op *op)
 {
     bool is_stream = op->verb == DISK_OPEN && strcmp(op->path, "recipients.ndjson") == 0;
     broken.streams_opened += is_stream ? 1 : 0;
-    bool is_it = (int)op->verb == broken.failing && (broken.fd < 0 || broken.fd == op->fd);
+    if (op->verb == DISK_READ && broken.slow != NULL) {
+        clock_manual_advance(broken.slow, NS_PER_S);
+    }
+    bool is_here = broken.fd < 0 || broken.fd == op->fd || broken.fd == op->dir;
+    bool is_it = (int)op->verb == broken.failing && is_here;
     if (is_it && broken.failures_left > 0) {
         broken.failures_left--;
         op->result = broken.error;
@@ -81,6 +86,7 @@ static void break_disk(struct rig *rig, int failing, int error)
     broken.fd = -1;
     broken.failures_left = UINT32_MAX;
     broken.streams_opened = 0;
+    broken.slow = NULL;
     rig->intake_disk->ops = &broken.ops;
 }
 
@@ -108,24 +114,33 @@ static void rig_message_date(const struct batch *batch, char ret_date[RIG_DATE_S
     }
 }
 
-/* What an accepted batch was told is rejected does not fit on the disk: it is scanned again once a
- * second, whether or not new ones wait for the disk, too. */
+/* One good record, and one to be rejected. */
+static void submit_with_a_reject(struct rig *rig, const char *name)
+{
+    char path[64];
+    rig_submit(rig, name, 2);
+    (void)snprintf(path, sizeof(path), "in/new/%s.batch/recipients.ndjson", name);
+    rig_file_write(rig, path, "{\"to\":\"a@d.example\"}\n{\"to\":\"nobody\"}\n");
+    (void)snprintf(path, sizeof(path), "in/new/%s.batch/batch.json", name);
+    rig_file_write(rig, path,
+                   "{\"v\":1,\"kind\":\"merge\",\"from\":\"news@sender.example\","
+                   "\"max_reject\":\"100%\"}");
+}
+
+/* For want of something its rejects cannot be written: it is scanned again once a second, whether
+ * or not new ones wait for the disk, too. */
 static void test_a_batch_that_is_opened_again_rests(void)
 {
     struct rig *rig = rig_create();
-    rig_submit(rig, "one", 2);
-    rig_file_write(rig, "in/new/one.batch/recipients.ndjson",
-                   "{\"to\":\"a@d.example\"}\n{\"to\":\"nobody\"}\n");
-    rig_file_write(rig, "in/new/one.batch/batch.json",
-                   "{\"v\":1,\"kind\":\"merge\",\"from\":\"news@sender.example\","
-                   "\"max_reject\":\"100%\"}");
+    submit_with_a_reject(rig, "one");
+    break_disk(rig, DISK_WRITE, -ENOMEM);
     rig_run(rig);
-    CU_ASSERT_EQUAL(rig->taken_count, 1);
-    rig_down(rig, false);
     rig->config->free_space_min = UINT64_MAX;
     rig_submit(rig, "two", 2);
-    rig_boot(rig);
-    break_disk(rig, DISK_WRITE, -ENOSPC);
+    CU_ASSERT_EQUAL(rig->taken_count, 0);
+    CU_ASSERT(broken.streams_opened >= 3);
+    CU_ASSERT(broken.streams_opened <= 7);
+    broken.streams_opened = 0;
     rig_run(rig);
     CU_ASSERT_EQUAL(rig->taken_count, 0);
     CU_ASSERT(broken.streams_opened >= 3);
@@ -134,6 +149,72 @@ static void test_a_batch_that_is_opened_again_rests(void)
     rig->config->free_space_min = 0;
     rig_run(rig);
     CU_ASSERT_EQUAL(rig->taken_count, 3);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    rig_destroy(rig);
+}
+
+/* The disk does not say whether it lies in hold/: the journal keeps it in mind. */
+static void test_who_may_be_in_hold_is_kept_in_mind(void)
+{
+    struct rig *rig = rig_create();
+    rig_submit(rig, "one", 20);
+    rig_run(rig);
+    rig_end(rig, 0, JOURNAL_DELIVERED, 0);
+    rig_run(rig);
+    rig_down(rig, true);
+    rig_move(rig, "active/one.batch", "hold/one.batch");
+    rig_boot(rig);
+    break_disk(rig, DISK_STAT, -EIO);
+    broken.fd = rig->intake.core->spool.places[SPOOL_HOLD];
+    rig_run(rig);
+    rig_down(rig, true);
+    rig_move(rig, "hold/one.batch", "active/one.batch");
+    rig_boot(rig);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 19);
+    rig_end_rest(rig, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    rig_destroy(rig);
+}
+
+/* The longer a scan in vain took, the longer it rests; those of short ones do not wait for it. */
+static void test_who_is_scanned_long_in_vain_rests_long(void)
+{
+    struct rig *rig = rig_create();
+    submit_with_a_reject(rig, "one");
+    break_disk(rig, DISK_WRITE, -ENOMEM);
+    broken.slow = &rig->clock;
+    rig_run(rig);
+    uint32_t opened = broken.streams_opened;
+    CU_ASSERT(opened >= 1);
+    CU_ASSERT(opened <= 2);
+    broken.slow = NULL;
+    submit_with_a_reject(rig, "two");
+    rig_run(rig);
+    CU_ASSERT(broken.streams_opened >= opened + 3);
+    broken.failing = -1;
+    rig_run(rig);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 2);
+    rig_destroy(rig);
+}
+
+/* They were durable before it was accepted: behind that nothing waits for them. */
+static void test_who_is_accepted_needs_no_rejects(void)
+{
+    struct rig *rig = rig_create();
+    char path[RIG_PATH_SIZE];
+    submit_with_a_reject(rig, "one");
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 1);
+    rig_down(rig, false);
+    rig_path(rig, "active/one.batch/rejects.ndjson", path);
+    ensure(unlink(path) == 0);
+    ensure(mkdir(path, 0700) == 0);
+    rig_boot(rig);
+    rig_run(rig);
+    CU_ASSERT_EQUAL(rig->taken_count, 1);
     rig_end_rest(rig, 0);
     CU_ASSERT(rig_is_in(rig, "done", "one"));
     rig_destroy(rig);
@@ -731,14 +812,15 @@ static void test_what_writers_left_in_tmp_goes_after_a_day(void)
 }
 
 SUITE(intake, test_a_batch_comes_and_goes, test_without_a_number_nothing_is_claimed,
-      test_a_batch_that_is_opened_again_rests, test_who_waits_for_room_grows_no_older,
-      test_descriptors_bound_what_is_claimed, test_descriptors_bound_groups,
-      test_descriptors_bound_streams, test_want_of_descriptors_fails_no_batch,
-      test_a_batch_waits_for_what_it_has_lent, test_a_touched_file_does_not_stop_its_batch,
-      test_who_is_looked_at_keeps_no_load, test_orders_while_a_file_is_looked_at,
-      test_a_batch_leaves_while_it_is_looked_at, test_a_changed_file_pauses_its_batch,
-      test_a_changed_file_does_not_keep_from_cancelling, test_a_batch_waits_for_its_order,
-      test_a_batch_that_people_took_away_is_no_burden,
+      test_a_batch_that_is_opened_again_rests, test_who_is_scanned_long_in_vain_rests_long,
+      test_who_is_accepted_needs_no_rejects, test_who_may_be_in_hold_is_kept_in_mind,
+      test_who_waits_for_room_grows_no_older, test_descriptors_bound_what_is_claimed,
+      test_descriptors_bound_groups, test_descriptors_bound_streams,
+      test_want_of_descriptors_fails_no_batch, test_a_batch_waits_for_what_it_has_lent,
+      test_a_touched_file_does_not_stop_its_batch, test_who_is_looked_at_keeps_no_load,
+      test_orders_while_a_file_is_looked_at, test_a_batch_leaves_while_it_is_looked_at,
+      test_a_changed_file_pauses_its_batch, test_a_changed_file_does_not_keep_from_cancelling,
+      test_a_batch_waits_for_its_order, test_a_batch_that_people_took_away_is_no_burden,
       test_a_place_that_people_removed_is_made_anew, test_a_recovered_batch_keeps_its_id,
       test_a_batch_that_may_repeat_another_is_told_so, test_unreadable_ids_are_told,
       test_files_are_collected_again_when_a_sync_failed,

@@ -49,13 +49,6 @@ static struct rig *hosts_rig(struct greetings *greetings, uint32_t more)
     return rig;
 }
 
-static void send_some(struct rig *rig, uint32_t count)
-{
-    uint32_t batch = rig_batch_merge(rig, LETTER, "");
-    rig_add_many(rig, batch, "example.org", count);
-    rig_deal(rig, batch, 0);
-}
-
 /* N2: what the greetings of the two hosts make of the mail. */
 static void test_hosts_that_accept_no_mail(void)
 {
@@ -80,7 +73,7 @@ static void test_hosts_that_accept_no_mail(void)
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         struct greetings greetings = {.first = ROWS[i].first, .other = ROWS[i].other};
         struct rig *rig = hosts_rig(&greetings, 0);
-        send_some(rig, 50);
+        rig_send_some(rig, 50);
         rig_run(rig, 40000);
         CHECK_ROW(i, rig_entries_of(rig, ROWS[i].what) == 50);
         CHECK_ROW(i, rig->entries_count == 50);
@@ -102,7 +95,7 @@ static void test_a_dead_host_beside_one_without_mail_is_a_deferral(void)
 {
     struct greetings greetings = {.first = "521 no\r\n", .other = "521 no\r\n"};
     struct rig *rig = hosts_rig(&greetings, 1);
-    send_some(rig, 10);
+    rig_send_some(rig, 10);
     rig_run(rig, 50000);
     CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), 10);
     CU_ASSERT_EQUAL(rig->entries_count, 10);
@@ -114,13 +107,13 @@ static void test_a_host_that_accepts_mail_again(void)
 {
     struct greetings greetings = {.first = "521 no\r\n", .other = "521 no\r\n"};
     struct rig *rig = hosts_rig(&greetings, 0);
-    send_some(rig, 20);
+    rig_send_some(rig, 20);
     CU_ASSERT(rig_run_until_returned(rig, 20, 10000));
     CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_BOUNCED), 20);
     CU_ASSERT(greetings.asked + greetings.other_asked <= 20);
     greetings = (struct greetings){0};
     rig_run(rig, 300000);
-    send_some(rig, 20);
+    rig_send_some(rig, 20);
     CU_ASSERT(rig_run_until_returned(rig, 40, 60000));
     CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 20);
     rig_destroy(rig);
@@ -132,7 +125,7 @@ static void test_many_dead_hosts_are_few_connects(void)
 {
     struct greetings greetings = {.first = "!", .other = "!"};
     struct rig *rig = hosts_rig(&greetings, 14);
-    send_some(rig, 200);
+    rig_send_some(rig, 200);
     rig_run(rig, 50000);
     CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), 200);
     CU_ASSERT(stat_read_xcore(&rig->workers[0]->stats.connects_failed) <= 64);

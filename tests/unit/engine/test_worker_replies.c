@@ -5,8 +5,6 @@
 
 #include "tests/unit/engine/worker_rig.h"
 
-static const char LETTER[] = "From: News <news@sender.example>\nSubject: News\n\nHello.\n";
-
 static struct rig *replies_rig(const char *(*on_moment)(struct rig_conn *conn,
                                                         enum rig_moment moment, struct span line),
                                void *context)
@@ -16,13 +14,6 @@ static struct rig *replies_rig(const char *(*on_moment)(struct rig_conn *conn,
     rig->context = context;
     rig_start(rig);
     return rig;
-}
-
-static void send_some(struct rig *rig, uint32_t count)
-{
-    uint32_t batch = rig_batch_merge(rig, LETTER, "");
-    rig_add_many(rig, batch, "example.org", count);
-    rig_deal(rig, batch, 0);
 }
 
 static bool is_of(struct span line, const char *user)
@@ -64,7 +55,7 @@ static void test_A10_what_ehlo_is_answered(void)
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
         struct helo helo = {.answer = ROWS[i].answer};
         struct rig *rig = replies_rig(answer_ehlo, &helo);
-        send_some(rig, 5);
+        rig_send_some(rig, 5);
         rig_run(rig, 40000);
         uint8_t what = ROWS[i].is_delivered ? JOURNAL_DELIVERED : JOURNAL_DEFERRED;
         CHECK_ROW(i, rig_entries_of(rig, what) == 5);
@@ -87,7 +78,7 @@ static void test_A28_what_quit_is_answered(void)
     static const char *const ANSWERS[] = {"500 no\r\n", "421 bye\r\n", "354 go on\r\n", "", "!"};
     for (size_t i = 0; i < COUNT_OF(ANSWERS); i++) {
         struct rig *rig = replies_rig(answer_quit, (void *)(uintptr_t)ANSWERS[i]);
-        send_some(rig, 20);
+        rig_send_some(rig, 20);
         rig_run(rig, 600000);
         CHECK_ROW(i, rig_entries_of(rig, JOURNAL_DELIVERED) == 20);
         CHECK_ROW(i, rig->entries_count == 20);
@@ -112,13 +103,13 @@ static void test_C4_all_are_put_off_and_data_is_refused(void)
 {
     bool is_refusing = true;
     struct rig *rig = replies_rig(refuse_for_now, &is_refusing);
-    send_some(rig, 2);
+    rig_send_some(rig, 2);
     rig_run(rig, 1000);
     CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), 2);
     CU_ASSERT_EQUAL(rig->entries[0].code, 450);
     CU_ASSERT_EQUAL(rig->entries[1].code, 450);
     is_refusing = false;
-    send_some(rig, 2);
+    rig_send_some(rig, 2);
     rig_run(rig, 500);
     CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), 2);
     CU_ASSERT_EQUAL(stat_read_xcore(&rig->workers[0]->stats.sessions_opened), 1);
@@ -145,7 +136,7 @@ static void test_C8_gone_behind_a_refusal(void)
     for (size_t i = 0; i < COUNT_OF(MOMENTS); i++) {
         enum rig_moment moment = MOMENTS[i];
         struct rig *rig = replies_rig(refuse_and_leave, &moment);
-        send_some(rig, 1);
+        rig_send_some(rig, 1);
         rig_run(rig, 60000);
         CHECK_ROW(i, rig_entries_of(rig, JOURNAL_BOUNCED) == 1);
         CHECK_ROW(i, rig->entries_count == 1);
@@ -173,7 +164,7 @@ static void test_C12_silence_in_the_middle_of_a_group(void)
 {
     bool is_silent = false;
     struct rig *rig = replies_rig(fall_silent, &is_silent);
-    send_some(rig, 4);
+    rig_send_some(rig, 4);
     rig_run(rig, 2 * (int64_t)rig->config->routes[0].timeouts.rcpt_ms);
     CU_ASSERT(is_silent);
     CU_ASSERT(rig->entries_count >= 4);

@@ -506,6 +506,14 @@ void rig_add_many(struct rig *rig, uint32_t batch, const char *domain, uint32_t 
     }
 }
 
+void rig_send_some(struct rig *rig, uint32_t count)
+{
+    uint32_t batch =
+        rig_batch_merge(rig, "From: News <news@sender.example>\nSubject: News\n\nHello.\n", "");
+    rig_add_many(rig, batch, "example.org", count);
+    rig_deal(rig, batch, 0);
+}
+
 void rig_deal(struct rig *rig, uint32_t batch, uint32_t worker)
 {
     inbox_push_chain_xcore(&rig->workers[worker]->recipients, &rig->waiting[batch]);

@@ -23,9 +23,9 @@
 #include "tests/sim/sim_net.h"
 
 enum {
-    RIG_WORKERS_MAX = 2,
+    RIG_WORKERS_MAX = 8,
     RIG_BATCHES_MAX = 8,
-    RIG_CONNS_MAX = 64,
+    RIG_CONNS_MAX = 512,
     RIG_LINE_MAX = 2048,
     RIG_BODY_KEPT = 8192,
     RIG_LINES_MAX = 256,
@@ -138,6 +138,8 @@ struct recipient *rig_add(struct rig *rig, uint32_t batch, const char *domain, s
                           uint16_t rcpt_index);
 /* `count` recipients u0@domain .. of a merge batch. */
 void rig_add_many(struct rig *rig, uint32_t batch, const char *domain, uint32_t count);
+/* A batch with one short letter to `count` recipients of example.org, for the first worker. */
+void rig_send_some(struct rig *rig, uint32_t count);
 /* Hands what was added to the worker. */
 void rig_deal(struct rig *rig, uint32_t batch, uint32_t worker);
 /* Until nothing more happens now / for so long. */

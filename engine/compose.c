@@ -118,9 +118,11 @@ static bool buf_take(struct delivery *delivery, uint64_t size)
             delivery->buf = slab_take(&delivery->worker->bufs[class]);
             delivery->buf_class = class;
             delivery->buf_size = 0;
+            delivery->worker->lacking = WANT_BUF + class;
             return delivery->buf != NULL;
         }
     }
+    ensure(false);
     return false;
 }
 
@@ -154,12 +156,13 @@ static enum compose_result copy_wire(struct delivery *delivery, const struct ren
 }
 
 /* A large message: rendered again with a buf as scratch memory that lives as long as the pieces. */
-static enum compose_result plan_wire(struct delivery *delivery, const struct batch *batch,
-                                     const struct render_input *input,
+static enum compose_result plan_wire(struct delivery *delivery, const struct load *load,
+                                     uint32_t index, const struct render_input *input,
                                      struct template_problem *problem)
 {
     struct plan *plan = slab_take(&delivery->worker->plans);
     if (plan == NULL) {
+        delivery->worker->lacking = WANT_PLAN;
         return COMPOSE_WAIT;
     }
     delivery->plan = plan;
@@ -170,8 +173,12 @@ static enum compose_result plan_wire(struct delivery *delivery, const struct bat
             break;
         }
         struct render_output output = {.scratch = writer_of(delivery->buf, size)};
-        int result = template_render(batch->template, input, &output, problem);
+        int result = template_render(load->batch->template, input, &output, problem);
         if (result == 0) {
+            if (class == COMPOSE_BUF_CLASSES - 1) {
+                worker_whole_hold(delivery->worker, delivery, output.size,
+                                  load->recipients[index]->attempts_count);
+            }
             plan->pieces_count = output.pieces_count;
             memcpy(plan->pieces, output.pieces, output.pieces_count * sizeof(plan->pieces[0]));
             delivery->transaction.size = output.size;
@@ -238,7 +245,7 @@ static enum compose_result compose_merge(struct delivery *delivery, const struct
         composed = copy_wire(delivery, &output, &is_copied);
     }
     if ((result == 0 || result == -ENOSPC) && composed == COMPOSE_OK && !is_copied) {
-        composed = plan_wire(delivery, batch, &input, &problem);
+        composed = plan_wire(delivery, load, index, &input, &problem);
     } else if (result != 0) {
         composed = COMPOSE_BAD;
     }

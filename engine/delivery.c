@@ -303,6 +303,8 @@ static void on_peer_fin(struct delivery *delivery, struct mono_time now)
 
 static void on_body_taken(struct delivery *delivery, struct mono_time now)
 {
+    /* Not with the answer, which may take minutes. */
+    delivery_release_body(delivery);
     smtp_session_body_taken(&delivery->smtp, now);
     struct smtp_event event;
     while (!delivery->is_over && smtp_session_next(&delivery->smtp, now, &event)) {
@@ -413,4 +415,10 @@ void delivery_quit(struct delivery *delivery, struct mono_time now)
     delivery_enter(delivery, DELIVERY_ENDING);
     smtp_session_quit(&delivery->smtp, now);
     pump(delivery, now);
+}
+
+void delivery_give_up(struct delivery *delivery)
+{
+    delivery->is_given_up = true;
+    (void)net_close(delivery->worker->net, delivery->conn, true);
 }

@@ -67,6 +67,7 @@ struct delivery {
     bool is_record;   /* the message is `record_body`, which may be empty */
     bool has_reached; /* got as far as READY once */
     bool is_close_asked;
+    bool is_given_up;
     uint64_t number;
     uint32_t transactions_count;
     struct mono_time opened;
@@ -115,5 +116,9 @@ void delivery_begin(struct delivery *delivery, struct load *load, struct attempt
                     uint32_t count, struct mono_time now);
 /* An orderly end of an IDLE session. */
 void delivery_quit(struct delivery *delivery, struct mono_time now);
-/* Gives back what the transaction held: bufs, plan, block of recipients, load. */
+/* Its session ends at once, and its recipients are put off: others wait for what it holds. */
+void delivery_give_up(struct delivery *delivery);
+/* Gives back what the transaction holds of its body: buf, plan, load. */
+void delivery_release_body(struct delivery *delivery);
+/* The same, and its block of recipients. */
 void delivery_release_message(struct delivery *delivery);

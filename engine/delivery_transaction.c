@@ -5,20 +5,26 @@
 #include "engine/compose.h"
 #include "engine/dispatch.h"
 
-void delivery_release_message(struct delivery *delivery)
+static void release_buf(struct delivery *delivery)
+{
+    struct worker *worker = delivery->worker;
+    struct slab *slab = &worker->bufs[delivery->buf_class];
+    if (delivery->buf_class == COMPOSE_BUF_CLASSES - 1) {
+        worker->wholes[slab_index(slab, delivery->buf)].delivery = NULL;
+    }
+    worker_give(worker, slab, delivery->buf);
+    delivery->buf = NULL;
+}
+
+void delivery_release_body(struct delivery *delivery)
 {
     struct worker *worker = delivery->worker;
     if (delivery->buf != NULL) {
-        worker_give(worker, &worker->bufs[delivery->buf_class], delivery->buf);
-        delivery->buf = NULL;
+        release_buf(delivery);
     }
     if (delivery->plan != NULL) {
         worker_give(worker, &worker->plans, delivery->plan);
         delivery->plan = NULL;
-    }
-    if (delivery->rcpts != NULL) {
-        slab_give(&worker->rcpts_blocks, delivery->rcpts);
-        delivery->rcpts = NULL;
     }
     if (delivery->load != NULL) {
         dispatch_drop_load(worker, delivery->load);
@@ -26,6 +32,15 @@ void delivery_release_message(struct delivery *delivery)
     }
     delivery->record_body = SPAN_NONE;
     delivery->is_record = false;
+}
+
+void delivery_release_message(struct delivery *delivery)
+{
+    delivery_release_body(delivery);
+    if (delivery->rcpts != NULL) {
+        slab_give(&delivery->worker->rcpts_blocks, delivery->rcpts);
+        delivery->rcpts = NULL;
+    }
 }
 
 /* What the engine's counters and the log need of where this went. */
@@ -63,8 +78,12 @@ static void settle(struct delivery *delivery, struct attempt *attempt,
         break;
     case POLICY_DEFER:
         outcome.class = OUTCOME_DEFERRED;
+        if (delivery->is_given_up) {
+            outcome.response.content = SPAN("given up: too slow while others wait for the memory "
+                                            "that a message of this size takes");
+        }
         stat_add(&lane->deferred, 1);
-        lane_note_error(lane, &verdict->response);
+        lane_note_error(lane, &outcome.response);
         break;
     case POLICY_BOUNCE:
         outcome.class = OUTCOME_BOUNCED;

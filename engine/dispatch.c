@@ -52,34 +52,55 @@ static uint32_t group_take(struct lane *lane, struct load *load, uint32_t count,
     return taken;
 }
 
+static void group_put_back(struct lane *lane, struct attempt *const *attempts, uint32_t count)
+{
+    for (uint32_t i = count; i > 0; i--) {
+        dispatch_put_back(lane->worker, lane, attempts[i - 1]);
+    }
+}
+
+/* The message is made: the rate is paid last, for what is begun and for nothing that is put back.
+ * False: another worker was faster. */
+static bool send_group(struct lane *lane, struct delivery *delivery, struct load *load,
+                       struct attempt *const *attempts, uint32_t count, struct mono_time now)
+{
+    struct mono_time next;
+    if (!site_rate_take_xcore(lane->site, count, now, &next)) {
+        delivery_release_message(delivery);
+        group_put_back(lane, attempts, count);
+        lane_wake_at(lane, next);
+        return false;
+    }
+    delivery_begin(delivery, load, attempts, count, now);
+    return true;
+}
+
 /* False: nothing more can be begun now; the lane comes back by its timer or as a starved one. */
 static bool begin_one(struct lane *lane, struct load *load, struct mono_time now)
 {
     ensure(!list_is_empty(&lane->idle));
-    uint32_t count = group_size(lane, load);
     if (!worker_may_attempt(lane->worker)) {
-        lane_mark_starved(lane);
+        worker_starve(lane, WANT_ATTEMPT);
         return false;
     }
     struct mono_time next;
-    if (!site_rate_take_xcore(lane->site, count, now, &next)) {
+    if (site_rate_room_xcore(lane->site, now, &next) == 0) {
         lane_wake_at(lane, next);
         return false;
     }
     struct attempt *attempts[SMTP_RCPTS_MAX];
     load->holds++; /* the message is composed from it below, whatever becomes of the attempts */
     uint32_t index;
-    uint32_t taken = group_take(lane, load, count, attempts, &index, now);
+    uint32_t taken = group_take(lane, load, group_size(lane, load), attempts, &index, now);
     struct delivery *delivery = CONTAINER_OF(lane->idle.next, struct delivery, idle);
     char words[256];
     struct writer problem = writer_of(words, sizeof(words));
     enum compose_result result =
         taken == 0 ? COMPOSE_OK : compose_message(delivery, load, index, &problem);
+    bool is_begun = result != COMPOSE_WAIT;
     switch (result) {
     case COMPOSE_OK:
-        if (taken > 0) {
-            delivery_begin(delivery, load, attempts, taken, now);
-        }
+        is_begun = taken == 0 || send_group(lane, delivery, load, attempts, taken, now);
         break;
     case COMPOSE_BAD:
         for (uint32_t i = 0; i < taken; i++) {
@@ -87,14 +108,12 @@ static bool begin_one(struct lane *lane, struct load *load, struct mono_time now
         }
         break;
     case COMPOSE_WAIT:
-        for (uint32_t i = taken; i > 0; i--) {
-            dispatch_put_back(lane->worker, lane, attempts[i - 1]);
-        }
-        lane_mark_starved(lane);
+        group_put_back(lane, attempts, taken);
+        worker_starve(lane, lane->worker->lacking);
         break;
     }
     dispatch_drop_load(lane->worker, load);
-    return result != COMPOSE_WAIT;
+    return is_begun;
 }
 
 static void linger(struct lane *lane, struct mono_time now)
@@ -111,6 +130,7 @@ static void linger(struct lane *lane, struct mono_time now)
 
 void dispatch_lane(struct lane *lane, struct mono_time now)
 {
+    lane->is_held_up = false;
     if (lane->site != NULL) {
         dispatch_retire_idle(lane, now);
     }

@@ -196,7 +196,7 @@ static bool connect_one(struct lane *lane, struct mono_time now)
     if (slab_left(&worker->deliveries) == 0) {
         if (lane->sessions_count == 0) {
             lane_set_sessionless(lane, true);
-            lane_mark_starved(lane);
+            worker_starve(lane, WANT_SESSION);
             make_room(worker, NULL, worker->sessionless_count, now);
         }
         return false;

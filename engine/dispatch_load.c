@@ -79,7 +79,10 @@ void dispatch_load_ask(struct lane *lane)
     while (lane->loads_asked + lane->loads_filled < loads_max && ready_has_work(&lane->ready)) {
         struct load *load = slab_take(&worker->loads_free);
         if (load == NULL) {
-            lane_mark_starved(lane);
+            /* What its first recipient waits for comes first. */
+            if (!list_is_linked(&lane->dirty)) {
+                worker_starve(lane, WANT_LOAD);
+            }
             return;
         }
         *load = (struct load){.reply_to = &worker->loads, .lane = lane, .is_needed = is_now};
@@ -168,7 +171,11 @@ void dispatch_on_load(struct worker *worker, struct load *load)
     ensure(lane->loading_count >= load->count);
     lane->loads_asked--;
     lane->loading_count -= load->count;
-    lane_mark_dirty(lane);
+    /* More bytes are no help to who is held up: he was put back, and would ask for his own again.
+     */
+    if (!lane->is_held_up) {
+        lane_mark_dirty(lane);
+    }
     if (load->block == NULL) {
         ensure(load->result == -ENOBUFS);
         lane->ahead_at = mono_add_ms(worker->now, REFUSED_MS);
@@ -201,7 +208,7 @@ struct attempt *dispatch_attempt_take(struct lane *lane, struct load *load)
     struct worker *worker = lane->worker;
     struct attempt *attempt = worker_may_attempt(worker) ? slab_take(&worker->attempts) : NULL;
     if (attempt == NULL) {
-        lane_mark_starved(lane);
+        worker_starve(lane, WANT_ATTEMPT);
         return NULL;
     }
     ensure(load->next < load->count);

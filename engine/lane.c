@@ -141,12 +141,6 @@ void lane_wake_at(struct lane *lane, struct mono_time at)
     }
 }
 
-void lane_mark_starved(struct lane *lane)
-{
-    list_remove(&lane->dirty);
-    list_add_last(&lane->worker->lanes_starved, &lane->dirty);
-}
-
 uint64_t lane_backlog(const struct lane *lane)
 {
     return lane->ready.count + lane->reviewed.count + lane->loading_count + lane->loaded_count;

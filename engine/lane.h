@@ -73,7 +73,7 @@ enum { LANE_LIMITS_COUNT = LANE_LIMIT_SOURCE + 1 };
 
 struct lane {
     struct list link;   /* in worker->lanes_all */
-    struct list dirty;  /* in worker->lanes_dirty or lanes_starved */
+    struct list dirty;  /* in worker->lanes_dirty or a list of lanes_starved */
     struct list unused; /* in worker->lanes_unused: it lingers */
     struct lane *hash_next;
     uint64_t key;
@@ -97,6 +97,7 @@ struct lane {
     bool is_busy;                   /* it has recipients or sessions, and is counted by its site */
     bool is_load_same;              /* the recipients of the last load could share a transaction */
     bool is_sessionless;            /* it has no session, and the worker had none left */
+    bool is_held_up;                /* its first recipient waits for memory of the worker */
     bool is_asked;                  /* an MX query of it is away */
     bool is_answered;               /* one came back, and no host was picked since */
     struct mono_time rest_until;    /* our own source cannot be used */
@@ -157,9 +158,6 @@ void lane_spare_step(struct worker *worker, struct mono_time now);
 void lane_mark_dirty(struct lane *lane);
 /* The lane is dispatched at that time, if not before. */
 void lane_wake_at(struct lane *lane, struct mono_time at);
-/* Puts it on the list of those that wait for something of the worker's own (session, attempt,
- * load). */
-void lane_mark_starved(struct lane *lane);
 void lane_push(struct lane *lane, struct recipient *recipient);
 void lane_set_busy(struct lane *lane, bool is_busy);
 void lane_set_sessionless(struct lane *lane, bool is_sessionless);

@@ -214,7 +214,7 @@ static void ask(struct lane *lane, enum mx_kind kind, struct span name)
     uint64_t user = handle_to_u64(slab_handle(&worker->lanes, lane)) | WORKER_QUERY_OF_LANE;
     lane->is_asked = worker_ask(worker, kind, name, user);
     if (!lane->is_asked) {
-        lane_mark_starved(lane);
+        worker_starve(lane, WANT_QUERY);
     }
 }
 

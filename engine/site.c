@@ -448,6 +448,13 @@ static int64_t rate_interval_ns(const struct config_route *route)
     return (HOUR_NS + per_hour - 1) / per_hour;
 }
 
+static int64_t rate_tolerance_ns(const struct config_route *route, int64_t interval_ns)
+{
+    ensure(route->rate_burst > 0);
+    uint32_t burst = route->rate_burst + (PLANTED(BURST_ONE_MORE) ? 1 : 0);
+    return interval_ns * (burst - 1);
+}
+
 uint32_t site_rate_room_xcore(const struct site *site, struct mono_time at,
                               struct mono_time *ret_next)
 {
@@ -455,9 +462,8 @@ uint32_t site_rate_room_xcore(const struct site *site, struct mono_time at,
     if (route->rate_per_hour == 0) {
         return UINT32_MAX;
     }
-    ensure(route->rate_burst > 0);
     int64_t interval_ns = rate_interval_ns(route);
-    int64_t tolerance_ns = interval_ns * (route->rate_burst - 1);
+    int64_t tolerance_ns = rate_tolerance_ns(route, interval_ns);
     int64_t arrival_ns = atomic_load_explicit(&site->arrival_ns, memory_order_relaxed);
     int64_t room_ns = tolerance_ns - (arrival_ns > at.ns ? arrival_ns - at.ns : 0);
     if (room_ns < 0) {
@@ -476,8 +482,7 @@ bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time no
         return true;
     }
     int64_t interval_ns = rate_interval_ns(route);
-    uint32_t burst = route->rate_burst + (PLANTED(BURST_ONE_MORE) ? 1 : 0);
-    int64_t tolerance_ns = interval_ns * (burst - 1);
+    int64_t tolerance_ns = rate_tolerance_ns(route, interval_ns);
     int64_t arrival_ns = atomic_load_explicit(&site->arrival_ns, memory_order_relaxed);
     int64_t next_ns;
     do {

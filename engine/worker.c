@@ -31,15 +31,6 @@ bool worker_may_attempt(const struct worker *worker)
            slab_left(&worker->entries_free) > worker->attempts.count_out;
 }
 
-void worker_give(struct worker *worker, struct slab *slab, void *slot)
-{
-    bool had_none = slab_left(slab) == 0;
-    bool is_of_attempts = slab == &worker->attempts || slab == &worker->entries_free;
-    had_none |= is_of_attempts && !worker_may_attempt(worker);
-    slab_give(slab, slot);
-    worker->has_room |= had_none;
-}
-
 void worker_move(struct worker *worker, unsigned from, unsigned to, uint64_t count)
 {
     ensure(from != to);
@@ -216,45 +207,9 @@ static void take_reports(struct worker *worker, struct mono_time now)
 
 /* Lanes. */
 
-/* Whether some of everything is free that a lane may wait for on the list of starved ones. */
-static bool has_some_of_all(const struct worker *worker)
-{
-    const struct slab *const slabs[] = {
-        &worker->deliveries, &worker->loads_free, &worker->queries,
-        &worker->plans,      &worker->bufs[0],    &worker->bufs[1],
-        &worker->bufs[2],    &worker->bufs[3],    &worker->bufs[4],
-    };
-    for (size_t i = 0; i < COUNT_OF(slabs); i++) {
-        if (slab_left(slabs[i]) == 0) {
-            return false;
-        }
-    }
-    return worker_may_attempt(worker);
-}
-
-/* Something came back of which there was none: some of the starved lanes are looked at again,
- * before the lane that gave it back, which would take it again. The others as well, a part a step,
- * unless something runs out: its coming back is the next sign. */
-static void feed_starved(struct worker *worker)
-{
-    if (!worker->has_room) {
-        return;
-    }
-    struct list fed;
-    struct list *node;
-    list_init(&fed);
-    for (uint32_t i = 0; i < STEP_LANES && (node = list_take_first(&worker->lanes_starved)); i++) {
-        list_add_first(&fed, node);
-    }
-    while ((node = list_take_first(&fed)) != NULL) {
-        list_add_first(&worker->lanes_dirty, node);
-    }
-    worker->has_room = !list_is_empty(&worker->lanes_starved) && has_some_of_all(worker);
-}
-
 static bool dispatch_dirty(struct worker *worker, struct mono_time now)
 {
-    feed_starved(worker);
+    worker_starved_feed(worker);
     struct list *node;
     for (uint32_t i = 0; i < STEP_LANES; i++) {
         node = list_take_first(&worker->lanes_dirty);
@@ -328,6 +283,7 @@ static struct mono_time worker_step(struct actor *actor, struct mono_time now)
     is_more |= worker_domain_rehouse_step(worker, now);
     is_more |= worker_domain_release_step(worker, now);
     is_more |= dispatch_dirty(worker, now);
+    next = mono_earlier(next, worker_starved_hurry(worker, now));
     next = mono_earlier(next, push_decided(worker, now));
     inbox_push_chain_xcore(&worker->engine->intake->recipients, &worker->settled);
     worker_check(worker);
@@ -376,7 +332,7 @@ int worker_init(struct worker *worker, const struct worker_config *config, bool 
     worker->sessions_max = share > 0 ? share : 1;
     list_init(&worker->lanes_all);
     list_init(&worker->lanes_dirty);
-    list_init(&worker->lanes_starved);
+    worker_starved_init(worker);
     list_init(&worker->lanes_unused);
     list_init(&worker->idle);
     int result = waker_init(&worker->actor.waker, with_event_fd);

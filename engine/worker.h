@@ -65,6 +65,28 @@ struct worker_stats {
     struct stat_counter steps;
 };
 
+/* Of what a lane may have found none: it waits on the list of that, and no other thing coming back
+ * calls it. */
+enum worker_want {
+    WANT_SESSION,
+    WANT_ATTEMPT, /* worker_may_attempt */
+    WANT_LOAD,
+    WANT_QUERY,
+    WANT_PLAN,
+    WANT_BUF, /* of the first class; the others follow */
+};
+enum { WORKER_WANTS_COUNT = WANT_BUF + COMPOSE_BUF_CLASSES };
+
+/* Of the largest bufs there are few: each may become as large as the largest message. */
+enum { WORKER_BUFS_WHOLE = 2 };
+enum { WANT_BUF_WHOLE = WORKER_WANTS_COUNT - 1 };
+
+/* Who has one, by its number, and until when he may keep it while others wait. */
+struct worker_whole {
+    struct delivery *delivery; /* NULL: nobody */
+    struct mono_time until;
+};
+
 /* Per domain, by domain index; valid for `generation`. */
 struct worker_domain {
     uint32_t generation;
@@ -169,8 +191,8 @@ struct worker {
     struct lane **lanes_by_key;
     struct list lanes_all;
     struct list lanes_dirty;
-    struct list lanes_starved;  /* wait for a session, attempt, load or buf of this worker */
-    struct list lanes_unused;   /* linger, the longest unused first */
+    struct list lanes_starved[WORKER_WANTS_COUNT]; /* wait for something of this worker */
+    struct list lanes_unused;                      /* linger, the longest unused first */
     struct list idle;           /* sessions of all lanes, the longest idle first */
     uint32_t ending_count;      /* sessions that are being closed */
     uint32_t sessionless_count; /* lanes without any session for which none was left */
@@ -196,7 +218,9 @@ struct worker {
     uint32_t rehouse_next; /* domain to be looked at; 0: no look around is under way */
     uint32_t release_first, release_last; /* queue of domains that are released: index + 1, 0 = none
                                            */
-    bool has_room; /* something of a slab came back in this step: starved lanes may go on */
+    bool has_room; /* something of which there was none came back: starved lanes may go on */
+    enum worker_want lacking; /* what compose_message found none of last */
+    struct worker_whole wholes[WORKER_BUFS_WHOLE];
     uint64_t sessions_next;        /* number of the next session, for the log */
     uint32_t deal_next;            /* worker who gets the next chunk of due recipients */
     struct mono_time retry_looked; /* when the wheel was last asked for its next due time ... */
@@ -249,3 +273,10 @@ bool worker_may_attempt(const struct worker *worker);
 /* Gives a slot back; when it was the only one, lanes that wait for such a one are looked at again.
  */
 void worker_give(struct worker *worker, struct slab *slab, void *slot);
+/* Puts the lane on the list of those that wait for this: there is none. */
+void worker_starve(struct lane *lane, enum worker_want want);
+/* The delivery has taken one of the largest bufs for a message of this size. It may keep it for as
+ * long as a server of moderate pace would need, and longer for who was tried before; when others
+ * wait for one then, its session is given up. */
+void worker_whole_hold(struct worker *worker, struct delivery *delivery, uint64_t size,
+                       uint32_t attempts_count);

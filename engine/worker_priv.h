@@ -17,6 +17,16 @@ static const uint64_t WORKER_QUERY_OF_LANE = UINT64_C(1) << 63;
 bool worker_ask(struct worker *worker, enum mx_kind kind, struct span name, uint64_t user)
     __attribute__((warn_unused_result));
 
+/* worker_starved.c */
+
+void worker_starved_init(struct worker *worker);
+/* Something came back of which there was none: those who have waited for it longest are looked at
+ * next, as many as there is some for. */
+void worker_starved_feed(struct worker *worker);
+/* Gives sessions up that have kept one of the largest bufs for too long while others wait for one.
+ * Returns when it is to be called again. */
+struct mono_time worker_starved_hurry(struct worker *worker, struct mono_time now);
+
 /* worker_domain.c */
 
 /* An answer for the domain that `user` names: those who wait for it are placed again. */

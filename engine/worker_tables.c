@@ -10,9 +10,6 @@
 #include "engine/load.h"
 #include "queue/journal.h"
 
-/* Each may become as large as the largest message. */
-enum { BUFS_WHOLE = 2 };
-
 static int init_slabs(struct worker *worker)
 {
     static const char *const BUFS[COMPOSE_BUF_CLASSES] = {"bufs 2K", "bufs 16K", "bufs 128K",
@@ -45,7 +42,7 @@ static int init_slabs(struct worker *worker)
     for (uint32_t i = 0; i < COMPOSE_BUF_CLASSES; i++) {
         uint32_t count = i < 2 ? sessions : i == 2 ? (sessions / 4) + 16 : (sessions / 64) + 16;
         if (i == COMPOSE_BUF_CLASSES - 1) {
-            count = BUFS_WHOLE;
+            count = WORKER_BUFS_WHOLE;
         }
         int result = slab_init(&worker->bufs[i], BUFS[i], compose_buf_size(config, i), count);
         if (result != 0) {

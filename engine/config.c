@@ -180,17 +180,19 @@ static void set_cores(cfg_t *node, struct config *config)
     }
 }
 
-/* What is said in EHLO (A11): a domain, or an address in brackets. */
+/* What is said in EHLO (A11): a domain, or an address in brackets, one of IPv6 with its tag. */
 static bool is_ehlo_name(const char *name)
 {
     struct span text = span_of_text(name);
     struct net_addr addr;
     if (text.size > 2 && text.at[0] == '[' && text.at[text.size - 1] == ']') {
         struct span inside = span_of(text.at + 1, text.size - 2);
-        if (span_starts_nocase(inside, SPAN("IPv6:"))) {
+        bool is_tagged = span_starts_nocase(inside, SPAN("IPv6:"));
+        if (is_tagged) {
             inside = span_of(inside.at + 5, inside.size - 5);
         }
-        return net_addr_parse(inside, &addr) && addr.port == 0;
+        return net_addr_parse(inside, &addr) && addr.port == 0 &&
+               (addr.family == NET_IP6) == is_tagged;
     }
     return smtp_address_check_domain(text) == SMTP_ADDRESS_OK;
 }

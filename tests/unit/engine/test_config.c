@@ -244,6 +244,10 @@ static const struct {
     {"node { hostname = \"two words\" }\n", "ramjet.conf:1: hostname: \"two words\""},
     {"source \"a\" { ehlo = \"-bad\" }\n", "ramjet.conf:1: ehlo: \"-bad\""},
     {"source \"a\" { ehlo = \"[192.0.2.1\" }\n", "ramjet.conf:1: ehlo: \"[192.0.2.1\""},
+    {"source \"a\" { ehlo = 192.0.2.1 }\n", "ramjet.conf:1: ehlo: \"192.0.2.1\""}, /* A11 */
+    {"source \"a\" { ehlo = \"[2001:db8::1]\" }\n", "ramjet.conf:1: ehlo: \"[2001:db8::1]\""},
+    {"source \"a\" { ehlo = \"[IPv6:192.0.2.1]\" }\n",
+     "ramjet.conf:1: ehlo: \"[IPv6:192.0.2.1]\""},
     {"source \"a\" { address = \"192.0.2.1:25\" }\n", "ramjet.conf:1: address: a source has"},
     {"\ncontrol { metrics = 127.0.0.1 }\n", "ramjet.conf:2: control: metrics needs a port"},
     {"dns { ip4 = no ip6 = no }\n", "ramjet.conf:1: dns: ip4 and ip6"},

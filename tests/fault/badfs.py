@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that says no: EIO, ENOSPC, EROFS, slow, by kind of operation, under load.
+"""A disk that says no: EIO, ENOSPC, EROFS, slow, by kind of operation, under load (T6).
 
 badfs.py BUILD [CASE ...]. The spool lies on a file system of the tests' own (badfs.c) that refuses
 what a rule names. After each fault the same account is held: every recipient has exactly one line

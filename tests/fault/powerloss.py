@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power failures below a real ext4 (LAW 1, 2, 6): nothing accepted is lost.
+"""Power failures below a real ext4 (T5; LAW 1, 2, 6): nothing accepted is lost.
 
 powerloss.py BUILD [--cuts N] [--seed N] [--each]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crash torture of the real program (T1, T2): kill -9 at random times under load, and at named
+"""Crash torture of the real program (T1, T2, T4): kill -9 at random times under load, and at named
 points: the first, second and tenth time that a thread of it makes a system call that changes the
 spool.
 

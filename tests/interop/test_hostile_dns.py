@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Name servers that mean harm or are broken: each domain is answered in its own bad way.
+"""Name servers that mean harm or are broken: each domain is answered in its own bad way (B8, 3.10).
 
 test_hostile_dns.py BUILD. Nobody's mail goes astray, honest domains get theirs, nothing spins.
 """

@@ -521,7 +521,7 @@ def odd_messages():
 
 
 def case_odd_messages():
-    """Rows 4 to 7: message.eml that is cut, bare, long, 8-bit, or says things twice: sent in
+    """Rows 4 to 7, P3: message.eml that is cut, bare, long, 8-bit, or says things twice: sent in
     legal form, or refused with words; never half."""
     rows = odd_messages()
     for number, (_, message, _, _) in enumerate(rows):

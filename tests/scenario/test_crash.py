@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9, SIGTERM, and two engines on one spool (conformance.md 5: T1, T2, T9, V1-V3, V6).
+"""kill -9, SIGTERM, and two engines on one spool (conformance.md 5: T1, T2, T9, V1, V2, V3, V6).
 
 test_crash.py BUILD [SEED [ROUNDS]]. The oracle joins three lists: what was submitted, what the
 sink wrote down before it said 250, and what the engine says in results.ndjson. A message that
@@ -149,23 +149,29 @@ def is_deferred(engine, count):
 
 
 def case_deferrals_survive():
-    """V5: attempts and due times do not go back to the start with a kill."""
+    """V5: attempts and due times do not go back to the start with a kill. V4: who was refused for
+    good beside them is not asked for again."""
     with Place("crash-defer") as place:
         sink = Sink(place)
         # Long enough for the kill to come before the retry, which nobody would have recorded.
         engine = Engine(place, routes=route("*", sink.port, **{**FAST, "retry_first": "6s",
                                                                "retry_max": "6s"})).start()
         names = [f"rcpt451x2-{i}@d.test" for i in range(50)]
-        engine.submit(make_merge(engine, "defer", names))
-        wait_for(lambda: is_deferred(engine, 50), "all deferred")
+        refused = [f"rcpt550-{i}@d.test" for i in range(50)]
+        engine.submit(make_merge(engine, "defer", names + refused))
+        wait_for(lambda: is_deferred(engine, 50) and engine.progress("defer")["bounced"] == 50,
+                 "all were asked for")
         engine.kill()
         engine.start()
         wait_for(lambda: is_deferred(engine, 100), "and again")
         engine.kill()
         engine.start()
         end = engine.wait_end("defer")
-        equal(end.counts(), {"accepted": 50, "delivered": 50}, "delivered at the third attempt")
-        equal({line["num_attempts"] for line in end.results}, {3}, "attempts go on counting")
+        equal(end.counts(), {"accepted": 100, "delivered": 50, "bounced": 50}, "all have ended")
+        equal({(line["type"], line["num_attempts"]) for line in end.results},
+              {("Delivery", 3), ("Bounce", 1)}, "attempts go on counting")
+        told = [event["recipient"] for event in engine.events() if event["type"] == "Bounce"]
+        equal(sorted(told), sorted(refused), "refused once")
         first, second = ({event["recipient"]: event for event in engine.events()
                           if event.get("num_attempts") == number} for number in (1, 2))
         early = [name for name in names if when(second[name]) - when(first[name]) < 5.0]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers that mean harm: no crash, no hang, no false "delivered", nothing left behind, no spin.
+"""Servers that mean harm: no crash, no hang, no false "delivered", nothing left behind, no spin
+(conformance 3.6, 3.7, 3.9, C10).
 
 test_hostile.py BUILD
 """

@@ -59,6 +59,7 @@ def case_sites_have_limits_of_their_own():
 
 
 def case_messages_of_a_connection():
+    """P4"""
     counter = count(names(1000), lambda port: route("*", port, connections=4, per_connection=10))
     equal(max(counter.each), 10, "ten messages a connection, no more")
     check(100 <= counter.connections <= 115, "so a hundred connections", counter.connections)
@@ -147,6 +148,7 @@ def case_recipients_of_a_transaction():
 
 
 def case_idle_connections_are_closed():
+    """3.11"""
     with Place("limit") as place:
         sink = Sink(place)
         engine = Engine(place, routes=route("*", sink.port, connections=1,
@@ -161,6 +163,7 @@ def case_idle_connections_are_closed():
 
 
 def case_connections_age():
+    """3.11"""
     with Place("limit") as place:
         sink = Sink(place, "--latency-ms", "20")
         run(place, names(80), route("*", sink.port, connections=1, connection_age='"1s"',

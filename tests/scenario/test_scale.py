@@ -168,7 +168,7 @@ def case_many_sites():
 
 
 def case_restart_amid():
-    """kill -9 when a part of a large batch and of many small ones is settled."""
+    """kill -9 when a part of a large batch and of many small ones is settled (V8)."""
     with Place("scale") as place:
         sink = Sink(place, "--latency-ms", "1")
         engine = Engine(place, routes=route("*", sink.port, connections=8)).start()

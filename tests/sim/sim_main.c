@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sim: runs seeds of the simulator.
+ * sim: runs seeds of the simulator (conformance T12).
  *
  *   sim --seed N [--trace]           one seed, in this process
  *   sim --seeds N [--from M]         so many seeds

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The countdown over the operations of the disk: the world ends behind each, or each fails; and the
- * engine that comes after a crash crashes too, somewhere in its recovery.
+ * The countdown over the operations of the disk (T3, T6): the world ends behind each, or each
+ * fails; and the engine that comes after a crash crashes too, somewhere in its recovery.
  */
 #include <errno.h>
 

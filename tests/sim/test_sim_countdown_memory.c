@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The countdown over the engine's allocations, from its start to its orderly end: once, and from
- * one on for a while. A start without memory says so and leaves all as it was; an engine that is up
- * waits and goes on. Nobody's mail comes to another end by it, no batch is refused, no line of
- * results is missing.
+ * The countdown over the engine's allocations (T11), from its start to its orderly end: once, and
+ * from one on for a while. A start without memory says so and leaves all as it was; an engine that
+ * is up waits and goes on. Nobody's mail comes to another end by it, no batch is refused, no line
+ * of results is missing.
  */
 #include <errno.h>
 #include <stdio.h>

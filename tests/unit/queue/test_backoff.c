@@ -6,8 +6,8 @@
 
 enum { MINUTE = 60, HOUR = 60 * MINUTE, DAY = 24 * HOUR };
 
-/* Rows are the promise of the header, in order: doubling, ceiling, jitter's two ends, cut at the
- * expiry, expired. */
+/* Rows are the promise of the header (A33), in order: doubling, ceiling, jitter's two ends, cut at
+ * the expiry, expired. */
 static const struct {
     uint32_t attempts_count, age_s, random, want_s;
 } ROWS[] = {

@@ -277,9 +277,15 @@ void intake_open(struct intake_core *core, struct intake_batch *ib)
         (void)fail_open(core, ib, -ENOBUFS, "");
         return;
     }
-    static const uint64_t orders[] = {
+    static const uint64_t orders[SPOOL_VERBS_COUNT] = {
         [SPOOL_PAUSE] = BATCH_PAUSED, [SPOOL_RESUME] = 0, [SPOOL_CANCEL] = BATCH_CANCELLED};
+    ensure(kept != SPOOL_RETRY);
     stat_set(&ib->batch->orders, orders[kept]); /* an earlier opening may have set another */
+    if (intake_doubt_retried(core, ib) != 0) {
+        odd(order_not_read); /* there may be more to be marked */
+        (void)fail_open(core, ib, -ENOBUFS, "");
+        return;
+    }
     if (intake_scan_begin(core, ib) != 0) {
         (void)fail_open(core, ib, -ENOMEM, "");
         return;

@@ -3,16 +3,49 @@
 
 /* Orders of people: files in in/ctl. */
 
+static void order_send(struct intake_core *core, struct worker_order order)
+{
+    ensure(core->orders_left == 0);
+    struct engine *engine = core->engine;
+    core->worker_orders[0] = order;
+    core->orders_left++;
+    inbox_push_xcore(&engine->workers[engine->workers_count - 1]->orders,
+                     &core->worker_orders[0].node);
+}
+
+/* False: to be obeyed later. Not before it is durable that there was such an order: a start behind
+ * a kill tells by it that people were tried who were not due (LAW 6). And not while its file stays:
+ * they would be tried at each look. */
+static bool retry_obey(struct intake_core *core, const struct spool_order *order,
+                       struct intake_batch *ib)
+{
+    if (ib->stage != INTAKE_ACTIVE) {
+        return false; /* not everybody is in the wheel yet */
+    }
+    if (spool_order_keep(&core->spool, ib->fd, SPOOL_RETRY) != 0) {
+        odd(order_not_kept);
+        return false;
+    }
+    if (spool_order_remove(&core->spool, order) != 0) {
+        odd(order_not_removed);
+        return false;
+    }
+    order_send(core, (struct worker_order){
+                         .reply_to = &core->orders_back, .batch = ib->batch, .is_retry = true});
+    return true;
+}
+
 /* False: it would be forgotten in a crash, and is to be obeyed again. */
 static bool order_obey(struct intake_core *core, const struct spool_order *order,
                        struct intake_batch *ib)
 {
-    ensure(core->orders_left == 0);
-    struct engine *engine = core->engine;
     uint64_t orders = stat_read_xcore(&ib->batch->orders);
     if ((orders & BATCH_CANCELLED) != 0) {
         /* For good; and the first time it may not have been kept. */
         return spool_order_keep(&core->spool, ib->fd, SPOOL_CANCEL) == 0;
+    }
+    if (order->verb == SPOOL_RETRY) {
+        return retry_obey(core, order, ib);
     }
     static const uint64_t NEXT[SPOOL_VERBS_COUNT] = {
         [SPOOL_PAUSE] = BATCH_PAUSED, [SPOOL_RESUME] = 0, [SPOOL_CANCEL] = BATCH_CANCELLED};
@@ -25,22 +58,22 @@ static bool order_obey(struct intake_core *core, const struct spool_order *order
     if (order->verb == SPOOL_PAUSE) {
         return is_kept; /* workers look at it at each turn */
     }
-    core->worker_orders[0] = (struct worker_order){
-        .reply_to = &core->orders_back,
-        .batch = ib->batch,
-        .is_cancel = order->verb == SPOOL_CANCEL,
-    };
-    core->orders_left++;
-    inbox_push_xcore(&engine->workers[engine->workers_count - 1]->orders,
-                     &core->worker_orders[0].node);
+    order_send(core, (struct worker_order){
+                         .reply_to = &core->orders_back,
+                         .batch = ib->batch,
+                         .is_cancel = order->verb == SPOOL_CANCEL,
+                     });
     return is_kept;
 }
 
 /* Of a batch that waits for its results: it is obeyed when the batch is opened, soon. True: it is
- * kept. */
+ * kept. None to try again: that stays until then. */
 static bool order_keep(struct intake_core *core, const struct spool_order *order,
                        struct intake_batch *ib)
 {
+    if (order->verb == SPOOL_RETRY) {
+        return false;
+    }
     int fd = spool_batch_open(&core->spool, ib->batch->directory);
     bool is_kept = fd >= 0 && spool_order_keep(&core->spool, fd, order->verb) == 0;
     if (fd >= 0) {
@@ -65,10 +98,7 @@ static bool tell_releases(struct intake_core *core)
     }
     core->releases_seen = releases;
     core->is_resume_due = false;
-    core->worker_orders[0] = (struct worker_order){.reply_to = &core->orders_back};
-    core->orders_left++;
-    inbox_push_xcore(&engine->workers[engine->workers_count - 1]->orders,
-                     &core->worker_orders[0].node);
+    order_send(core, (struct worker_order){.reply_to = &core->orders_back});
     return true;
 }
 

@@ -366,6 +366,10 @@ bool intake_is_name_held(struct intake_core *core, const char *directory);
  */
 bool intake_may_be_repeated(struct intake_core *core, const struct intake_batch *ib,
                             const struct recipient *recipient);
+/* Of a batch that is being opened: who was put off may have been tried before his time, when people
+ * ordered it. 0, or -errno: that cannot be seen. */
+int intake_doubt_retried(struct intake_core *core, const struct intake_batch *ib)
+    __attribute__((warn_unused_result));
 /* Its row beside core->known.batches; NULL: the batch is no recovered one. */
 struct intake_known *intake_known_of(struct intake_core *core, const struct intake_batch *ib);
 

@@ -19,7 +19,8 @@
  * with that moment. Whoever is due later by his last record was tried since, or had not been under
  * way: the mark, if he is to have it, is in the record. The same goes for a batch that was found
  * beside a journal that may have lost its accept record: it has a number when it is accepted anew,
- * and until then the number 0 stands for it.
+ * and until then the number 0 stands for it. People may order that those who were put off are tried
+ * at once (in/ctl/ID.retry): of such a batch, which has the file `retried`, all are in doubt.
  *
  * A batch that the journal knows and that is not in active/ has left it before its end was
  * recorded: the journal is told now. One that lies in hold/ is kept in mind: people may put it back
@@ -159,6 +160,19 @@ int intake_mark_clean(struct intake *intake)
 struct intake_known *intake_known_of(struct intake_core *core, const struct intake_batch *ib)
 {
     return ib->known == NULL ? NULL : &core->known_rows[ib->known - core->known.batches];
+}
+
+int intake_doubt_retried(struct intake_core *core, const struct intake_batch *ib)
+{
+    struct intake_known *row = intake_known_of(core, ib);
+    if (row == NULL || !row->is_suspect) {
+        return 0;
+    }
+    int result = spool_order_was_retried(&core->spool, ib->fd);
+    if (result > 0) {
+        row->doubt_until_s = UINT32_MAX;
+    }
+    return result < 0 ? result : 0;
 }
 
 bool intake_may_be_repeated(struct intake_core *core, const struct intake_batch *ib,

@@ -176,6 +176,8 @@ bool lane_is_no_mail(const struct lane *lane, struct mono_time now);
 /* Our own source cannot be used: the lane rests for as long as the site would at first. */
 void lane_source_failed(struct lane *lane, const struct policy_verdict *verdict,
                         struct mono_time now);
+/* People want it tried now, whatever failed before. The site's own rest is not ended by it. */
+void lane_rest_end(struct lane *lane);
 /* Until when nobody is to be connected from here; ns 0 = there is no reason to wait. */
 struct mono_time lane_rest_until(const struct lane *lane, struct mono_time now);
 /* Recipients of all kinds that are here and not in flight. */

@@ -73,6 +73,14 @@ void lane_source_failed(struct lane *lane, const struct policy_verdict *verdict,
     lane->rest_until = mono_add_ms(now, (int64_t)lane->site->route->suspend_first_s * 1000);
 }
 
+void lane_rest_end(struct lane *lane)
+{
+    lane->rest_until = (struct mono_time){.ns = 0};
+    for (uint32_t i = 0; i < LANE_BAD_HOSTS_MAX; i++) {
+        lane->bad_hosts[i].until = (struct mono_time){.ns = 0};
+    }
+}
+
 struct mono_time lane_rest_until(const struct lane *lane, struct mono_time now)
 {
     ensure(lane->site != NULL);

@@ -522,6 +522,11 @@ void site_suspend_xcore(struct site *site, struct mono_time now, struct random *
     }
 }
 
+void site_rest_end_xcore(struct site *site)
+{
+    atomic_store(&site->suspended_until_ns, 0);
+}
+
 void site_reached_xcore(struct site *site)
 {
     if (atomic_load_explicit(&site->suspensions_count, memory_order_relaxed) != 0) {

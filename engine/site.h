@@ -140,6 +140,8 @@ struct mono_time site_suspended_until_xcore(const struct site *site, struct mono
  * 20 % by chance. Only the first of several workers that tell of the same failure lengthens the
  * rest. */
 void site_suspend_xcore(struct site *site, struct mono_time now, struct random *random);
+/* It rests no more; the next rest is longer all the same, until a session got through. */
+void site_rest_end_xcore(struct site *site);
 /* A session got through: no failures in a row any more. */
 void site_reached_xcore(struct site *site);
 /* Marks that this worker has (no longer) a connection of the site. */

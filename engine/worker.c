@@ -183,10 +183,16 @@ static void take_orders(struct worker *worker)
             struct lane *lane = CONTAINER_OF(link, struct lane, link);
             if (order->is_cancel) {
                 ready_cancel(&lane->ready, order->batch);
+            } else if (order->is_retry) {
+                lane_rest_end(lane);
             } else {
                 resume_lane(worker, lane);
             }
             lane_mark_dirty(lane);
+        }
+        if (order->is_retry && worker->index == 0) {
+            worker_retry_begin(worker, order);
+            continue;
         }
         struct inbox *next = worker->index == 0
                                  ? order->reply_to
@@ -313,6 +319,7 @@ static void init_inboxes(struct worker *worker)
         inbox_init(inboxes[i], &worker->actor.waker);
     }
     inbox_chain_init(&worker->due);
+    inbox_chain_init(&worker->retried);
     inbox_chain_init(&worker->settled);
     inbox_chain_init(&worker->decided);
 }

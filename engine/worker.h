@@ -13,7 +13,7 @@
  *   answers     mx queries, answered              deferred recipients to the retry wheel
  *   kicks       lanes whose limit has room        recipients to a worker that holds a full site
  *   reports     requests of the control actor     the same, filled
- *   orders      a batch was resumed or cancelled  the same, to the next worker or back
+ *   orders      resume, cancel or retry a batch   the same, to the next worker or back
  *
  * Bounds: sessions = config sessions_max / workers; attempts WORKER_ATTEMPTS_MAX (dispatch waits);
  * the rest follows from these, in worker_tables.c.
@@ -130,7 +130,8 @@ struct worker_order {
     struct inbox_node node;
     struct inbox *reply_to;
     const struct batch *batch;
-    bool is_cancel; /* else resume */
+    bool is_cancel;
+    bool is_retry; /* neither: resume */
 };
 
 enum { WORKER_REPORT_ROWS = 32, WORKER_REPORT_TEXT = 200 };
@@ -202,8 +203,11 @@ struct worker {
     struct mono_time decided_since; /* of the oldest of them; ns 0: none */
     struct inbox_chain settled; /* durable, on their way back to intake at the end of the step */
     struct inbox_chain due;     /* taken from the retry wheel, not yet placed */
-    uint32_t sweep_slot; /* next slot of the wheel to search for cancelled recipients; UINT32_MAX =
-                            no sweep */
+    uint32_t sweep_slot; /* next slot of the wheel to search for those whose batch was cancelled, or
+                            is to be tried again; UINT32_MAX = no sweep */
+    struct worker_order *retry_order; /* the first worker's: home it goes behind the sweep */
+    struct inbox_chain retried; /* what was found for it: none is tried before the sweep's end, else
+                                   who fails again would be met by it once more */
     bool is_draining;
     bool is_short_of_lanes; /* none was free since the last step */
     uint32_t wait_first,

@@ -54,7 +54,10 @@ struct mono_time worker_domain_wake(const struct worker *worker);
 
 /* worker_retry.c */
 
-/* Takes what is due, and what a cancel sweeps up. True when there is more to do at once. */
+/* The first worker only: all of the order's batch that wait in the wheel behind a failed attempt
+ * are due, and no site rests; then the order goes home. */
+void worker_retry_begin(struct worker *worker, struct worker_order *order);
+/* Takes what is due, and what an order sweeps up. True when there is more to do at once. */
 bool worker_retry_step(struct worker *worker, struct mono_time now);
 /* When the wheel is to be looked at again. */
 struct mono_time worker_retry_wake(struct worker *worker, struct mono_time now);

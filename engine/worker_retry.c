@@ -5,6 +5,14 @@
 
 enum { STEP_DUE = 1024, DEAL_CHUNK = 256, RETRY_LOOK_MS = 50 };
 
+/* Whose first attempt is still to come waits for the time that his batch gives, not for a retry. */
+static bool is_retried(const struct worker *worker, const struct recipient *recipient)
+{
+    const struct worker_order *order = worker->retry_order;
+    return order != NULL && recipient->batch == order->batch->index &&
+           recipient->attempts_count > 0;
+}
+
 /* What has come out of the wheel is dealt out to all workers, so that a second with a million
  * recipients uses all cores. */
 static void deal(struct worker *worker, uint32_t now_s, struct mono_time now)
@@ -23,7 +31,12 @@ static void deal(struct worker *worker, uint32_t now_s, struct mono_time now)
                 recipient->due_s = steady_due_s(worker->engine, batch, recipient);
             }
             if (recipient->due_s > now_s && !is_cancelled) {
-                retry_push_xcore(worker->engine->retry, recipient);
+                if (is_retried(worker, recipient)) {
+                    recipient->due_s = now_s;
+                    inbox_chain_add(&worker->retried, node);
+                } else {
+                    retry_push_xcore(worker->engine->retry, recipient);
+                }
                 continue;
             }
             if (to != worker->index) {
@@ -37,22 +50,54 @@ static void deal(struct worker *worker, uint32_t now_s, struct mono_time now)
     }
 }
 
+void worker_retry_begin(struct worker *worker, struct worker_order *order)
+{
+    ensure(worker->index == 0);
+    ensure(worker->retry_order == NULL);
+    const struct site_table *sites = worker->engine->sites;
+    uint32_t count = site_table_count_xcore(sites);
+    for (uint32_t i = 0; i < count; i++) {
+        site_rest_end_xcore(site_at_xcore(sites, i));
+    }
+    worker->retry_order = order;
+    worker->sweep_slot = 0;
+}
+
+/* Recipients of a batch are looked for wherever they wait, one slot a step: the last one first, as
+ * time moves them to the front. */
+static void sweep(struct worker *worker)
+{
+    uint32_t last = RETRY_FINE_SLOTS + RETRY_COARSE_SLOTS - 1;
+    uint32_t slot = last - worker->sweep_slot;
+    worker->sweep_slot = slot > 0 ? worker->sweep_slot + 1 : UINT32_MAX;
+    (void)retry_sweep_xcore(worker->engine->retry, slot, &worker->due);
+}
+
+/* All of them are found. */
+static void give_retried(struct worker *worker)
+{
+    while (worker->retried.count > 0 && worker->due.count < STEP_DUE) {
+        inbox_chain_add(&worker->due, inbox_chain_take(&worker->retried));
+    }
+    if (worker->retry_order != NULL && worker->retried.count == 0) {
+        inbox_push_xcore(worker->retry_order->reply_to, &worker->retry_order->node);
+        worker->retry_order = NULL;
+    }
+}
+
 bool worker_retry_step(struct worker *worker, struct mono_time now)
 {
     uint32_t now_s = steady_now_s(worker->engine);
     if (worker->due.count == 0 && worker->sweep_slot != UINT32_MAX) {
-        /* A batch was cancelled: its recipients are looked for wherever they wait, one slot a step.
-         */
-        (void)retry_sweep_xcore(worker->engine->retry, worker->sweep_slot++, &worker->due);
-        if (worker->sweep_slot == RETRY_FINE_SLOTS + RETRY_COARSE_SLOTS) {
-            worker->sweep_slot = UINT32_MAX;
-        }
+        sweep(worker);
+    } else if (worker->due.count == 0 && worker->retry_order != NULL) {
+        give_retried(worker);
     }
     if (worker->due.count == 0) {
         (void)retry_take_xcore(worker->engine->retry, now_s, &worker->due);
     }
     deal(worker, now_s, now);
-    return worker->due.count > 0 || worker->sweep_slot != UINT32_MAX;
+    return worker->due.count > 0 || worker->sweep_slot != UINT32_MAX || worker->retry_order != NULL;
 }
 
 /* Looking through the wheel costs a microsecond or two: a busy worker does it now and then. What

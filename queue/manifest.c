@@ -52,7 +52,7 @@ bool manifest_file_is_reserved(const char *name)
 {
     static const char *const ours[] = {"batch.json",   "progress.json", "rejects.ndjson",
                                        "summary.json", "reason.txt",    "sources.list",
-                                       "order"};
+                                       "order",        "retried"};
     static const char *const begins[] = {"results.ndjson", ".results"};
     for (size_t i = 0; i < COUNT_OF(ours); i++) {
         if (strcmp(name, ours[i]) == 0) {

@@ -250,9 +250,9 @@ struct spool_leaving {
 void spool_finish_group(struct spool *spool, struct spool_leaving *leavings, uint32_t count,
                         struct wall_time now);
 
-/* Orders: empty files in in/ctl/: ID.pause, ID.resume, ID.cancel. */
-enum spool_verb { SPOOL_PAUSE, SPOOL_RESUME, SPOOL_CANCEL };
-enum { SPOOL_VERBS_COUNT = SPOOL_CANCEL + 1, SPOOL_ORDERS_MAX = 64, SPOOL_ORDER_WAIT_S = 10 };
+/* Orders: empty files in in/ctl/: ID.pause, ID.resume, ID.cancel, ID.retry. */
+enum spool_verb { SPOOL_PAUSE, SPOOL_RESUME, SPOOL_CANCEL, SPOOL_RETRY };
+enum { SPOOL_VERBS_COUNT = SPOOL_RETRY + 1, SPOOL_ORDERS_MAX = 64, SPOOL_ORDER_WAIT_S = 10 };
 struct spool_order {
     enum spool_verb verb;
     char id[MANIFEST_ID_MAX + 1];
@@ -289,12 +289,14 @@ int spool_list_orders(struct spool *spool, struct wall_time now,
 int spool_order_remove(struct spool *spool, const struct spool_order *order)
     __attribute__((warn_unused_result));
 /* Keeps PAUSE or CANCEL in the batch's directory (file "order"), RESUME removes it; durable, so
- * that a restart does not start what people stopped. */
+ * that a restart does not start what people stopped. RETRY leaves the file "retried". */
 int spool_order_keep(struct spool *spool, int batch_fd, enum spool_verb verb)
     __attribute__((warn_unused_result));
 /* SPOOL_RESUME when none is kept, SPOOL_PAUSE when it says nothing that is known. */
 int spool_order_kept(struct spool *spool, int batch_fd, enum spool_verb *ret_verb)
     __attribute__((warn_unused_result));
+/* 1: RETRY was kept once. 0: never. -errno: that cannot be seen. */
+int spool_order_was_retried(struct spool *spool, int batch_fd) __attribute__((warn_unused_result));
 
 /* What was left in in/tmp by writers that died, older than SPOOL_TMP_AGE_S, goes to badmail/.
  * Returns how many, or -errno. */

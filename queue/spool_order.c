@@ -6,11 +6,14 @@
 
 #include "queue/spool_priv.h"
 
-static const char *const VERBS[] = {
-    [SPOOL_PAUSE] = "pause", [SPOOL_RESUME] = "resume", [SPOOL_CANCEL] = "cancel"};
+static const char *const VERBS[] = {[SPOOL_PAUSE] = "pause",
+                                    [SPOOL_RESUME] = "resume",
+                                    [SPOOL_CANCEL] = "cancel",
+                                    [SPOOL_RETRY] = "retry"};
 _Static_assert(COUNT_OF(VERBS) == SPOOL_VERBS_COUNT, "a word for every verb");
 
 static const char ORDER_FILE[] = "order";
+static const char RETRIED_FILE[] = "retried";
 
 /* ID.verb; the id may hold dots, so the verb is behind the last one. */
 static bool order_parse(const char *name, struct spool_order *ret_order)
@@ -134,7 +137,8 @@ static void drop_some(struct order_listing *listing)
     char name[MANIFEST_ID_MAX + 16];
     for (uint32_t i = 0; i < listing->strangers_count; i++) {
         refuse_order(listing, listing->strangers[i],
-                     "not an order: create an empty file ID.pause, ID.resume or ID.cancel");
+                     "not an order: create an empty file ID.pause, ID.resume, ID.cancel or "
+                     "ID.retry");
     }
     for (uint32_t i = 0; i < listing->nobodys_count; i++) {
         order_name(&listing->nobodys[i], name);
@@ -180,6 +184,9 @@ int spool_order_remove(struct spool *spool, const struct spool_order *order)
 
 int spool_order_keep(struct spool *spool, int batch_fd, enum spool_verb verb)
 {
+    if (verb == SPOOL_RETRY) {
+        return disk_write_file(spool->disk, batch_fd, RETRIED_FILE, SPAN(""), true);
+    }
     if (verb != SPOOL_RESUME) {
         return disk_write_file(spool->disk, batch_fd, ORDER_FILE, span_of_text(VERBS[verb]), true);
     }
@@ -207,11 +214,19 @@ int spool_order_kept(struct spool *spool, int batch_fd, enum spool_verb *ret_ver
         return (int)size;
     }
     for (size_t i = 0; i < COUNT_OF(VERBS); i++) {
-        if (span_equal(span_of(text, (size_t)size), span_of_text(VERBS[i]))) {
+        bool is_kept_here = i != SPOOL_RETRY;
+        if (is_kept_here && span_equal(span_of(text, (size_t)size), span_of_text(VERBS[i]))) {
             *ret_verb = (enum spool_verb)i;
             return 0;
         }
     }
     *ret_verb = SPOOL_PAUSE; /* it was damaged: people say what they want */
     return 0;
+}
+
+int spool_order_was_retried(struct spool *spool, int batch_fd)
+{
+    struct disk_stat stat;
+    int result = disk_stat_at(spool->disk, batch_fd, RETRIED_FILE, &stat);
+    return result == 0 ? 1 : result == -ENOENT ? 0 : result;
 }

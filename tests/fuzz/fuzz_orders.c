@@ -13,8 +13,10 @@
 
 enum { PATH_SIZE = 32 + SPOOL_NAME_MAX };
 
-static const char *const VERBS[] = {
-    [SPOOL_PAUSE] = "pause", [SPOOL_RESUME] = "resume", [SPOOL_CANCEL] = "cancel"};
+static const char *const VERBS[] = {[SPOOL_PAUSE] = "pause",
+                                    [SPOOL_RESUME] = "resume",
+                                    [SPOOL_CANCEL] = "cancel",
+                                    [SPOOL_RETRY] = "retry"};
 _Static_assert(COUNT_OF(VERBS) == SPOOL_VERBS_COUNT, "a word for every verb");
 
 static void put_file(struct disk *disk, const char *path, struct span content)

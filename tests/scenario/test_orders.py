@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Control files: pause, resume, cancel; while scanning, sending, deferred, and over a restart.
+"""Control files: pause, resume, cancel, retry; while scanning, sending, deferred, restarted.
 
 test_orders.py BUILD
 """
@@ -8,12 +8,12 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (Engine, Place, Sink, check, equal, make_merge, read_text, route,  # noqa: E402
-                 run_all, send, wait_for, write)
+from lib import (Engine, Place, Sink, check, equal, free_port, make_merge, read_text,  # noqa: E402
+                 route, run_all, send, soon, wait_for, write)
 
 FAST = {"retry_first": "1s", "retry_max": "2s", "retry_jitter": 0, "suspend_first": "1s",
         "suspend_max": "1s"}
-place = sink = slow = engine = None
+place = sink = slow = engine = dead_port = None
 
 
 def taken(batch):
@@ -248,6 +248,70 @@ def case_changed_and_started_anew():
     check("not those that were accepted" in end.reason, "it says why", end.reason)
 
 
+def case_retry_while_deferred():
+    """Who waits for an hour is tried at once, of this batch only."""
+    for batch in ("r1", "r2"):
+        names = [f"rcpt451x1-{batch}-{i}@later.test" for i in range(300)]
+        engine.submit(make_merge(engine, batch, names))
+        wait_for(lambda name=batch: (engine.progress(name) or {}).get("deferred") == 300,
+                 "all are deferred")
+    give("r1", "retry")
+    end = engine.wait_end("r1", 15)
+    equal(end.counts(), {"accepted": 300, "delivered": 300}, "delivered")
+    equal({line["num_attempts"] for line in end.results}, {2}, "by the second attempt")
+    check(not any("possible_duplicate" in line for line in end.results), "and nobody is marked")
+    equal(engine.status()["queue"]["retry"], 300, "the others wait")
+    give("r2", "cancel")
+    equal(engine.wait_end("r2", 15).counts(), {"accepted": 300, "cancelled": 300}, "cancelled")
+
+
+def case_retry_of_a_site_that_rests():
+    """A relay that is there again need not wait for the end of the rest."""
+    engine.submit(make_merge(engine, "r3", [f"r3-{i}@dead.test" for i in range(50)]))
+    wait_for(lambda: (engine.progress("r3") or {}).get("deferred") == 50, "all are deferred")
+    give("r3", "retry")
+    wait_for(lambda: (engine.progress("r3") or {}).get("deferred") == 100, "tried in vain")
+    relay = Sink(place, name="relay", listen=f"127.0.0.1:{dead_port}")
+    give("r3", "retry")
+    end = engine.wait_end("r3", 15)
+    equal(end.counts(), {"accepted": 50, "delivered": 50}, "delivered")
+    equal({line["num_attempts"] for line in end.results}, {3}, "one attempt an order")
+    equal(sum(relay.taken().values()), 50, "once each")
+
+
+def case_retry_before_its_time():
+    """Who was not tried yet has nothing to be tried again; a paused batch stays paused."""
+    engine.submit(make_merge(engine, "r4", ["r4-1@fast.test"], not_before=soon(3600)))
+    engine.submit(make_merge(engine, "r5", ["rcpt451x1-r5-1@later.test"]))
+    wait_for(lambda: (engine.progress("r5") or {}).get("deferred") == 1, "it is deferred")
+    wait_for(lambda: (engine.progress("r4") or {}).get("state") == "active", "it waits")
+    give("r5", "pause")
+    for batch in ("r4", "r5"):
+        give(batch, "retry")
+    give("r4", "retry")  # the one before is through
+    equal([settle(lambda name=batch: taken(name), "it stands still") for batch in ("r4", "r5")],
+          [0, 0], "nothing was sent")
+    give("r4", "cancel")
+    equal(engine.wait_end("r4", 15).counts(), {"accepted": 1, "cancelled": 1}, "cancelled")
+    give("r5", "resume")
+    equal(engine.wait_end("r5", 15).counts(), {"accepted": 1, "delivered": 1}, "delivered")
+
+
+def case_killed_behind_a_retry():
+    """Behind a kill whoever waits is marked, however late he is due: he may have been tried."""
+    names = [f"rcpt451-r6-{i}@later.test" for i in range(20)]
+    engine.submit(make_merge(engine, "r6", names))
+    wait_for(lambda: (engine.progress("r6") or {}).get("deferred") == 20, "all are deferred")
+    give("r6", "retry")
+    wait_for(lambda: (engine.progress("r6") or {}).get("deferred") == 40, "and again")
+    engine.kill()
+    engine.start()
+    give("r6", "cancel")
+    end = engine.wait_end("r6", 15)
+    equal(end.counts(), {"accepted": 20, "cancelled": 20}, "cancelled")
+    check(all(line.get("possible_duplicate") for line in end.results), "all are marked")
+
+
 def case_orders_for_nobody():
     """Orders for unknown ids (of some age), and other names, are put aside; nothing breaks."""
     path = os.path.join(engine.spool, "in", "ctl")
@@ -278,14 +342,17 @@ def case_order_ahead_of_its_batch():
 
 
 def main():
-    global place, sink, slow, engine
+    global place, sink, slow, engine, dead_port
     with Place("orders") as place:
         sink = Sink(place)
         slow = Sink(place, "--latency-ms", "4", name="slow")
+        dead_port = free_port()
         engine = Engine(place, routes=route("*", sink.port, **FAST) +
                         route("slow.test", slow.port, **FAST, connections=4,
                               per_connection=100000) +
-                        route("later.test", sink.port, retry_first="1h")).start()
+                        route("later.test", sink.port, retry_first="1h") +
+                        route("dead.test", dead_port, retry_first="1h", suspend_first="1h",
+                              suspend_max="1h")).start()
         return run_all(globals())
 
 

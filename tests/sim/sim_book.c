@@ -323,6 +323,7 @@ void sim_book_order(struct sim_book *book, uint32_t batch, const char *verb)
     ensure(fd >= 0);
     disk_close(book->sim->view, fd);
     sync_directory(book->sim->view, "/spool/in/ctl");
+    book->batches[batch].is_retried |= strcmp(verb, "retry") == 0;
     sim_trace(book->sim, "ordered: %s %s", verb, book->batches[batch].id);
 }
 

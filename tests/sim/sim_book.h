@@ -110,8 +110,9 @@ struct sim_submitted {
     char id[64];
     enum sim_kind kind;
     bool is_failing;
-    int64_t at_ns;  /* when it was submitted */
-    uint32_t first; /* entry */
+    int64_t at_ns;   /* when it was submitted */
+    bool is_retried; /* it was ordered to be tried at once, whoever was put off */
+    uint32_t first;  /* entry */
     uint32_t count;
     uint32_t bad_count;
     int64_t told_ns; /* when a start first named it as damaged; 0: none did */
@@ -160,7 +161,7 @@ uint32_t sim_book_submit(struct sim_book *book, const struct sim_plan *plan);
 /* A merge batch for recipients that are all alike. */
 uint32_t sim_book_submit_simple(struct sim_book *book, const char *id, uint32_t count,
                                 const char *script, const char *domain, unsigned ends);
-/* Puts the order's file: "pause", "resume", "cancel". */
+/* Puts the order's file: "pause", "resume", "cancel", "retry". */
 void sim_book_order(struct sim_book *book, uint32_t batch, const char *verb);
 /* After everything has come to its end. May be called once. */
 void sim_book_settle_up(struct sim_book *book);

@@ -115,6 +115,16 @@ static void draw_orders(struct swarm *swarm, uint32_t index, int64_t from_ns)
                                              .index = index,
                                              .verb = "cancel"});
     }
+    if (one_in(swarm, 5)) {
+        uint32_t count = 1 + below(swarm, 3);
+        for (uint32_t i = 0; i < count; i++) {
+            swarm_event_add(swarm,
+                            (struct swarm_event){.at_ns = from_ns + within(swarm, 2400 * NS_PER_S),
+                                                 .kind = EVENT_ORDER,
+                                                 .index = index,
+                                                 .verb = "retry"});
+        }
+    }
 }
 
 static void draw_batches(struct swarm *swarm)

@@ -55,7 +55,7 @@ void sim_waits_check(struct sim_book *book, const struct backoff_schedule *sched
         const struct sim_deferral *before = &rows[i - 1];
         bool is_next = row->number == before->number && row->attempts == before->attempts + 1 &&
                        before->attempts > 0 && before->attempts < UINT16_MAX;
-        if (!is_next) {
+        if (!is_next || book->batches[book->entries[row->number].batch].is_retried) {
             continue;
         }
         uint32_t least_s = backoff_delay_s(schedule, (uint32_t)before->attempts, 0, UINT32_MAX);

@@ -4,8 +4,9 @@
  *
  * Between two attempts of one recipient that are both deferred lies at least what the schedule
  * says, less its jitter, of time that goes by, whatever became of the wall clock. Not judged: two
- * attempts with a start of the engine between them, where the wall clock is all there is. Times of
- * the log are of the wall clock; when it has said the same more than once all of them count.
+ * attempts with a start of the engine between them, where the wall clock is all there is, and
+ * batches that were ordered to be tried at once. Times of the log are of the wall clock; when it
+ * has said the same more than once all of them count.
  */
 #pragma once
 

@@ -165,6 +165,67 @@ static void test_a_cancel_ends_all_that_wait(void)
     world_end(&world, 2 * HOUR_S);
 }
 
+/* Whoever was put off for an hour, and a site that rests for one, are tried within seconds. */
+static void test_a_retry_waits_for_nothing(void)
+{
+    struct world world;
+    world_make(&world);
+    world.sim->config.workers_count = 3;
+    struct config_route *route = &world.sim->routes[0];
+    route->suspend_first_s = HOUR_S;
+    route->suspend_max_s = HOUR_S;
+    route->schedule.first_s = HOUR_S;
+    world_boot(&world);
+    uint32_t later = sim_book_submit_simple(&world.book, "later", 200, "rcpt451x1", "one.example",
+                                            SIM_DELIVERED);
+    run_s(&world, 90); /* it is seen by then, as each order is */
+    host_rule(&world, world.host, SIM_REFUSING);
+    uint32_t unreached =
+        sim_book_submit_simple(&world.book, "unreached", 200, NULL, "one.example", SIM_DELIVERED);
+    run_s(&world, 90);
+    sim_book_order(&world.book, unreached, "retry"); /* in vain: all of it fails and waits again */
+    run_s(&world, 90);
+    CU_ASSERT_EQUAL(mails_count(&world), 0);
+    host_rule(&world, world.host, SIM_NORMAL);
+    run_s(&world, 600);
+    CU_ASSERT_EQUAL(mails_count(&world), 0);
+    sim_book_order(&world.book, unreached, "retry");
+    run_s(&world, 90);
+    CU_ASSERT_EQUAL(mails_count(&world), 200);
+    CU_ASSERT_EQUAL(sim_engine_live(world.sim), 200);
+    sim_book_order(&world.book, later, "retry");
+    world_end(&world, 300);
+}
+
+static bool has_mail(struct sim_engine *sim)
+{
+    size_t count;
+    (void)sim_peers_log(sim->peers, &count);
+    return count > 0;
+}
+
+/* LAW 6: who is not due may have been tried all the same. */
+static void test_a_kill_behind_a_retry_is_told(void)
+{
+    struct world world;
+    world_make(&world);
+    world.sim->routes[0].schedule.first_s = 4 * HOUR_S;
+    world_boot(&world);
+    uint32_t batch =
+        sim_book_submit_simple(&world.book, "again", 20, "rcpt451x1", "one.example", SIM_DELIVERED);
+    run_s(&world, 60);
+    sim_book_order(&world.book, batch, "retry");
+    CU_ASSERT(sim_engine_run_until(world.sim, has_mail, HOUR_S * NS_PER_S));
+    sim_engine_crash(world.sim, false);
+    world_boot(&world);
+    CU_ASSERT(sim_engine_run_until(world.sim, sim_engine_is_idle, 6 * HOUR_S * NS_PER_S));
+    sim_book_settle_up(&world.book);
+    CU_ASSERT_EQUAL(world.book.totals.delivered, 20);
+    CU_ASSERT(world.book.totals.repeats > 0);
+    sim_book_deinit(&world.book);
+    sim_engine_destroy(world.sim);
+}
+
 /* Sites. */
 
 static void test_a_site_that_refuses_is_left_alone_and_comes_back(void)
@@ -458,7 +519,8 @@ static void test_a_full_disk_loses_nothing_and_goes_on_with_room(void)
 
 SUITE(sim_scenarios, test_a_deferred_one_is_tried_again_when_it_is_due,
       test_who_cannot_be_reached_expires_to_the_second, test_a_pause_holds_until_a_resume,
-      test_a_cancel_ends_all_that_wait, test_a_site_that_refuses_is_left_alone_and_comes_back,
+      test_a_cancel_ends_all_that_wait, test_a_retry_waits_for_nothing,
+      test_a_kill_behind_a_retry_is_told, test_a_site_that_refuses_is_left_alone_and_comes_back,
       test_what_no_host_ever_takes_bounces, test_the_rate_of_two_workers_is_that_of_the_site,
       test_two_sites_share_one_connection_and_little_memory,
       test_a_throttled_batch_does_not_starve_a_small_one,

@@ -213,6 +213,41 @@ static void test_a_cancel_finds_what_is_with_the_journal(void)
     rig_destroy(rig);
 }
 
+/* All of a batch and nobody else, and none before the sweep's end: one who failed again while it
+ * lasts would be met once more, and tried without a pause. */
+static void test_a_retry_finds_its_batch_before_it_tries(void)
+{
+    struct rig *rig = rig_create();
+    rig->on_moment = defer_all;
+    rig_start(rig);
+    uint32_t stays = rig_batch_merge(rig, LETTER, "");
+    uint32_t goes = rig_batch_merge(rig, LETTER, "");
+    rig_add_many(rig, stays, "example.org", 500);
+    rig_add_many(rig, goes, "example.org", 3000);
+    rig_deal(rig, stays, 0);
+    rig_deal(rig, goes, 0);
+    rig_run(rig, 120000);
+    CU_ASSERT_EQUAL(retry_count_xcore(rig->engine.retry), 3500);
+    struct worker *worker = rig->workers[0];
+    struct inbox back;
+    inbox_init(&back, &rig->waker);
+    struct worker_order order = {.reply_to = &back, .batch = &rig->batches[goes], .is_retry = true};
+    inbox_push_xcore(&worker->orders, &order.node);
+    bool is_home = false;
+    for (uint32_t i = 0; i < 10000 && !is_home; i++) {
+        (void)worker->actor.step(&worker->actor, clock_mono(&rig->clock.clock));
+        bool is_sweeping = worker->sweep_slot != UINT32_MAX;
+        CHECK_ROW(i, !is_sweeping || rig_place(rig, PLACE_READY) == 0);
+        is_home = inbox_take(&back) == &order.node;
+    }
+    CU_ASSERT(is_home);
+    CU_ASSERT_EQUAL(worker->retried.count, 0);
+    rig_run(rig, 60000);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), 6500);
+    CU_ASSERT_EQUAL(retry_count_xcore(rig->engine.retry), 3500);
+    rig_destroy(rig);
+}
+
 static void test_a_pause_holds_and_a_resume_lets_go(void)
 {
     struct rig *rig = rig_create();
@@ -776,14 +811,14 @@ SUITE(worker, test_delivers_all, test_a_refusal_before_the_body_is_out_leaves_it
       test_a_refusal_in_the_middle_of_a_body_ends_it,
       test_a_reset_in_the_middle_of_a_body_is_a_deferral,
       test_a_cancel_finds_what_is_deferred_beside_other_batches,
-      test_a_cancel_finds_what_is_with_the_journal, test_a_pause_holds_and_a_resume_lets_go,
-      test_a_pause_takes_back_what_is_loaded, test_a_slow_journal_holds_the_workers,
-      test_a_bad_record_does_not_hold_up_the_next, test_a_bad_record_does_not_spoil_its_group,
-      test_large_messages_wait_for_memory, test_one_recipient_at_a_time_gets_on,
-      test_a_domain_that_moves_does_not_take_others_along, test_domains_that_moved_are_placed_anew,
-      test_many_wait_for_one_answer, test_queries_that_come_back_ask_for_more_domains,
-      test_who_waits_for_a_query_is_cancelled, test_an_expired_answer_is_not_used_unasked,
-      test_domains_that_wait_for_nobody_leave_in_parts,
+      test_a_cancel_finds_what_is_with_the_journal, test_a_retry_finds_its_batch_before_it_tries,
+      test_a_pause_holds_and_a_resume_lets_go, test_a_pause_takes_back_what_is_loaded,
+      test_a_slow_journal_holds_the_workers, test_a_bad_record_does_not_hold_up_the_next,
+      test_a_bad_record_does_not_spoil_its_group, test_large_messages_wait_for_memory,
+      test_one_recipient_at_a_time_gets_on, test_a_domain_that_moves_does_not_take_others_along,
+      test_domains_that_moved_are_placed_anew, test_many_wait_for_one_answer,
+      test_queries_that_come_back_ask_for_more_domains, test_who_waits_for_a_query_is_cancelled,
+      test_an_expired_answer_is_not_used_unasked, test_domains_that_wait_for_nobody_leave_in_parts,
       test_an_answer_that_is_not_kept_is_temporary,
       test_a_source_that_cannot_be_bound_harms_its_own_mail_only,
       test_nothing_is_begun_when_the_journal_has_failed, test_a_stop_waits_for_what_is_in_flight,

@@ -299,7 +299,7 @@ static void test_reserved_names(void)
     static const char *const ours[] = {"batch.json",     "order",
                                        "results.ndjson", "results.ndjson.unread",
                                        ".results.index", ".results.doubted",
-                                       "summary.json"};
+                                       "summary.json",   "retried"};
     static const char *const theirs[] = {"message.eml", "results", "recipients.ndjson", "orders"};
     for (size_t i = 0; i < COUNT_OF(ours); i++) {
         CHECK_ROW(i, manifest_file_is_reserved(ours[i]));

@@ -163,6 +163,18 @@ static void test_orders_are_kept(void)
         CU_ASSERT_EQUAL(spool_order_kept(&spool, batch_fd, &verb), 0);
         CHECK_ROW(i, verb == verbs[i]);
     }
+    /* That people wanted it tried at once is kept beside what they want of it else, for good. */
+    CU_ASSERT_EQUAL(spool_order_keep(&spool, batch_fd, SPOOL_CANCEL), 0);
+    CU_ASSERT_EQUAL(spool_order_was_retried(&spool, batch_fd), 0);
+    CU_ASSERT_EQUAL(spool_order_keep(&spool, batch_fd, SPOOL_RETRY), 0);
+    CU_ASSERT_EQUAL(spool_order_was_retried(&spool, batch_fd), 1);
+    CU_ASSERT_EQUAL(spool_order_kept(&spool, batch_fd, &verb), 0);
+    CU_ASSERT_EQUAL(verb, SPOOL_CANCEL);
+    CU_ASSERT_EQUAL(spool_order_keep(&spool, batch_fd, SPOOL_RESUME), 0);
+    CU_ASSERT_EQUAL(spool_order_was_retried(&spool, batch_fd), 1);
+    put_text("active/a.batch/order", "retry");
+    CU_ASSERT_EQUAL(spool_order_kept(&spool, batch_fd, &verb), 0);
+    CU_ASSERT_EQUAL(verb, SPOOL_PAUSE);
     put_text("active/a.batch/order", "dance");
     CU_ASSERT_EQUAL(spool_order_kept(&spool, batch_fd, &verb), 0);
     CU_ASSERT_EQUAL(verb, SPOOL_PAUSE); /* rather not sent than sent */

@@ -21,6 +21,7 @@ enum {
 static const uint32_t TTL_MAX = 0x7fffffff;
 
 struct header {
+    uint16_t id;
     uint16_t flags;
     uint16_t questions_count;
     uint16_t answers_count;
@@ -173,8 +174,8 @@ bool dns_mx_parse(struct span message, struct span rdata, uint16_t *ret_preferen
 static bool take_header(struct span message, struct header *ret_header)
 {
     struct cursor cursor = cursor_of(message);
-    uint16_t id, additionals_count;
-    return take_be16(&cursor, &id) && take_be16(&cursor, &ret_header->flags) &&
+    uint16_t additionals_count;
+    return take_be16(&cursor, &ret_header->id) && take_be16(&cursor, &ret_header->flags) &&
            take_be16(&cursor, &ret_header->questions_count) &&
            take_be16(&cursor, &ret_header->answers_count) &&
            take_be16(&cursor, &ret_header->authorities_count) &&
@@ -354,6 +355,7 @@ static int read_reply(struct span message, enum dns_type type, struct span name,
         !skip_question(message, &header, type, name) || !skip_answers(&reading, &header, reply)) {
         return -EBADMSG;
     }
+    reply->id = header.id;
     reply->rcode = (uint8_t)(header.flags & RCODE_MASK);
     if (reply->rcode != DNS_RCODE_OK && reply->rcode != DNS_RCODE_NO_NAME) {
         return -EBADMSG;

@@ -43,6 +43,7 @@ struct dns_reply {
     uint16_t aliases_count;
     uint16_t records_count;
     uint16_t dropped_count;
+    uint16_t id;    /* random: the question's */
     uint32_t ttl_s; /* the least of the aliases and the records kept; UINT32_MAX when none */
     uint32_t negative_ttl_s;
     struct dns_name name;                 /* where the chain of aliases ended */

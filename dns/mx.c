@@ -427,13 +427,18 @@ static void on_mx_reply(struct mx_lookup *lookup, const struct dns_reply *reply,
     ensure(false);
 }
 
+/* Of more than there is room for each lookup keeps others, by the message's random id: so one that
+ * works is met in time, also when the order of the records never changes. */
 static void take_addrs(const struct mx_lookup *lookup, struct mx_ask *ask,
                        const struct dns_reply *reply)
 {
-    for (unsigned i = 0; i < reply->records_count && ask->addrs_count < MX_ADDRS_MAX; i++) {
+    unsigned count = reply->records_count;
+    unsigned first = count > MX_ADDRS_MAX ? reply->id % count : 0;
+    for (unsigned i = 0; i < count && ask->addrs_count < MX_ADDRS_MAX; i++) {
+        struct span record = reply->records[(first + i) % count];
         struct net_addr addr = {.family = ask->type == DNS_A ? NET_IP4 : NET_IP6};
-        ensure(reply->records[i].size == (ask->type == DNS_A ? 4u : 16u));
-        memcpy(addr.bytes, reply->records[i].at, reply->records[i].size);
+        ensure(record.size == (ask->type == DNS_A ? 4u : 16u));
+        memcpy(addr.bytes, record.at, record.size);
         if (is_usable(lookup, &addr)) {
             memcpy(ask->addrs[ask->addrs_count++], addr.bytes, sizeof(addr.bytes));
         }

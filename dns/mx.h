@@ -14,9 +14,10 @@
  * section is never read (3.10).
  *
  * Bounds: MX_TARGETS_MAX host names (the best by preference, then by name, so that the choice does
- * not change with the order of the records), MX_ADDRS_MAX addresses per host and family,
- * MX_HOSTS_MAX addresses in all; what is beyond is left out. Question names that half chains
- * lead to share MX_ALIAS_SPACE bytes; beyond that the chain counts as failed.
+ * not change with the order of the records), MX_ADDRS_MAX addresses per host and family (of more,
+ * each lookup keeps others), MX_HOSTS_MAX addresses in all; what is beyond is left out. Question
+ * names that half chains lead to share MX_ALIAS_SPACE bytes; beyond that the chain counts as
+ * failed.
  */
 #pragma once
 

@@ -443,6 +443,38 @@ static void test_shares(void)
     CU_ASSERT(result.hosts[2].addr.family == NET_IP4);
 }
 
+/* Of 30 addresses, always in the same order, each is kept by some lookup. */
+static void test_addresses_take_turns(void)
+{
+    enum { ADDRS = 30 };
+    static char names[ADDRS][32];
+    static struct fake_row rows[ADDRS + 1];
+    for (unsigned i = 0; i < ADDRS; i++) {
+        struct writer writer = writer_of(names[i], sizeof(names[i]));
+        writer_put_format(&writer, "192.5.2.%u", i + 1);
+        rows[i] = (struct fake_row){"example", DNS_A, 60, names[i]};
+    }
+    uint32_t seen = 0;
+    for (unsigned id = 0; id < ADDRS; id++) {
+        mx_lookup_start(&lookup, &RULES, MX_KIND_HOST, SPAN("example"));
+        struct mx_ask *ask;
+        while ((ask = mx_lookup_next(&lookup)) != NULL) {
+            struct span message;
+            enum dns_status status =
+                fake_zone_answer(rows, ask->name, ask->type, message_memory, &message);
+            message_memory[0] = 1;
+            message_memory[1] = (char)id;
+            mx_lookup_on_reply(&lookup, ask, status, message);
+        }
+        mx_lookup_result(&lookup, &result);
+        CHECK_ROW(id, result.hosts_count == MX_ADDRS_MAX);
+        for (unsigned i = 0; i < result.hosts_count; i++) {
+            seen |= 1u << result.hosts[i].addr.bytes[3];
+        }
+    }
+    CU_ASSERT(seen == 0x7ffffffe);
+}
+
 /* Out of time before MX: temporary; after it, with some addresses: they are used, and asked again
  * soon. */
 static void test_give_up(void)
@@ -532,5 +564,5 @@ static void test_mutations(void)
 }
 
 SUITE(mx, test_rows, test_order_of_answers, test_questions_counts, test_hosts, test_one_site,
-      test_families, test_special_allowed, test_many_mx, test_shares, test_give_up, test_bugs_panic,
-      test_mutations)
+      test_families, test_special_allowed, test_many_mx, test_shares, test_addresses_take_turns,
+      test_give_up, test_bugs_panic, test_mutations)

@@ -306,6 +306,7 @@ static void play_init(struct play *play, int mode)
     play->now = (struct mono_time){.ns = NS_PER_S};
     play->mode = mode;
     random_init_seed(&play->random, (uint64_t)mode);
+    memset(&play->session, 0xa5, sizeof(play->session)); /* the memory of another one's life */
     smtp_session_init(&play->session, &play->config, play->now);
     smtp_session_check(&play->session);
     smtp_session_on_connected(&play->session, play->now);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/smtp/smtp_reply.h"
 
+#include "engine/base/random.h"
 #include "tests/harness.h"
 
 #define BAD 0
@@ -34,6 +35,8 @@ static const struct {
     {ROW("550 999.1.1 x\r\n"), 550, {0}, "999.1.1 x"},
     {ROW("550 5.1.1000 x\r\n"), 550, {0}, "5.1.1000 x"},
     {ROW("550 5..1 xx\r\n"), 550, {0}, "5..1 xx"},
+    {ROW("550 5.x.1 x\r\n"), 550, {0}, "5.x.1 x"},
+    {ROW("550 5.1.x x\r\n"), 550, {0}, "5.1.x x"},
     {ROW("550 5.1.1: x\r\n"), 550, {0}, "5.1.1: x"},
     {ROW("550 5.1.1x\r\n"), 550, {0}, "5.1.1x"},
     /* G7: equal codes go out of every line, different ones stay; the last decides */
@@ -146,6 +149,13 @@ static void test_two_replies_in_one_piece(void)
     CU_ASSERT(!smtp_reply_is_started(&parser));
     smtp_reply_abandon(&parser);
     CU_ASSERT_EQUAL(parser.reply.text_size, 0);
+    bytes = SPAN("550-5.1.1 half\r\n550");
+    CU_ASSERT_EQUAL(smtp_reply_take(&parser, &bytes), SMTP_REPLY_LINE);
+    CU_ASSERT_EQUAL(smtp_reply_take(&parser, &bytes), SMTP_REPLY_MORE);
+    smtp_reply_abandon(&parser);
+    CU_ASSERT_EQUAL(parser.reply.code, 0);
+    CU_ASSERT_EQUAL(parser.reply.enhanced.class, 0);
+    CU_ASSERT(span_equal(smtp_reply_text(&parser.reply), SPAN("half 550")));
 }
 
 /* A8: of a long line the start is kept, whole or by the byte; the end of the line still counts. */
@@ -205,5 +215,76 @@ static void test_A8_bound(void)
     }
 }
 
+/* The plain meaning of the text that is kept of lines without enhanced codes (A9, 3.3). */
+static size_t keep_plainly(char *text, size_t size, struct span line)
+{
+    char piece[SMTP_REPLY_LINE_MAX];
+    for (size_t i = 0; i < line.size; i++) {
+        char c = line.at[i];
+        piece[i] = c >= ' ' && c <= '~' ? c : (c == '\t' ? ' ' : '?');
+    }
+    if (line.size == 0) {
+        return size;
+    }
+    if (line.size >= SMTP_REPLY_TEXT_MAX) {
+        memcpy(text, piece, SMTP_REPLY_TEXT_MAX);
+        return SMTP_REPLY_TEXT_MAX;
+    }
+    while (size > 0 && size + 1 + line.size > SMTP_REPLY_TEXT_MAX) {
+        memmove(text, text + 1, --size);
+    }
+    if (size > 0) {
+        text[size++] = ' ';
+    }
+    memcpy(text + size, piece, line.size);
+    return size + line.size;
+}
+
+/* A line of printable bytes with a few others among them, no code at its start. */
+static struct span random_line(struct random *random, char *room)
+{
+    static const char OTHERS[] = "\t\r\x01\x1f\x7f\x80\xff\0~ ";
+    static const uint32_t SIZES[] = {1, 4, 33, 100, 399, 400, 401, SMTP_REPLY_LINE_MAX - 4};
+    size_t size = random_below(random, SIZES[random_below(random, COUNT_OF(SIZES))] + 1);
+    for (size_t i = 0; i < size; i++) {
+        room[i] = (char)('!' + random_below(random, '~' - '!' + 1));
+    }
+    for (unsigned i = 0; size > 0 && i < random_below(random, 4); i++) {
+        room[random_below(random, (uint32_t)size)] = OTHERS[random_below(random, 10)];
+    }
+    if (size > 0) {
+        room[0] = 'x';
+        room[size - 1] = 'y'; /* CRs at the end are the line's end */
+    }
+    return span_of(room, size);
+}
+
+static void test_A9_random_texts_against_the_plain_meaning(void)
+{
+    static char bytes[16 * SMTP_REPLY_LINE_MAX];
+    struct random random;
+    random_init_seed(&random, 9);
+    for (unsigned round = 0; round < 5000; round++) {
+        char want[SMTP_REPLY_TEXT_MAX];
+        size_t want_size = 0;
+        struct writer writer = writer_of(bytes, sizeof(bytes));
+        for (unsigned left = random_below(&random, 8) + 1; left > 0; left--) {
+            char room[SMTP_REPLY_LINE_MAX];
+            struct span line = random_line(&random, room);
+            want_size = keep_plainly(want, want_size, line);
+            writer_put(&writer, left > 1 ? SPAN("250-") : SPAN("250 "));
+            writer_put(&writer, line);
+            writer_put(&writer, SPAN("\r\n"));
+        }
+        ensure(!writer.is_full);
+        struct smtp_reply_parser parser;
+        smtp_reply_init(&parser);
+        size_t step = round % 2 == 0 ? sizeof(bytes) : 1 + random_below(&random, 600);
+        CHECK_ROW(round, feed(&parser, writer_span(&writer), 0, step) == SMTP_REPLY_DONE);
+        CHECK_ROW(round, span_equal(smtp_reply_text(&parser.reply), span_of(want, want_size)));
+    }
+}
+
 SUITE(smtp_reply, test_rows_whole_at_each_cut_and_by_byte, test_two_replies_in_one_piece,
-      test_A8_long_line, test_A9_many_lines, test_A8_bound)
+      test_A8_long_line, test_A9_many_lines, test_A8_bound,
+      test_A9_random_texts_against_the_plain_meaning)

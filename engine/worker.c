@@ -28,7 +28,7 @@ struct batch *worker_batch(const struct worker *worker, const struct recipient *
 bool worker_may_attempt(const struct worker *worker)
 {
     return slab_left(&worker->attempts) > 0 &&
-           slab_left(&worker->entries_free) > worker->attempts.count_out;
+           worker->entries_free.count_out < WORKER_UNWRITTEN_MAX;
 }
 
 void worker_move(struct worker *worker, unsigned from, unsigned to, uint64_t count)

@@ -16,7 +16,9 @@
  *   orders      resume, cancel or retry a batch   the same, to the next worker or back
  *
  * Bounds: sessions = config sessions_max / workers; attempts WORKER_ATTEMPTS_MAX (dispatch waits);
- * the rest follows from these, in worker_tables.c.
+ * none is begun while WORKER_UNWRITTEN_MAX records of earlier ones are not durable (their lines are
+ * the largest part of a worker's memory when the disk is slow); the rest follows from these, in
+ * worker_tables.c.
  */
 #pragma once
 
@@ -39,7 +41,8 @@
 /* Memory for what is sent: a message takes a buf of the smallest class that holds it. */
 enum { COMPOSE_BUF_CLASSES = 5 };
 
-enum { WORKER_ATTEMPTS_MAX = 65536, WORKER_LOADS_MAX = 4096, WORKER_QUERIES_MAX = 4096 };
+enum { WORKER_ATTEMPTS_MAX = 65536, WORKER_UNWRITTEN_MAX = 32768 };
+enum { WORKER_LOADS_MAX = 4096, WORKER_QUERIES_MAX = 4096 };
 enum { WORKER_QUERIES_OF_LANES = 256 }; /* of the queries: for hosts, not for domains */
 
 /* Where a recipient can be while a worker owns it. */

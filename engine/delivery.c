@@ -64,6 +64,14 @@ static void set_timer(struct delivery *delivery, struct mono_time now)
     }
 }
 
+static void set_fresh(struct delivery *delivery, bool is_fresh)
+{
+    if (delivery->is_fresh != is_fresh) {
+        delivery->is_fresh = is_fresh;
+        site_count_fresh_xcore(delivery->lane->site, is_fresh);
+    }
+}
+
 static void on_over(struct delivery *delivery, const struct smtp_event *event, struct mono_time now)
 {
     struct lane *lane = delivery->lane;
@@ -217,6 +225,7 @@ int delivery_open(struct lane *lane, const struct lane_host *host, struct mono_t
         slab_give(&worker->deliveries, delivery);
         return result;
     }
+    set_fresh(delivery, route->rate_per_hour != 0);
     worker->sessions_next += worker->engine->workers_count;
     list_add_last(&lane->sessions, &delivery->link);
     lane->sessions_count++;
@@ -243,6 +252,7 @@ static void delivery_end(struct delivery *delivery, struct mono_time now)
     list_remove(&delivery->idle);
     list_remove(&delivery->idle_all);
     list_remove(&delivery->link);
+    set_fresh(delivery, false);
     delivery_release_message(delivery);
     if (!delivery->has_reached) {
         lane->connecting_count--;
@@ -400,6 +410,7 @@ void delivery_begin(struct delivery *delivery, struct load *load, struct attempt
     delivery->transaction.rcpts_count = (uint16_t)count;
     delivery->undecided_count = (uint16_t)count;
     delivery->refused_count = 0;
+    set_fresh(delivery, false);
     delivery_enter(delivery, DELIVERY_BUSY);
     smtp_session_begin(&delivery->smtp, &delivery->transaction, now);
     struct smtp_event event;

@@ -14,6 +14,7 @@ enum {
     RELIEF_MS = 1000,
     /* A connection is opened so long before the site's rate has a message for it. */
     RATE_LEAD_MS = 1000,
+    RATE_YIELD_MS = RATE_LEAD_MS + 500,
 };
 
 /* What each lane of the site may hold when all want more; at least one. */
@@ -261,15 +262,32 @@ static uint32_t relieved(struct lane *lane, uint32_t wanted, struct mono_time no
 }
 
 /* How many more connections the site's rate leaves work for. Beyond these they would be opened,
- * stand idle and end, again and again, for as long as a slow site's backlog takes. */
+ * stand idle and end, again and again, for as long as a slow site's backlog takes. Those that were
+ * opened elsewhere count as well, unless they take so long that their message could have gone. */
 static uint32_t rate_room(struct lane *lane, struct mono_time now)
 {
     struct mono_time next;
     uint32_t room = site_rate_room_xcore(lane->site, mono_add_ms(now, RATE_LEAD_MS), &next);
-    if (room == 0) {
+    uint32_t fresh = site_fresh_xcore(lane->site);
+    if (room == 0 || fresh < room) {
+        lane->yielded_at.ns = 0;
+        if (room > 0) {
+            return room - fresh;
+        }
         lane_wake_at(lane, mono_add_ms(next, -RATE_LEAD_MS));
+        return 0;
     }
-    return room > lane->connecting_count ? room - lane->connecting_count : 0;
+    if (lane->connecting_count > 0) {
+        return 0; /* they bring it back */
+    }
+    lane->yielded_at = lane->yielded_at.ns == 0 ? now : lane->yielded_at;
+    struct mono_time late = mono_add_ms(lane->yielded_at, RATE_YIELD_MS);
+    if (mono_before(now, late)) {
+        lane_wake_at(lane, late);
+        return 0;
+    }
+    lane->yielded_at.ns = 0;
+    return 1;
 }
 
 void dispatch_connect_more(struct lane *lane, struct mono_time now)

@@ -102,6 +102,7 @@ struct lane {
     bool is_answered;               /* one came back, and no host was picked since */
     struct mono_time rest_until;    /* our own source cannot be used */
     struct mono_time ahead_at;      /* read-ahead was refused: not asked for again before */
+    struct mono_time yielded_at;    /* the rate's next messages were left to others; ns 0: no */
     struct mono_time served_at;     /* some recipient left for a session, or one was opened */
     struct mono_time no_mail_until; /* no host accepts mail: what waits here bounces */
     struct mono_time review_at;

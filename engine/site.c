@@ -239,6 +239,7 @@ static void site_init(struct site *site, const struct site_key *key, struct mono
     atomic_store(&site->lanes_count, 0);
     atomic_store(&site->holders, 0);
     atomic_store(&site->arrival_ns, 0);
+    atomic_store(&site->fresh_count, 0);
     atomic_store(&site->suspended_until_ns, 0);
     atomic_store(&site->suspensions_count, 0);
     cds_lfht_node_init(&site->node);
@@ -495,6 +496,20 @@ bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time no
     } while (!atomic_compare_exchange_weak_explicit(&site->arrival_ns, &arrival_ns, next_ns,
                                                     memory_order_relaxed, memory_order_relaxed));
     return true;
+}
+
+void site_count_fresh_xcore(struct site *site, bool is_fresh)
+{
+    if (is_fresh) {
+        (void)atomic_fetch_add(&site->fresh_count, 1);
+    } else {
+        ensure(atomic_fetch_sub(&site->fresh_count, 1) > 0);
+    }
+}
+
+uint32_t site_fresh_xcore(const struct site *site)
+{
+    return atomic_load_explicit(&site->fresh_count, memory_order_relaxed);
 }
 
 struct mono_time site_suspended_until_xcore(const struct site *site, struct mono_time now)

@@ -88,6 +88,7 @@ struct site {
     _Atomic uint32_t lanes_count;       /* that have recipients or sessions, over all workers */
     _Atomic uint64_t holders;           /* bit per worker (modulo 64) that has a connection open */
     _Atomic int64_t arrival_ns;         /* GCRA: theoretical arrival time, monotonic */
+    _Atomic uint32_t fresh_count;       /* of a rate: connections without a first message */
     _Atomic int64_t suspended_until_ns; /* monotonic; 0 = not suspended */
     _Atomic uint32_t suspensions_count; /* in a row */
 };
@@ -134,6 +135,10 @@ bool site_rate_take_xcore(struct site *site, uint32_t count, struct mono_time no
  * Nothing is taken. */
 uint32_t site_rate_room_xcore(const struct site *site, struct mono_time at,
                               struct mono_time *ret_next);
+/* Counts a connection that is opened for what the rate lets go next, until it has its first message
+ * or ends; and tells how many are. */
+void site_count_fresh_xcore(struct site *site, bool is_fresh);
+uint32_t site_fresh_xcore(const struct site *site);
 /* Time until which the site rests; ns 0 = it does not. */
 struct mono_time site_suspended_until_xcore(const struct site *site, struct mono_time now);
 /* None of the hosts could be used: rests suspend_first_s, doubling up to suspend_max_s, minus up to

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/damage.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -256,8 +257,9 @@ void damage_tell_ids(const struct engine *engine, const char *file, int error, u
     if (is_whole) {
         writer_put(&text, SPAN("cannot be read"));
     } else {
-        writer_put_format(&text, "%llu bytes cannot be read, and all others were",
-                          (unsigned long long)lost_size);
+        writer_put_format(&text, "%llu bytes %s, and all others were read",
+                          (unsigned long long)lost_size,
+                          error == -EBADMSG ? "are not what was written" : "cannot be read");
     }
     writer_put_format(
         &text,

@@ -12,7 +12,8 @@
 enum {
     SLOTS_MIN = 1024,
     READ_SIZE = 64 * 1024,
-    LINE_MAX_SIZE = MANIFEST_ID_MAX + 16,
+    LINE_MAX_SIZE = MANIFEST_ID_MAX + 32,
+    SUM_SIZE = 8,   /* digits */
     FILES_MAX = 64, /* in one listing: what is beyond goes the next time */
     LINES_MIN = 4096,
     TIDY_S = 3600,       /* between two looks for old files, by the engine's own seconds */
@@ -22,6 +23,8 @@ enum {
 };
 
 #define FILE_PREFIX "ids-"
+#define SUM_BEGIN " ="
+#define CUT_END " (cut)" /* of a last line that was found, whole or not, when more was written */
 #define DAY_SIZE sizeof("YYYY-MM-DD")
 
 struct slot {
@@ -42,7 +45,7 @@ struct spool_ids {
     uint32_t tidy_at_s; /* by it */
     char day[DAY_SIZE]; /* of the file that is open, "" none */
     int fd;
-    bool is_cut;     /* "\n" comes in front of `lines`: the last line there may have been cut */
+    bool is_cut;     /* CUT_END and "\n" come in front of `lines` */
     uint64_t synced; /* of the open file; lines are written behind it */
     char *lines;     /* that no sync has made durable: a page whose sync has failed may be lost */
     size_t lines_room;
@@ -144,23 +147,67 @@ static void keep(struct spool_ids *ids, struct slot slot, uint32_t now_s)
     *slot_of(ids, slot.hash) = slot;
 }
 
-/* "ID SECONDS"; a line that a crash has cut is none, or one of 1970. */
-static void take_line(struct spool_ids *ids, struct span line, uint32_t now_s)
+/* Of "ID SECONDS". */
+static uint32_t sum_of(struct span text)
 {
-    const char *blank = memchr(line.at, ' ', line.size);
-    size_t id_size = blank == NULL ? 0 : (size_t)(blank - line.at);
-    uint64_t at_s = 0;
-    for (size_t i = id_size + 1; i < line.size && at_s <= UINT32_MAX; i++) {
-        if (line.at[i] < '0' || line.at[i] > '9') {
-            return;
-        }
-        at_s = at_s * 10 + (uint64_t)(line.at[i] - '0');
+    return (uint32_t)XXH3_64bits(text.at, text.size);
+}
+
+static void put_sum(struct writer *writer, struct span text)
+{
+    writer_put_format(writer, SUM_BEGIN "%08x", (unsigned)sum_of(text));
+}
+
+/* What of a line says `id` and `at_s`; behind it lies the sum, or nothing in a line of an engine
+ * that wrote none, or of one that was cut. */
+static bool take_entry(struct cursor *cursor, struct span *ret_id, uint64_t *ret_at_s)
+{
+    *ret_id = cursor_take_until(cursor, ' ');
+    *ret_at_s = 0; /* a cut line is one of 1970 */
+    bool is_cut = !cursor_take_byte(cursor, ' ') || cursor_left(cursor) == 0;
+    return manifest_id_is_good(*ret_id) &&
+           (is_cut || cursor_take_uint(cursor, UINT32_MAX, ret_at_s));
+}
+
+/* False: it is not what was written. */
+static bool take_whole_line(struct spool_ids *ids, struct span line, uint32_t now_s)
+{
+    struct cursor cursor = cursor_of(line);
+    struct span id;
+    uint64_t at_s;
+    char want[sizeof(SUM_BEGIN) + SUM_SIZE];
+    struct writer sum = writer_of(want, sizeof(want));
+    if (!take_entry(&cursor, &id, &at_s)) {
+        return false;
     }
-    if (id_size == 0 || at_s > UINT32_MAX || is_old(ids, (uint32_t)at_s, now_s)) {
-        return;
+    size_t left = cursor_left(&cursor);
+    put_sum(&sum, span_of(line.at, line.size - left));
+    if (left > 0 && !span_equal(span_of(line.at + line.size - left, left), writer_span(&sum))) {
+        return false;
     }
-    uint64_t hash = hash_of(ids, span_of(line.at, id_size));
-    keep(ids, (struct slot){.hash = hash, .at_s = (uint32_t)at_s, .is_read = true}, now_s);
+    if (!is_old(ids, (uint32_t)at_s, now_s)) {
+        uint64_t hash = hash_of(ids, id);
+        keep(ids, (struct slot){.hash = hash, .at_s = (uint32_t)at_s, .is_read = true}, now_s);
+    }
+    return true;
+}
+
+static bool take_line(struct spool_ids *ids, struct span line, bool is_last, uint32_t now_s)
+{
+    struct span end = SPAN(CUT_END);
+    bool is_cut = is_last;
+    if (line.size >= end.size &&
+        span_equal(span_of(line.at + line.size - end.size, end.size), end)) {
+        line.size -= end.size;
+        is_cut = true;
+    }
+    if (line.size == 0 || take_whole_line(ids, line, now_s)) {
+        return true;
+    }
+    /* Nothing cuts a line behind its end. */
+    const char *sum = memmem(line.at, line.size, SUM_BEGIN, strlen(SUM_BEGIN));
+    size_t sum_size = strlen(SUM_BEGIN) + SUM_SIZE;
+    return is_cut && (sum == NULL || (size_t)(line.at + line.size - sum) < sum_size);
 }
 
 static void note_damage(struct spool_ids *ids, const char *file, int error, uint64_t lost_size)
@@ -186,7 +233,8 @@ struct reading {
     uint32_t bad_count;
     uint64_t lost_size;
     int error;
-    char *bytes; /* READ_SIZE */
+    uint64_t wrong_size; /* of lines that are not what was written */
+    char *bytes;         /* READ_SIZE */
 };
 
 /* More of the file into the buffer. 1; 0: that was all. */
@@ -223,6 +271,21 @@ static int read_more(struct reading *reading)
     return 0;
 }
 
+/* What a crash leaves of bytes that no sync made durable. */
+static bool is_hole(struct span text)
+{
+    return text.size > 0 && (text.at[0] == '\0' || memmem(text.at, text.size, "\0\0", 2) != NULL);
+}
+
+static void take_next(struct spool_ids *ids, struct reading *reading, struct span line,
+                      bool is_last, uint32_t now_s)
+{
+    if (!reading->is_torn && !take_line(ids, line, is_last, now_s) && !is_hole(line)) {
+        reading->wrong_size += line.size + !is_last;
+    }
+    reading->is_torn = false;
+}
+
 /* The whole lines in the buffer; what is behind them stays. */
 static void take_lines(struct spool_ids *ids, struct reading *reading, uint32_t now_s)
 {
@@ -232,14 +295,12 @@ static void take_lines(struct spool_ids *ids, struct reading *reading, uint32_t 
     struct cursor cursor = cursor_of(span_of(bytes, whole));
     struct span line;
     while (cursor_take_line(&cursor, &line)) {
-        if (!reading->is_torn) {
-            take_line(ids, line, now_s);
-        }
-        reading->is_torn = false;
+        take_next(ids, reading, line, false, now_s);
     }
     reading->held -= whole;
     memmove(bytes, bytes + whole, reading->held);
     if (reading->held >= READ_SIZE / 2) { /* no line of ours is so long */
+        reading->wrong_size += is_hole(span_of(bytes, reading->held)) ? 0 : reading->held;
         reading->held = 0;
         reading->is_torn = true;
     }
@@ -255,13 +316,15 @@ static void read_file(struct spool_ids *ids, const char *name, uint32_t now_s)
     }
     reading.fd = disk_open(reading.disk, ids->spool->places[SPOOL_JOURNAL], name, DISK_READONLY);
     reading.error = reading.fd < 0 ? reading.fd : disk_stat_fd(reading.disk, reading.fd, &stat);
-    reading.lost_size = 0;
     reading.size = reading.error == 0 ? stat.size : 0;
     while (read_more(&reading) != 0) {
         take_lines(ids, &reading, now_s);
     }
+    take_next(ids, &reading, span_of(reading.bytes, reading.held), true, now_s);
     if (reading.error != 0 && (reading.lost_size > 0 || reading.size == 0)) {
-        note_damage(ids, name, reading.error, reading.lost_size);
+        note_damage(ids, name, reading.error, reading.lost_size + reading.wrong_size);
+    } else if (reading.wrong_size > 0) {
+        note_damage(ids, name, -EBADMSG, reading.wrong_size);
     }
     if (reading.fd >= 0) {
         disk_close(reading.disk, reading.fd);
@@ -473,6 +536,12 @@ static int file_of_day(struct spool_ids *ids, struct wall_time now)
     return 0;
 }
 
+/* What comes in front of the lines. */
+static size_t cut_size(const struct spool_ids *ids)
+{
+    return ids->is_cut ? sizeof(CUT_END "\n") - 1 : 0;
+}
+
 /* Into the page cache, where they outlive this process. */
 static int lines_write(struct spool_ids *ids, struct wall_time now)
 {
@@ -482,16 +551,17 @@ static int lines_write(struct spool_ids *ids, struct wall_time now)
     }
     struct disk *disk = ids->spool->disk;
     size_t size = ids->lines_size - ids->written;
-    uint64_t at = ids->synced + ids->written + ids->is_cut;
     if (size == 0) {
         return 0;
     }
-    int64_t done = 1;
-    if (ids->is_cut && ids->written == 0) {
-        done = disk_write(disk, ids->fd, "\n", 1, ids->synced);
+    size_t cut = cut_size(ids);
+    int64_t done = 0;
+    if (cut > 0 && ids->written == 0) {
+        done = disk_write(disk, ids->fd, CUT_END "\n", cut, ids->synced);
     }
-    if (done == 1) {
-        done = disk_write(disk, ids->fd, ids->lines + ids->written, size, at);
+    if (done >= 0) {
+        done = disk_write(disk, ids->fd, ids->lines + ids->written, size,
+                          ids->synced + cut + ids->written);
     }
     if (done != (int64_t)size) {
         return done < 0 ? (int)done : -EIO;
@@ -509,7 +579,7 @@ static int lines_sync(struct spool_ids *ids, struct wall_time now)
     result = disk_datasync(ids->spool->disk, ids->fd);
     ids->written = 0;
     if (result == 0) {
-        ids->synced += ids->lines_size + ids->is_cut;
+        ids->synced += ids->lines_size + cut_size(ids);
         ids->is_cut = false;
         ids->lines_size = 0;
     }
@@ -549,7 +619,9 @@ void spool_ids_add(struct spool_ids *ids, const char *id, struct wall_time now)
         return;
     }
     struct writer writer = writer_of(ids->lines + ids->lines_size, LINE_MAX_SIZE);
-    writer_put_format(&writer, "%s %u\n", id, (unsigned)wall_seconds(at));
+    writer_put_format(&writer, "%s %u", id, (unsigned)wall_seconds(at));
+    put_sum(&writer, writer_span(&writer));
+    writer_put_byte(&writer, '\n');
     ensure(!writer.is_full);
     ids->lines_size += writer_size(&writer);
     if (lines_write(ids, now) != 0) {

@@ -3,8 +3,11 @@
  * spool_ids: the ids of the batches that were accepted in the last 30 days, so that one that is
  * submitted again (a script that ran twice, a retry after a lost answer) is not sent again.
  *
- * Owner: intake. In memory a hash of 16 bytes an id; on disk a line an id, "ID SECONDS", in
- * journal/ids-YYYY-MM-DD (UTC).
+ * Owner: intake. In memory a hash of 16 bytes an id; on disk a line an id, "ID SECONDS =SUM", in
+ * journal/ids-YYYY-MM-DD (UTC). SUM is the lower half of the XXH3 (64 bits) of what stands before
+ * " =", in 8 hexadecimal digits; earlier engines wrote lines without it, which still count. An
+ * engine that finds a file of its day ends the last line of it, whole or cut, with " (cut)". Cut
+ * lines, and those with zeros in them, are what a crash leaves of what was not synced: no damage.
  *
  * A clock that is far ahead for a moment must not make old what is young: an id is old when the
  * wall clock says so and the engine's own seconds do (spool_ids_tidy). A file is removed when both
@@ -41,8 +44,8 @@ void spool_ids_destroy(struct spool_ids *ids); /* NULL-safe */
  * be sent again when they are submitted again. All around it was read. */
 struct spool_ids_damage {
     char file[SPOOL_IDS_NAME_SIZE]; /* in journal/; "": journal/ could not be listed */
-    int error;                      /* -errno */
-    uint64_t lost_size;             /* bytes; 0: all of the file */
+    int error; /* -errno; -EBADMSG: it could be read, and lines in it are not what was written */
+    uint64_t lost_size; /* bytes; 0: all of the file */
 };
 uint32_t spool_ids_damages_count(const struct spool_ids *ids);
 const struct spool_ids_damage *spool_ids_damage(const struct spool_ids *ids, uint32_t index);

@@ -110,7 +110,7 @@ bool sim_damage_some(struct sim_engine *sim, enum sim_damage_place place, struct
     }
     if (files.count > 0) {
         const char *path = files.paths[random_below(random, files.count)];
-        bool has_sums = place != SIM_DAMAGE_RESULTS && strstr(path, "/ids-") == NULL;
+        bool has_sums = place != SIM_DAMAGE_RESULTS;
         harm(sim, path, has_sums ? 0 : 1, random);
     }
     return files.count > 0;

@@ -195,7 +195,8 @@ static int make_journal(struct boot *boot)
     if (boot->journal_disk == NULL) {
         return -EIO;
     }
-    int result = journal_replay(boot->journal_disk, boot->journal_path, &boot->known);
+    int result = journal_replay(boot->journal_disk, boot->journal_path,
+                                intake_journal_end(&boot->intake), &boot->known);
     if (result != 0) {
         return refuse(boot, boot->journal_path, result);
     }

@@ -90,6 +90,9 @@ int intake_recover(struct intake *intake, struct journal_known *known)
     __attribute__((warn_unused_result));
 /* What intake_recover found broken beside the journal, for people: engine/damage.h. */
 void intake_tell_damage(const struct intake *intake, struct writer *words);
+/* Where the journal ended, as an engine that stopped in order has left word; NULL: it is not known.
+ * For journal_replay. */
+const struct journal_place *intake_journal_end(const struct intake *intake);
 /* The end of an orderly stop: all workers are drained, the journal has written all. 0 or -errno;
  * without the mark the next start takes this one for a crash. */
 int intake_mark_clean(struct intake *intake) __attribute__((warn_unused_result));

@@ -222,10 +222,11 @@ struct intake_core {
     uint32_t *known_by_number;       /* indices of them */
     struct intake_suspect *suspects; /* as the marker had them */
     uint32_t suspects_count;
-    uint64_t kept_broken; /* cells of results-missing, its header counted */
-    bool is_unclean;      /* the engine before did not stop in order */
-    bool is_recovering;   /* active/ is still being read, or ghosts are ended: nothing is claimed */
-    bool is_listed;       /* all of active/ has been taken up */
+    struct journal_place journal_end; /* as the marker had it; run 0: it is not known */
+    uint64_t kept_broken;             /* cells of results-missing, its header counted */
+    bool is_unclean;                  /* the engine before did not stop in order */
+    bool is_recovering; /* active/ is still being read, or ghosts are ended: nothing is claimed */
+    bool is_listed;     /* all of active/ has been taken up */
     char recover_after[SPOOL_NAME_MAX + 1];
     uint32_t ghosts_next; /* row to be looked at */
     uint32_t ghosts_away;

@@ -19,8 +19,13 @@
  * with that moment. Whoever is due later by his last record was tried since, or had not been under
  * way: the mark, if he is to have it, is in the record. The same goes for a batch that was found
  * beside a journal that may have lost its accept record: it has a number when it is accepted anew,
+<<<<<<< Updated upstream
  * and until then the number 0 stands for it. People may order that those who were put off are tried
  * at once (in/ctl/ID.retry): of such a batch, which has the file `retried`, all are in doubt.
+=======
+ * and until then the number 0 stands for it. The marker also tells where the journal ended: what
+ * is missing there was lost, not torn.
+>>>>>>> Stashed changes
  *
  * A batch that the journal knows and that is not in active/ has left it before its end was
  * recorded: the journal is told now. One that lies in hold/ is kept in mind: people may put it back
@@ -49,6 +54,20 @@ static bool suspect_take(struct span line, struct intake_suspect *ret_suspect)
     return true;
 }
 
+/* "journal RUN GROUP" */
+static bool journal_end_take(struct span line, struct journal_place *ret_end)
+{
+    struct cursor cursor = cursor_of(line);
+    uint64_t run, group;
+    if (!cursor_take_text(&cursor, SPAN("journal ")) ||
+        !cursor_take_uint(&cursor, UINT32_MAX, &run) || !cursor_take_byte(&cursor, ' ') ||
+        !cursor_take_uint(&cursor, UINT32_MAX, &group) || cursor_left(&cursor) > 0) {
+        return false;
+    }
+    *ret_end = (struct journal_place){.run = (uint32_t)run, .group = (uint32_t)group};
+    return true;
+}
+
 /* Batches some of whose recipients were in doubt already when this engine began, and may not have
  * been tried since. */
 static int suspects_read(struct intake_core *core, uint64_t size)
@@ -66,6 +85,7 @@ static int suspects_read(struct intake_core *core, uint64_t size)
         struct cursor cursor = cursor_of(span_of(text, got > 0 ? (size_t)got : 0));
         struct span line;
         while (cursor_take_line(&cursor, &line)) {
+            (void)journal_end_take(line, &core->journal_end);
             core->suspects_count +=
                 suspect_take(line, &core->suspects[core->suspects_count]) ? 1 : 0;
         }
@@ -124,6 +144,12 @@ static void strangers_put(const struct intake_core *core, struct writer *writer)
     }
 }
 
+const struct journal_place *intake_journal_end(const struct intake *intake)
+{
+    const struct intake_core *core = intake->core;
+    return core->is_unclean || core->journal_end.run == 0 ? NULL : &core->journal_end;
+}
+
 int intake_mark_clean(struct intake *intake)
 {
     struct intake_core *core = intake->core;
@@ -137,7 +163,10 @@ int intake_mark_clean(struct intake *intake)
     writer_put(&writer, SPAN("The engine stopped in order: nothing was in flight. What follows are "
                              "the numbers of batches\nin which recipients may still have been in "
                              "flight when an engine before it ended, each\nwith the second up to "
-                             "which they were due then.\n"));
+                             "which they were due then. The journal ended with this run, and this "
+                             "group of it:\n"));
+    const struct journal_place *end = &core->engine->journal->end;
+    writer_put_format(&writer, "journal %u %u\n", end->run, end->group);
     for (uint32_t i = 0; i < core->known.batches_count; i++) {
         const struct intake_known *row = &core->known_rows[i];
         if (row->is_suspect && row->state != INTAKE_KNOWN_ENDED) {

@@ -248,6 +248,7 @@ void journal_deinit(struct journal *journal)
     if (core->segments.fd >= 0) {
         core_drain(core);
     }
+    journal->end = (struct journal_place){.run = core->segments.run, .group = core->group_durable};
     journal_checkpoint_deinit(core);
     journal_segments_deinit(core);
     journal_log_deinit(core);

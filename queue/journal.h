@@ -168,6 +168,12 @@ struct journal_stats {
 /* How far the first is durable, and whose lines that part holds: journal_results_index.h. */
 #define JOURNAL_RESULTS_INDEX_NAME ".results.index"
 
+/* An engine's run, and the last group that it has made durable; groups count from 1 in each run. */
+struct journal_place {
+    uint32_t run;
+    uint32_t group;
+};
+
 struct journal_core;
 
 struct journal {
@@ -177,6 +183,7 @@ struct journal {
     struct inbox ends;
     struct journal_stats stats;
     struct stat_counter rotations_asked; /* control adds: the event log gets a new file */
+    struct journal_place end;            /* behind journal_deinit: for the next replay */
     struct journal_core *core;           /* the room's own */
 };
 

@@ -555,6 +555,7 @@ static void group_durable(struct journal_core *core)
     struct journal_stats *stats = &core->journal->stats;
     stat_add(&stats->groups, 1);
     stat_add(&stats->records, group->records_count);
+    core->group_durable = group->number;
     for (uint32_t i = 0; i < group->rows_count; i++) {
         row_apply(&group->rows[i]);
     }

@@ -279,7 +279,8 @@ struct journal_core {
     struct mono_time pace_until; /* the next group is not launched before, unless it is large */
     uint32_t launched_count;     /* records of the last group */
     struct journal_group *flying;
-    uint32_t group_number; /* of the last group */
+    uint32_t group_number;  /* of the last group */
+    uint32_t group_durable; /* of the last one that is on stable storage */
     struct journal_io group_io;
     struct mono_time sync_began;
     struct journal_accept *held_accept; /* taken from its inbox, and no room for it yet */

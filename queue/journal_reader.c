@@ -61,8 +61,8 @@ static void run_begin(struct journal_reader *reader, uint32_t run)
     reader->run = run;
 }
 
-void journal_reader_begin_file(struct journal_reader *reader, const struct journal_header *header,
-                               bool is_headless)
+/* The file has ended in front of them. */
+static void suspect_left(struct journal_reader *reader)
 {
     if (reader->group_left > 0) {
         struct journal_damage damage = damage_here(reader, JOURNAL_DAMAGE_RECORDS, reader->index,
@@ -70,6 +70,12 @@ void journal_reader_begin_file(struct journal_reader *reader, const struct journ
         damage.count = reader->group_left;
         suspect_put(reader, &damage);
     }
+}
+
+void journal_reader_begin_file(struct journal_reader *reader, const struct journal_header *header,
+                               bool is_headless)
+{
+    suspect_left(reader);
     if (header->run != reader->run || header->file == JOURNAL_FILE_CHECKPOINT) {
         if (header->before_run == reader->run && header->before_group > reader->group) {
             groups_miss(reader, header->before_group - reader->group, reader->end, reader->end);
@@ -176,6 +182,24 @@ void journal_reader_convict(struct journal_reader *reader)
         journal_tally_damage(reader->tally, &damage);
     }
     suspects_forget(reader);
+}
+
+void journal_reader_end(struct journal_reader *reader, const struct journal_place *end)
+{
+    /* Which run a file without a header is of is guessed. */
+    bool is_of_run = reader->run == end->run || reader->is_headless;
+    uint32_t seen = is_of_run ? reader->group : 0;
+    if ((!is_of_run && reader->run > end->run) || seen > end->group) {
+        return; /* what was said is older than what is here: somebody put it there */
+    }
+    if (is_of_run) {
+        suspect_left(reader);
+        journal_reader_convict(reader);
+        reader->group_left = 0;
+    }
+    groups_miss(reader, end->group - seen, reader->end, reader->end);
+    reader->run = end->run;
+    reader->group = end->group;
 }
 
 /* A group of this number begins, or is found without its beginning. False: it cannot be. */

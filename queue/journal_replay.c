@@ -66,7 +66,7 @@ static int deferrals_sort(struct journal_tally_batch *row)
 }
 
 /* Both passes. */
-static int walk_run(struct journal_walk *walk)
+static int walk_run(struct journal_walk *walk, const struct journal_place *end)
 {
     struct disk_op op;
     walk->on_deferral = on_deferral;
@@ -81,6 +81,9 @@ static int walk_run(struct journal_walk *walk)
         }
         if (walk->error != 0) {
             return walk->error;
+        }
+        if (pass == 0 && end != NULL) {
+            journal_reader_end(&walk->reader, end);
         }
     }
     journal_tally_prove(&walk->tally);
@@ -193,7 +196,8 @@ static int known_fill(struct journal_walk *walk, struct journal_known *known)
     return 0;
 }
 
-int journal_replay(struct disk *disk, const char *directory, struct journal_known *ret_known)
+int journal_replay(struct disk *disk, const char *directory, const struct journal_place *end,
+                   struct journal_known *ret_known)
 {
     int dir = disk_open(disk, DISK_ROOT, directory, DISK_READONLY | DISK_DIRECTORY);
     if (dir < 0) {
@@ -206,7 +210,7 @@ int journal_replay(struct disk *disk, const char *directory, struct journal_know
         error = journal_walk_init(walk, disk, dir, JOURNAL_NUMBER_MAX);
     }
     if (error == 0) {
-        error = walk_run(walk);
+        error = walk_run(walk, end);
         if (error == 0) {
             error = tail_make_durable(walk);
         }

@@ -56,10 +56,12 @@ struct journal_known {
     uint32_t last_group;
 };
 
-/* 0 or -errno; -EPROTONOSUPPORT: written by another version. Writes nothing but the last group over
- * itself: what is believed must be on stable storage. */
-int journal_replay(struct disk *disk, const char *directory, struct journal_known *ret_known)
-    __attribute__((warn_unused_result));
+/* `end`: where the journal of an engine that stopped in order said that it ended: nothing of that
+ * run can be torn, so what is broken or missing is damage; NULL: not known. 0 or -errno;
+ * -EPROTONOSUPPORT: written by another version. Writes nothing but the last group over itself: what
+ * is believed must be on stable storage. */
+int journal_replay(struct disk *disk, const char *directory, const struct journal_place *end,
+                   struct journal_known *ret_known) __attribute__((warn_unused_result));
 /* Good as long as `batches` is not reordered. */
 struct journal_known_batch *journal_known_find(struct journal_known *known, const char *directory);
 void journal_known_free(struct journal_known *known); /* NULL-safe */

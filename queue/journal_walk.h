@@ -98,6 +98,8 @@ void journal_reader_begin_file(struct journal_reader *reader, const struct journ
                                bool is_headless);
 /* Nothing comes behind the suspects that could vouch for them: all of them are lost. */
 void journal_reader_convict(struct journal_reader *reader);
+/* Behind the last file of all, when it is known how its run ended. */
+void journal_reader_end(struct journal_reader *reader, const struct journal_place *end);
 /* Behind a checkpoint's last cell: groups go on where the segments it stands for ended. */
 void journal_reader_end_checkpoint(struct journal_reader *reader,
                                    const struct journal_header *header);

@@ -84,7 +84,8 @@ void fuzz_one(struct span input)
     crash_disk_put(&disk, path, span_of(bytes, size));
     put_behind(&disk);
     struct journal_known known = {0};
-    if (journal_replay(&disk.disk, "journal", &known) == 0) {
+    const struct journal_place end = {.run = 1, .group = form >> 4};
+    if (journal_replay(&disk.disk, "journal", (form & 8) != 0 ? &end : NULL, &known) == 0) {
         ensure(known.next_number > 0 && known.next_number < UINT32_MAX);
         for (uint32_t i = 0; i < known.batches_count; i++) {
             check_batch(&known.batches[i]);

@@ -417,12 +417,14 @@ static void judge_expiry(const struct sim_book *book, const struct sim_entry *en
     }
 }
 
-/* What an orderly stop leaves behind knows all attempts. */
+/* What an orderly stop leaves behind knows all attempts, but for those that the next start misses.
+ */
 static void judge_attempts(const struct sim_book *book, const struct sim_entry *entry)
 {
     const struct sim_engine *sim = book->sim;
     bool has_died = sim->crashes > 0 || sim->failures > 0;
-    if (has_died || book->had_disk_faults || entry->ends_count == 0) {
+    bool is_told = book->had_damage && sim_book_is_told(book, &book->batches[entry->batch]);
+    if (has_died || is_told || book->had_disk_faults || entry->ends_count == 0) {
         return;
     }
     /* One that was cancelled, or grew too old, while it waited ends without an attempt. */

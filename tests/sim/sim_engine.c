@@ -243,7 +243,8 @@ static int make_journal(struct sim_engine *sim)
     const struct config *config = &sim->config;
     sim->journal_disk = sim_disk_view(sim->disk, &sim->journal.actor.waker);
     sim->engine.journal = &sim->journal;
-    int result = journal_replay(sim->journal_disk, SPOOL "/journal", &sim->known);
+    int result = journal_replay(sim->journal_disk, SPOOL "/journal",
+                                intake_journal_end(&sim->intake), &sim->known);
     if (result != 0) {
         return result;
     }
@@ -259,6 +260,7 @@ static int make_journal(struct sim_engine *sim)
         .results_files_max = 4,
         .results_sync_size = 2048,
         .settled = &sim->intake.settled,
+        .known = &sim->known,
     };
     return journal_init(&sim->journal, &journal, false);
 }
@@ -454,6 +456,7 @@ static void crash(struct sim_engine *sim, bool is_power_loss)
     note_death(sim);
     sim_trace(sim, "crash: %s", is_power_loss ? "power loss" : "killed");
     sim->crashes++;
+    sim->is_marked = false;
     if (is_power_loss) {
         sim_disk_crash(sim->disk);
     } else {
@@ -567,9 +570,9 @@ void sim_engine_ended(struct sim_engine *sim)
     journal_deinit(&sim->journal);
     bool has_failed = stat_read_xcore(&sim->journal.stats.has_failed) != 0;
     bool may_mark = sim->control.is_drained && !has_failed;
-    bool is_marked = may_mark && intake_mark_clean(&sim->intake) == 0;
+    sim->is_marked = may_mark && intake_mark_clean(&sim->intake) == 0;
     (void)sim_memory_enter(false);
-    sim_trace(sim, "mark of an orderly stop: %s", is_marked ? "yes" : "no");
+    sim_trace(sim, "mark of an orderly stop: %s", sim->is_marked ? "yes" : "no");
     take_down(sim);
 }
 

@@ -92,6 +92,7 @@ struct sim_engine {
 
     /* One life. */
     bool is_up;
+    bool is_marked;  /* the last life ended in order, and has left word of it */
     int exit_status; /* of the last life that ended by itself */
     struct engine engine;
     struct disk *intake_disk;
@@ -106,8 +107,8 @@ struct sim_engine {
     uint32_t workers_made;
     struct sim_actor actors[SIM_ACTORS_MAX];
     uint32_t actors_count;
-    char errors[1024];                   /* of the boot */
-    char damage[DAMAGE_TEXT_SIZE];       /* what the last start said of it */
+    char errors[1024];             /* of the boot */
+    char damage[DAMAGE_TEXT_SIZE]; /* what the last start said of it */
     /* Directories of batches that were so at the last end. */
     char accepted[SIM_ACCEPTED_MAX][MANIFEST_ID_MAX + 32];
     uint32_t accepted_count;

@@ -24,19 +24,19 @@ static int compare_events(const void *a, const void *b)
                : (first->index < second->index ? -1 : first->index > second->index);
 }
 
-/* Only behind a crash: of what was settled last an engine that stopped in order says that it was
- * not tried, and the loss of the last group of all cannot be seen (docs/JOURNAL.md 7). */
+/* Behind a stop that was no orderly one the loss of the journal's last group cannot be seen
+ * (docs/JOURNAL.md 7). */
 static void damage(struct swarm *swarm)
 {
     struct sim_engine *sim = swarm->sim;
-    bool are_lines = swarm->damage_place == SIM_DAMAGE_RESULTS;
-    for (; swarm->damages_due > 0 && sim->crashes > swarm->crashes_seen; swarm->damages_due--) {
-        swarm->book.had_damage |= sim_damage_some(sim, swarm->damage_place, &swarm->random);
+    bool has_damaged = false;
+    for (; swarm->damages_due > 0; swarm->damages_due--) {
+        has_damaged |= sim_damage_some(sim, swarm->damage_place, &swarm->random);
     }
-    swarm->book.had_journal_damaged =
-        swarm->book.had_damage && swarm->damage_place == SIM_DAMAGE_JOURNAL;
-    swarm->book.had_lines_damaged = swarm->book.had_damage && are_lines;
-    swarm->crashes_seen = sim->crashes;
+    bool is_of_journal = has_damaged && swarm->damage_place == SIM_DAMAGE_JOURNAL;
+    swarm->book.had_damage |= has_damaged;
+    swarm->book.had_journal_damaged |= is_of_journal && !sim->is_marked;
+    swarm->book.had_lines_damaged |= has_damaged && swarm->damage_place == SIM_DAMAGE_RESULTS;
 }
 
 /* A crash, a file that is used again and a disk that is full are no damage: who is told of some in

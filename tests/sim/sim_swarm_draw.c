@@ -224,9 +224,10 @@ static void draw_damages(struct swarm *swarm)
         swarm_event_add(swarm, (struct swarm_event){.at_ns = at_ns,
                                                     .kind = EVENT_DAMAGE,
                                                     .ops = between(swarm, 1, 3)});
-        swarm_event_add(swarm, (struct swarm_event){.at_ns = at_ns + 1,
-                                                    .kind = EVENT_CRASH,
-                                                    .is_power_loss = one_in(swarm, 4)});
+        swarm_event_add(swarm,
+                        (struct swarm_event){.at_ns = at_ns + 1,
+                                             .kind = one_in(swarm, 3) ? EVENT_STOP : EVENT_CRASH,
+                                             .is_power_loss = one_in(swarm, 4)});
     }
 }
 

@@ -116,8 +116,7 @@ struct swarm {
     uint32_t domains_count;
     struct swarm_domain domains[SWARM_DOMAINS_MAX];
     bool has_disk_faults;
-    int64_t wall_due_ns; /* the wall clock will be set by so much when the engine is down */
-    uint64_t crashes_seen;
+    int64_t wall_due_ns;  /* the wall clock will be set by so much when the engine is down */
     uint32_t damages_due; /* so many files will be damaged when the engine has crashed */
     enum sim_damage_place damage_place;
     bool is_calm;         /* no fault that keeps good mail from its recipient */

@@ -117,7 +117,7 @@ void rig_boot(struct rig *rig)
     rig_path(rig, "journal", journal_path);
     rig_path(rig, "active", active_path);
     struct journal_known known;
-    ensure(journal_replay(rig->journal_disk, journal_path, &known) == 0);
+    ensure(journal_replay(rig->journal_disk, journal_path, NULL, &known) == 0);
     const struct journal_config journal = {
         .disk = rig->journal_disk,
         .clock = engine->clock,

@@ -130,7 +130,7 @@ static uint32_t journal_knows(struct rig *rig)
     int error = 0;
     struct disk *disk = disk_plain_create(NULL, &error);
     ensure(disk != NULL);
-    ensure(journal_replay(disk, path, &known) == 0);
+    ensure(journal_replay(disk, path, NULL, &known) == 0);
     uint32_t count = known.batches_count;
     journal_known_free(&known);
     disk_destroy(disk);

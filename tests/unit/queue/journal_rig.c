@@ -485,7 +485,7 @@ void rig_check_copy(struct rig *rig, uint32_t keep_percent, size_t row)
     ensure(copy != NULL);
     crash_disk_crash_copy(copy, rig->disk, random_u64(&rig->random), keep_percent);
     struct journal_known known = {0};
-    int error = journal_replay(&copy->disk, "journal", &known);
+    int error = journal_replay(&copy->disk, "journal", NULL, &known);
     CHECK_ROW(row, error == 0);
     if (error == 0) {
         rig_check_known(rig, &known, row);
@@ -509,7 +509,7 @@ struct rig *rig_aged(void)
         }
         rig_settle_down(rig);
         rig_crash(rig, 0);
-        ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+        ensure(journal_replay(&rig->disk->disk, "journal", NULL, &known) == 0);
         rig_check_known(rig, &known, 0);
         ensure(rig_start(rig, &known) == 0);
         rig_adopt(rig, &known);

@@ -251,7 +251,7 @@ static void test_stop_writes_what_is_pending(void)
     rig_stop(rig);
     struct journal_known known;
     crash_disk_crash(rig->disk, 0);
-    ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+    ensure(journal_replay(&rig->disk->disk, "journal", NULL, &known) == 0);
     CU_ASSERT_EQUAL(known.batches_count, 1);
     CU_ASSERT_EQUAL(known.batches[0].counts[BATCH_DELIVERED], batch->batch.recipients_count);
     journal_known_free(&known);
@@ -413,7 +413,7 @@ static void real_disk_run(struct disk *disk, const char *base, struct journal *j
     journal_deinit(journal);
     free(real);
     struct journal_known known;
-    ensure(journal_replay(disk, paths[0], &known) == 0);
+    ensure(journal_replay(disk, paths[0], NULL, &known) == 0);
     CU_ASSERT_EQUAL(known.batches_count, 1);
     CU_ASSERT_EQUAL(known.batches[0].counts[BATCH_DELIVERED], REAL_RECORDS);
     CU_ASSERT_EQUAL(known.corrupt_records, 0);

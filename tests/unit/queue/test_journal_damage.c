@@ -57,7 +57,7 @@ static void bench_init(struct bench *bench, bool has_older)
         crash_disk_remove(disk, oldest);
     }
     bench->last_at = rig_last_group_at(bench->rig, bench->last_path);
-    ensure(journal_replay(&disk->disk, "journal", &bench->truth) == 0);
+    ensure(journal_replay(&disk->disk, "journal", NULL, &bench->truth) == 0);
     for (size_t i = 0; i < disk->seen.count; i++) {
         if (!rig_name_is_of_journal(&disk->seen.rows[i])) {
             continue;
@@ -100,7 +100,7 @@ static char *bytes_of(struct bench *bench, size_t file)
 static void replay(struct bench *bench, size_t row)
 {
     journal_known_free(&bench->known);
-    CHECK_ROW(row, journal_replay(&bench->rig->disk->disk, "journal", &bench->known) == 0);
+    CHECK_ROW(row, journal_replay(&bench->rig->disk->disk, "journal", NULL, &bench->known) == 0);
 }
 
 static const struct journal_deferral *deferral_of(const struct journal_known_batch *batch,
@@ -384,7 +384,7 @@ static void test_end_of_a_closed_segment(void)
     CU_ASSERT_EQUAL(stat_read_xcore(&rig->journal.stats.corrupt_records), 1);
     rig_stop(rig);
     struct journal_known known = {0};
-    ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+    ensure(journal_replay(&rig->disk->disk, "journal", NULL, &known) == 0);
     CU_ASSERT_EQUAL(known.corrupt_records, 1);
     CU_ASSERT_EQUAL_FATAL(known.batches_count, 2);
     CU_ASSERT(journal_known_find(&known, batch->batch.directory)->is_damaged);
@@ -404,7 +404,7 @@ static void test_headless_run_behind_a_short_one(void)
         rig_settle_down(rig);
         rig_stop(rig);
         struct journal_known known = {0};
-        ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+        ensure(journal_replay(&rig->disk->disk, "journal", NULL, &known) == 0);
         CU_ASSERT_EQUAL(known.last_group, 1);
         ensure(rig_start(rig, &known) == 0);
         rig_adopt(rig, &known);
@@ -420,7 +420,7 @@ static void test_headless_run_behind_a_short_one(void)
         char *bytes = crash_disk_file(rig->disk, path)->at;
         bytes[100] ^= 1;
         bytes[JOURNAL_SECTOR_SIZE] ^= (char)is_beheaded;
-        ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+        ensure(journal_replay(&rig->disk->disk, "journal", NULL, &known) == 0);
         CHECK_ROW(is_beheaded, known.corrupt_records == 1 + is_beheaded);
         const struct journal_known_batch *found =
             journal_known_find(&known, batch->batch.directory);
@@ -428,6 +428,111 @@ static void test_headless_run_behind_a_short_one(void)
         journal_known_free(&known);
         rig_destroy(rig);
     }
+}
+
+enum end_harm {
+    END_WHOLE,
+    END_RECORD,
+    END_GROUP_CELL,
+    END_ZEROS,
+    END_CUT,
+    END_ALL_ZEROS,
+    END_GONE
+};
+
+static void end_harm(struct rig *rig, enum end_harm harm)
+{
+    char path[PATH_SIZE];
+    size_t at = rig_last_group_at(rig, path);
+    struct crash_bytes *bytes = crash_disk_file(rig->disk, path);
+    switch (harm) {
+    case END_WHOLE:
+        return;
+    case END_RECORD:
+        bytes->at[at + JOURNAL_CELL_SIZE + 17] ^= 1;
+        return;
+    case END_GROUP_CELL:
+        bytes->at[at + 17] ^= 1;
+        return;
+    case END_ZEROS:
+        memset(bytes->at + at, 0, JOURNAL_SECTOR_SIZE);
+        return;
+    case END_CUT:
+        bytes->size = at + JOURNAL_CELL_SIZE;
+        return;
+    case END_ALL_ZEROS:
+        memset(bytes->at + JOURNAL_SECTOR_SIZE, 0, bytes->size - JOURNAL_SECTOR_SIZE);
+        return;
+    case END_GONE:
+        crash_disk_remove(rig->disk, path);
+        return;
+    }
+}
+
+/* Behind an orderly stop nothing is torn: what is broken at the end is damage, and what is not
+ * there is missed. */
+static void test_end_of_an_orderly_run(void)
+{
+    static const struct {
+        enum end_harm harm;
+        uint32_t corrupt; /* with the place where the run ended, and without it */
+        uint32_t corrupt_else;
+        bool is_known; /* the batch, still */
+    } ROWS[] = {
+        {END_WHOLE, 0, 0, true},      {END_RECORD, 1, 0, true}, {END_GROUP_CELL, 1, 0, true},
+        {END_ZEROS, 1, 0, true},      {END_CUT, 2, 1, true},   /* the file's size is told, too */
+        {END_ALL_ZEROS, 3, 0, false}, {END_GONE, 4, 1, false}, /* and the file */
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct rig *rig = rig_started(33);
+        struct rig_batch *batch = rig_accepted(rig, 3);
+        for (uint32_t ordinal = 0; ordinal < 2; ordinal++) {
+            ensure(rig_entry(rig, batch, ordinal, JOURNAL_DELIVERED) != NULL);
+            rig_settle_down(rig);
+        }
+        rig_stop(rig);
+        CHECK_ROW(i, rig->journal.end.run == 1 && rig->journal.end.group == 3);
+        end_harm(rig, ROWS[i].harm);
+        struct journal_known known = {0};
+        ensure(journal_replay(&rig->disk->disk, "journal", NULL, &known) == 0);
+        CHECK_ROW(i, known.corrupt_records == ROWS[i].corrupt_else);
+        journal_known_free(&known);
+        ensure(journal_replay(&rig->disk->disk, "journal", &rig->journal.end, &known) == 0);
+        CHECK_ROW(i, known.corrupt_records == ROWS[i].corrupt);
+        CHECK_ROW(i, known.last_run == 1 && known.last_group == 3);
+        const struct journal_known_batch *found =
+            journal_known_find(&known, batch->batch.directory);
+        CHECK_ROW(i, (found != NULL) == ROWS[i].is_known);
+        CHECK_ROW(i, found == NULL || found->is_damaged == (ROWS[i].corrupt > 0));
+        CHECK_ROW(i, (ROWS[i].corrupt > 0) == is_told(&known, batch->batch.number, 1));
+        CHECK_ROW(i, ROWS[i].harm == END_RECORD ||
+                         !is_told(&known, batch->batch.number, 0) == (ROWS[i].corrupt == 0));
+        journal_known_free(&known);
+        rig_destroy(rig);
+    }
+}
+
+/* Groups that a start misses it has its own run's header tell, to the next one. */
+static void test_end_that_is_missed_stays_so(void)
+{
+    struct rig *rig = rig_started(34);
+    struct rig_batch *batch = rig_accepted(rig, 3);
+    ensure(rig_entry(rig, batch, 0, JOURNAL_DELIVERED) != NULL);
+    rig_settle_down(rig);
+    rig_stop(rig);
+    end_harm(rig, END_ZEROS);
+    struct journal_known known = {0};
+    ensure(journal_replay(&rig->disk->disk, "journal", &rig->journal.end, &known) == 0);
+    CU_ASSERT_EQUAL(known.corrupt_records, 1);
+    ensure(rig_start(rig, &known) == 0);
+    journal_known_free(&known);
+    rig_stop(rig);
+    CU_ASSERT_EQUAL(rig->journal.end.group, 0);
+    ensure(journal_replay(&rig->disk->disk, "journal", &rig->journal.end, &known) == 0);
+    CU_ASSERT_EQUAL(known.corrupt_records, 1);
+    CU_ASSERT_EQUAL(known.damages.count, 1);
+    journal_known_free(&known);
+    rig_destroy(rig);
 }
 
 /* Memory that is short while a checkpoint is read says nothing about the checkpoint. */
@@ -513,7 +618,7 @@ static void test_crafted_cells(void)
         crash_disk_put(rig->disk, "journal/journal-00000002.log",
                        span_of(bytes, JOURNAL_SECTOR_SIZE));
         struct journal_known known = {0};
-        CHECK_ROW(i, journal_replay(&rig->disk->disk, "journal", &known) == 0);
+        CHECK_ROW(i, journal_replay(&rig->disk->disk, "journal", NULL, &known) == 0);
         CHECK_ROW(i, known.batches_count == 0);
         CHECK_ROW(i, known.next_number > 0 && known.next_number <= JOURNAL_BATCH_NUMBER_MAX);
         journal_known_free(&known);
@@ -560,5 +665,5 @@ static void test_list(void)
 }
 
 SUITE(journal_damage, test_list, test_one_cell, test_sectors, test_files,
-      test_end_of_a_closed_segment, test_headless_run_behind_a_short_one,
-      test_no_memory_is_no_damage, test_crafted_cells)
+      test_end_of_a_closed_segment, test_end_of_an_orderly_run, test_end_that_is_missed_stays_so,
+      test_headless_run_behind_a_short_one, test_no_memory_is_no_damage, test_crafted_cells)

@@ -15,7 +15,7 @@ static void test_empty_directory(void)
 {
     struct rig *rig = rig_create(1);
     struct journal_known known;
-    CU_ASSERT_EQUAL(journal_replay(&rig->disk->disk, "journal", &known), 0);
+    CU_ASSERT_EQUAL(journal_replay(&rig->disk->disk, "journal", NULL, &known), 0);
     CU_ASSERT_EQUAL(known.batches_count, 0);
     CU_ASSERT_EQUAL(known.next_number, 1);
     CU_ASSERT_EQUAL(known.next_segment, 1);
@@ -23,7 +23,7 @@ static void test_empty_directory(void)
     CU_ASSERT_PTR_NULL(journal_known_find(&known, "x"));
     journal_known_free(&known);
     journal_known_free(NULL);
-    CU_ASSERT_EQUAL(journal_replay(&rig->disk->disk, "nowhere", &known), -ENOENT);
+    CU_ASSERT_EQUAL(journal_replay(&rig->disk->disk, "nowhere", NULL, &known), -ENOENT);
     rig_destroy(rig);
 }
 
@@ -57,13 +57,13 @@ static void crash_in_recovery(struct rig *rig, struct journal_known *known, size
     rig->disk->is_sticky = true;
     rig->disk->error = -EIO;
     struct journal_known half = {0};
-    if (journal_replay(&rig->disk->disk, "journal", &half) == 0) {
+    if (journal_replay(&rig->disk->disk, "journal", NULL, &half) == 0) {
         (void)rig_start(rig, &half);
     }
     journal_known_free(&half);
     rig_crash(rig, KEEPS[random_below(&rig->random, COUNT_OF(KEEPS))]);
     struct journal_known again = {0};
-    CHECK_ROW(row, journal_replay(&rig->disk->disk, "journal", &again) == 0);
+    CHECK_ROW(row, journal_replay(&rig->disk->disk, "journal", NULL, &again) == 0);
     CHECK_ROW(row, known_equal(&again, known));
     journal_known_free(known);
     *known = again;
@@ -92,13 +92,13 @@ static void crash_rounds(uint64_t seed, bool is_shuffled)
         uint32_t keep = KEEPS[random_below(&rig->random, COUNT_OF(KEEPS))];
         rig_crash(rig, keep);
         struct journal_known known = {0};
-        CHECK_ROW(seed, journal_replay(&rig->disk->disk, "journal", &known) == 0);
+        CHECK_ROW(seed, journal_replay(&rig->disk->disk, "journal", NULL, &known) == 0);
         rig_check_known(rig, &known, seed);
         /* What replay believed is durable: all that is not synced may go now. */
         if (random_below(&rig->random, 2) == 0) {
             crash_disk_crash(rig->disk, 0);
             struct journal_known again = {0};
-            CHECK_ROW(seed, journal_replay(&rig->disk->disk, "journal", &again) == 0);
+            CHECK_ROW(seed, journal_replay(&rig->disk->disk, "journal", NULL, &again) == 0);
             CHECK_ROW(seed, known_equal(&again, &known));
             journal_known_free(&again);
         }
@@ -124,7 +124,7 @@ static void test_crashes(void)
 static void check_damaged(struct rig *rig, size_t row, bool may_be_torn)
 {
     struct journal_known known = {0};
-    int error = journal_replay(&rig->disk->disk, "journal", &known);
+    int error = journal_replay(&rig->disk->disk, "journal", NULL, &known);
     CHECK_ROW(row, error == 0 || error == -EPROTONOSUPPORT);
     if (error == 0) {
         CHECK_ROW(row, may_be_torn || known.corrupt_records > 0 || rig_known_is_right(rig, &known));
@@ -153,7 +153,7 @@ static void test_flipped_bytes(void)
         }
     }
     struct journal_known known;
-    ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+    ensure(journal_replay(&rig->disk->disk, "journal", NULL, &known) == 0);
     rig_check_known(rig, &known, 0);
     journal_known_free(&known);
     rig_destroy(rig);
@@ -232,7 +232,7 @@ static void test_older_checkpoint_takes_over(void)
             crash_disk_crash_copy(copy, rig->disk, 1, CRASH_PROGRAM);
             crash_disk_file(copy, path)->at[at] ^= 1;
             struct journal_known known = {0};
-            int error = journal_replay(&copy->disk, "journal", &known);
+            int error = journal_replay(&copy->disk, "journal", NULL, &known);
             CHECK_ROW(at, error == 0 || (error == -EPROTONOSUPPORT && at >= 8 && at < 12));
             if (error == 0) {
                 rig_check_known(rig, &known, at);
@@ -281,7 +281,7 @@ static void test_numbers_outlive_batches(void)
     }
     rig_crash(rig, 0);
     struct journal_known known;
-    ensure(journal_replay(&rig->disk->disk, "journal", &known) == 0);
+    ensure(journal_replay(&rig->disk->disk, "journal", NULL, &known) == 0);
     CU_ASSERT_EQUAL(known.batches_count, 0);
     CU_ASSERT_EQUAL(known.next_number, rig->next_number);
     journal_known_free(&known);

@@ -62,6 +62,7 @@ static const struct row ROWS[] = {
      PERM_REPLY},
     /* A5: the first digit. */
     {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, NONE, REPLY(499, 0, 0, 0), POLICY_DEFER, TEMP_REPLY},
+    {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, NONE, REPLY(500, 0, 0, 0), POLICY_BOUNCE, PERM_REPLY},
     {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, NONE, REPLY(599, 0, 0, 0), POLICY_BOUNCE, PERM_REPLY},
     {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, NONE, REPLY(550, 5, 1, 1), POLICY_BOUNCE, PERM_REPLY},
     {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, NONE, REPLY(450, 4, 2, 1), POLICY_DEFER, TEMP_REPLY},
@@ -100,6 +101,10 @@ static const struct row ROWS[] = {
      TEMP_TOO_MANY_RCPTS},
     {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, BEHIND, REPLY(452, 4, 2, 2), POLICY_DEFER, TEMP_REPLY},
     {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, BEHIND, REPLY(452, 4, 1, 1), POLICY_DEFER, TEMP_REPLY},
+    {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, BEHIND, REPLY(452, 4, 5, 1), POLICY_DEFER, TEMP_REPLY},
+    {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, BEHIND, REPLY(452, 4, 2, 3), POLICY_DEFER, TEMP_REPLY},
+    {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, BEHIND, REPLY(452, 4, 3, 0), POLICY_DEFER, TEMP_REPLY},
+    {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, BEHIND, REPLY(452, 4, 0, 4), POLICY_DEFER, TEMP_REPLY},
     {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, NONE, REPLY(452, 4, 5, 3), POLICY_DEFER, TEMP_REPLY},
     {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, NONE, REPLY(452, 0, 0, 0), POLICY_DEFER, TEMP_REPLY},
     {SMTP_STAGE_RCPT, SMTP_CAUSE_REPLY, BEHIND, REPLY(450, 4, 5, 3), POLICY_DEFER, TEMP_REPLY},
@@ -258,11 +263,11 @@ static void test_3_4_what_large_providers_say(void)
 
 static void test_response_is_the_servers_or_ours(void)
 {
-    struct smtp_reply reply = reply_of(550, 5, 7, 26);
+    struct smtp_reply reply = reply_of(553, 5, 7, 26);
     struct smtp_result result = {
         .stage = SMTP_STAGE_RCPT, .cause = SMTP_CAUSE_REPLY, .reply = &reply};
     struct policy_verdict verdict = policy_of_result(&result, false);
-    CU_ASSERT_EQUAL(verdict.response.code, 550);
+    CU_ASSERT_EQUAL(verdict.response.code, 553);
     CU_ASSERT_EQUAL(verdict.response.enhanced.detail, 26);
     CU_ASSERT_STRING_EQUAL(verdict.response.command, "RCPT TO");
     CU_ASSERT(span_equal(verdict.response.content, SPAN("the server's words")));
@@ -333,6 +338,8 @@ static void test_connect_errors_are_temporary(void)
         CHECK_ROW(i, verdict.response.content.size > 0);
         CHECK_ROW(i, strcmp(verdict.response.command, "CONNECT") == 0);
     }
+    struct span words = policy_of_connect(NET_REFUSED).response.content;
+    CU_ASSERT(span_equal(words, SPAN("connection refused")));
     CHECK_PANICS((void)policy_of_connect((enum net_error)NET_ERRORS_COUNT));
 }
 

@@ -179,13 +179,20 @@ static void take_body(struct play *play)
     }
 }
 
-static void pass_time(struct play *play, const char *text, bool is_heard)
+/* What happened before must have been named: else it may have happened too early. */
+static bool pass_time(struct play *play, const char *text, bool is_heard, const char **ret_got)
 {
+    if (play->events_at != play->events_count) {
+        *ret_got = play->events[play->events_at];
+        return false;
+    }
     play->now = mono_add_ms(play->now, strtoll(text, NULL, 10));
     struct smtp_event event;
     while (is_heard && smtp_session_on_timeout(&play->session, play->now, &event)) {
         note_event(play, &event);
     }
+    flush(play);
+    return true;
 }
 
 static void lose(struct play *play)
@@ -261,8 +268,6 @@ static void act(struct play *play, char step, const char *text)
         smtp_session_quit(&play->session, play->now);
     } else if (step == 'X') {
         lose(play);
-    } else if (step == 't' || step == 'T') {
-        pass_time(play, text, step == 'T');
     } else if (step == 'O') {
         play->config.capabilities_off = SMTP_CAN_PIPELINE;
     } else {
@@ -292,6 +297,9 @@ static bool play_line(struct play *play, const char *line, const char **ret_got)
         return strcmp(play->text, text) == 0;
     case 'D':
         return expect_deadline(play, text, ret_got);
+    case 't':
+    case 'T':
+        return pass_time(play, text, step == 'T', ret_got);
     default:
         act(play, step, text);
         return true;

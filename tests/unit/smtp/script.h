@@ -17,7 +17,7 @@
  *   M queued  the body was sent, the transport holds some of it still
  *   A         the transport has taken all of it
  *   X         the connection is closed
- *   t ms      time passes
+ *   t ms      time passes; all events before it must have been named
  *   T ms      time passes, and the timer is heard
  *   D ms      the deadline is that far away ("D never")
  *   O name    the name of the server's capabilities to ignore: "pipelining"

@@ -10,7 +10,11 @@
 static void test_3_1_greetings(void)
 {
     CHECK_SCRIPT("S 220 **2**0***************0*00\nC HELO out.test\nS 250 mx\nE READY\n");
+    CHECK_SCRIPT("S 220 *** ***\nC HELO out.test\n");
     CHECK_SCRIPT("S 220 **** ESMTP\nC EHLO out.test\n");
+    CHECK_SCRIPT("S 220 ****x\nC EHLO out.test\n");
+    CHECK_SCRIPT("S 220 **\nC EHLO out.test\n");
+    CHECK_SCRIPT("S 220 2000 0002\nC EHLO out.test\n");
     CHECK_SCRIPT("S \nS 220 mx\nE OVER GREETING/protocol/0\n");
     CHECK_SCRIPT("S HTTP/1.1 400 Bad Request\nE OVER GREETING/protocol/0\n"
                  "V HTTP/1.1 400 Bad Request\n");
@@ -261,6 +265,28 @@ static void test_A8_A9_endless_replies(void)
     }
 }
 
+/* 3.11: what ends a connection at MAIL means another thing behind the first message. */
+static void test_3_11_a_used_connection_is_told(void)
+{
+    struct smtp_session session;
+    struct span rcpt = SPAN("a@b.test");
+    const struct smtp_transaction one = {.rcpts = &rcpt, .rcpts_count = 1};
+    struct smtp_event event;
+    open_session(&session);
+    smtp_session_begin(&session, &one, NOW);
+    struct span bytes = SPAN("451 no\r\n");
+    CU_ASSERT(hear(&session, "MAIL "));
+    CU_ASSERT(smtp_session_on_bytes(&session, &bytes, NOW, &event));
+    CU_ASSERT(!event.result.is_reused);
+    CU_ASSERT_STRING_EQUAL(say(&session, SPAN("503 no\r\n503 no\r\n")), "");
+    CU_ASSERT(hear(&session, "RSET"));
+    CU_ASSERT_STRING_EQUAL(say(&session, SPAN("250 ok\r\n")), "D");
+    smtp_session_begin(&session, &one, NOW);
+    CU_ASSERT(smtp_session_on_closed(&session, NOW, &event));
+    CU_ASSERT_EQUAL(event.result.stage, SMTP_STAGE_MAIL);
+    CU_ASSERT(event.result.is_reused);
+}
+
 static void test_to_text(void)
 {
     struct smtp_session session;
@@ -276,4 +302,4 @@ SUITE(smtp_broken, test_3_1_greetings, test_3_2_ehlo, test_3_3_line_ends, test_3
       test_3_7_after_the_dot, test_3_7_shifted_replies, test_3_11_nothing_goes_on_behind_over,
       test_3_11_reuse_behind_a_refused_recipient, test_C10_replies_overtake_the_sending,
       test_C5_refused_while_sending, test_C3_all_refused_before_data_is_sent,
-      test_A8_A9_endless_replies, test_to_text)
+      test_A8_A9_endless_replies, test_3_11_a_used_connection_is_told, test_to_text)

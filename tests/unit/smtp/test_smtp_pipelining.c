@@ -78,6 +78,11 @@ static void test_C5_mail_refused(void)
     CHECK_SCRIPT(OPEN
                  "B 2\n" GROUP_2 "S 550 5.7.1 never\nS 503 a\nS 503 b\nS 503 c\n"
                  "E R0 MAIL FROM/reply/550\nE R1 MAIL FROM/reply/550\nC RSET\nS 250\nE DONE\n");
+    /* The next message's recipients have fates of their own. */
+    CHECK_SCRIPT(OPEN "B 1\n" GROUP_1 "S 550 never\nE R0 MAIL FROM/reply/550\nS 503\nS 503\n"
+                      "C RSET\nS 250\nE DONE\nB 2\n" GROUP_2 "S 250\nS 550 nobody\nS 250\nS 354\n"
+                      "E R0 RCPT TO/reply/550\nE BODY\nM\nS 250\nE R1 END OF DATA/reply/250\n"
+                      "E DONE\n");
     /* A careless server that accepts recipients of a refused sender delivers nothing to them. */
     CHECK_SCRIPT(OPEN "B 1\n" GROUP_1 "S 550\nS 250\nS 250\nE R0 MAIL FROM/reply/550\n"
                       "E OVER DATA/protocol/250\n");
@@ -159,6 +164,7 @@ static void test_C11_early_bytes_hold_back(void)
 {
     CHECK_SCRIPT("W\n" GREET
                  "S 250 mx\ns 42\n|\nN\nD 20000\nT 20000\nE OVER EHLO/timeout/0\nV 42\n");
+    CHECK_SCRIPT("W\n" GREET "S 250 mx\ns 42\n|\nX\nE OVER EHLO/lost/0\nV 42\n");
     CHECK_SCRIPT("W\n" GREET "S 250 mx\ns 42\n|\nN\nS 1 bye\nE OVER EHLO/reply/421\n");
     CHECK_SCRIPT("W\nS 220 mx\ns 2\n|\nN\nS 50 mx\nE OVER EHLO/protocol/250\nN\n");
 }
@@ -171,9 +177,9 @@ static void test_C11_server_begins_before_begin(void)
 
 static void test_C12_timeout_in_a_group(void)
 {
-    CHECK_SCRIPT(OPEN "B 4\n" GROUP_4 "S 250\nS 250\nS 550 no\n|\nT 300000\n"
-                      "E R1 RCPT TO/reply/550\nE R0 RCPT TO/timeout/0\nE R2 RCPT TO/timeout/0\n"
-                      "E R3 RCPT TO/timeout/0\nE OVER RCPT TO/timeout/0\n");
+    CHECK_SCRIPT(OPEN "B 4\n" GROUP_4 "S 250\nS 250\nS 550 no\nE R1 RCPT TO/reply/550\nT 300000\n"
+                      "E R0 RCPT TO/timeout/0\nE R2 RCPT TO/timeout/0\nE R3 RCPT TO/timeout/0\n"
+                      "E OVER RCPT TO/timeout/0\n");
 }
 
 SUITE(smtp_pipelining, test_C1_only_if_offered, test_C1_nothing_behind_a_sync_point,

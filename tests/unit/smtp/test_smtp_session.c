@@ -62,6 +62,7 @@ static void test_A3_the_limit_is_that_of_the_whole_reply(void)
     CHECK_SCRIPT(OPEN_BARE ONE_BARE "M\nt 300000\ns 2\n|\nt 299999\ns 5\n|\nD 1\nT 1\n"
                                     "E R0 END OF DATA/timeout/0 ambiguous\nV 25\n"
                                     "E OVER END OF DATA/timeout/0 ambiguous\n");
+    CHECK_SCRIPT(OPEN_BARE ONE_BARE "t 100000\ns 5\n|\nD 80000\n");
     CHECK_SCRIPT("S 220-a\n|\nt 200000\nS 220-b\n|\nt 99999\nS 220-c\n|\nD 1\nT 1\n"
                  "E OVER GREETING/timeout/0\n");
 }
@@ -71,6 +72,7 @@ static void test_A2_the_answer_is_awaited_from_the_last_byte_on(void)
 {
     CHECK_SCRIPT(OPEN_BARE ONE_BARE "M queued\nD 180000\nt 170000\nP\nD 180000\nt 170000\nA\n"
                                     "D 600000\nS 250 ok\nE R0 END OF DATA/reply/250\nE DONE\n");
+    CHECK_SCRIPT(OPEN_BARE ONE_BARE "M\nt 100000\nP\nD 500000\n");
     CHECK_SCRIPT(OPEN_BARE ONE_BARE "M queued\nT 180000\nE R0 END OF DATA/timeout/0 ambiguous\n"
                                     "E OVER END OF DATA/timeout/0 ambiguous\nA\n");
 }
@@ -151,6 +153,7 @@ static void test_A10_helo(void)
                        "E OVER MAIL FROM/lost/0\n");
     /* The refusal is the news when the server closes behind it, not behind the start of another. */
     CHECK_SCRIPT(GREET "S 550 blocked\nC HELO out.test\nS 550-no\nX\nE OVER EHLO/lost/0\nV no\n");
+    CHECK_SCRIPT(GREET "S 500 what\nC HELO out.test\nX\nE OVER EHLO/reply/500\n");
     CHECK_SCRIPT(GREET "S 550 5.7.1 blocked\nC HELO out.test\nX\nE OVER EHLO/reply/550\n"
                        "V blocked\n");
 }
@@ -293,6 +296,7 @@ static void test_A25_N9_nothing_is_used_because_it_is_there(void)
 static void test_A27_greeted_by_own_name(void)
 {
     CHECK_SCRIPT("S 220 OUT.test ESMTP\nE OVER GREETING/loop/220\nC QUIT\n");
+    CHECK_SCRIPT("S 220  out.test ESMTP\nE OVER GREETING/loop/220\nC QUIT\n");
     CHECK_SCRIPT(GREET "S 250-out.test hello\nS 250 SIZE\nE OVER EHLO/loop/250\nC QUIT\n");
     CHECK_SCRIPT(GREET "S 500 no\nC HELO out.test\nS 250 out.test\nE OVER EHLO/loop/250\nC QUIT\n");
     CHECK_SCRIPT(

@@ -208,6 +208,19 @@ ROWS = [
         "tests/unit/queue/test_a.c": c('#include "queue/a.h"\n'), "queue/a.h": HEADER,
         "tests/unit/queue/meson.build": "foreach name : ['a', 'b']\n",
     }, None, None),
+    # The map of modules.
+    ("module that the map does not name", {
+        "queue/a.c": c(""), "queue/b.c": c(""),
+        "docs/ARCHITECTURE.md": "a\n## Every module\n| module | what |\n|---|---|\n| b | c |\n",
+    }, 1, "has no a"),
+    ("module that is gone", {
+        "queue/a.c": c(""),
+        "docs/ARCHITECTURE.md": "## Every module\n| a | x |\n| b, _c | y |\n",
+    }, 3, "is no module"),
+    ("map that is whole", {
+        "queue/a.c": c(""), "queue/a_b.c": c(""), "queue/a_c_d.c": c(""),
+        "docs/ARCHITECTURE.md": "## Every module\n| a: a_b, _c_d | x |\n",
+    }, None, None),
 ]
 
 # Headers that gcc has to see: the same shape of rows.

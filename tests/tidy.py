@@ -526,6 +526,46 @@ def check_unit_mirror(sources: dict[str, Source], root: pathlib.Path) -> Iterato
             yield Finding(path, 1, f"{build.relative_to(root).as_posix()} does not run it")
 
 
+def modules_of(row: str, stems: set[str]) -> tuple[set[str], list[str]]:
+    """The modules that a row of a table names (`journal_group, _segment` are two of journal), and
+    the words in it that are none."""
+    words = re.findall(r"(?<!\w)[a-z][a-z0-9_]*", row)
+    heads = {word[:end] for word in words for end in range(1, len(word) + 1)
+             if end == len(word) or word[end] == "_"}
+    named = set(words)
+    strangers = [word for word in words if word not in stems]
+    for tail in re.findall(r"(?<!\w)_[a-z0-9_]+", row):
+        found = {head + tail for head in heads} & stems
+        named |= found
+        strangers += [] if found else [tail]
+    return named, strangers
+
+
+def check_map(sources: dict[str, Source], root: pathlib.Path) -> Iterator[Finding]:
+    """docs/ARCHITECTURE.md names every module, and none that is gone: whoever reads it can find
+    the room of any line."""
+    path = "docs/ARCHITECTURE.md"
+    if not (root / path).is_file():
+        return
+    stems = {name.rpartition("/")[2][:-2] for name, source in sources.items()
+             if source.is_c and source.room() not in ("tests", "bench", "")}
+    named: set[str] = set()
+    is_map = False
+    text = (root / path).read_text(encoding="utf-8")
+    for number, line in enumerate(text.splitlines(), 1):
+        is_map = is_map or line == "## Every module"
+        cell = line.split("|")[1].strip() if is_map and line.startswith("|") else ""
+        if cell not in ("", "module", "---"):
+            modules, strangers = modules_of(cell, stems)
+            named |= modules
+            for word in strangers:
+                yield Finding(path, number, f"{word} is no module")
+    for name in sources:
+        stem = name.rpartition("/")[2][:-2]
+        if name.endswith(".c") and stem in stems and stem not in named:
+            yield Finding(name, 1, f"{path}, Every module, has no {stem}")
+
+
 def compile_flags() -> list[str]:
     flags = ["-std=gnu17", "-D_GNU_SOURCE", "-DURCU_API_MAP", "-fsyntax-only", "-w"]
     for package in PACKAGES:
@@ -580,6 +620,7 @@ def find_all(root: pathlib.Path, with_compile: bool = True) -> list[Finding]:
     sources = load(root)
     findings = [finding for check in TEXT_CHECKS for finding in check(sources)]
     findings += check_unit_mirror(sources, root)
+    findings += check_map(sources, root)
     if with_compile:
         findings += check_headers_alone(sources, root)
     return sorted(set(findings))

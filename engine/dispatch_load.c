@@ -27,8 +27,7 @@ static uint32_t load_take(struct lane *lane, struct load *load)
     if (taken == 0) {
         return 0;
     }
-    load->batch = worker_batch(lane->worker, load->recipients[0]);
-    load->is_spare = batch == NULL;
+    load->batch = batch;
     uint64_t size = 0;
     uint64_t last_offset = UINT64_MAX;
     while (load->count < taken && size < LOAD_SIZE_MAX) {
@@ -146,8 +145,7 @@ void dispatch_load_set_aside(struct lane *lane)
     while (node != &lane->loads) {
         struct load *load = CONTAINER_OF(node, struct load, link);
         node = node->prev;
-        /* From the spare queue, which cannot be set aside, it would be taken again at once. */
-        if (is_paused(load->batch) && !load->is_spare) {
+        if (is_paused(load->batch)) {
             load_give_back(lane, load);
         }
     }

@@ -56,7 +56,6 @@ struct load {
     /* The worker's own. */
     struct lane *lane;
     struct list link; /* in the lane, while some of it is not dispatched */
-    bool is_spare;    /* its recipients come from the lane's spare queue (ready.h) */
-    uint32_t next;    /* first recipient not yet dispatched */
-    uint32_t holds;   /* attempts that still use the bytes */
+    uint32_t next;  /* first recipient not yet dispatched */
+    uint32_t holds; /* attempts that still use the bytes */
 };

@@ -50,7 +50,7 @@ static int init_slabs(struct worker *worker)
             return result;
         }
     }
-    return ready_pool_init(&worker->ready_pool, lanes + 65536);
+    return ready_pool_init(&worker->ready_pool, config->recipients_max);
 }
 
 static int init_tables(struct worker *worker)

@@ -8,13 +8,11 @@
 
 /*
  * A queue exists while it has recipients, and is then in exactly one list: that of its priority's
- * level, `paused`, or `cancelled`. The spare queue lies in the lane itself and is no part of the
- * hash.
+ * level, `paused`, or `cancelled`.
  *
- * The hash is open addressing with linear probing, at most half full, and removal shifts back: see
- * queue/domain.c. Nothing here can be chosen by strangers, so a multiplication mixes well enough.
+ * The hash has chains, and few heads: they are touched all over as soon as they are used. Nothing here can be chosen by strangers, so a multiplication mixes well enough.
  */
-enum { READY_QUEUES_MAX = 1 << 28 };
+enum { READY_QUEUES_MAX = 1 << 30, READY_HEADS_MAX = 1 << 20 };
 
 static const uint64_t HASH_MULTIPLIER = UINT64_C(0x9e3779b97f4a7c15);
 
@@ -23,18 +21,18 @@ int ready_pool_init(struct ready_pool *pool, uint32_t queues_max)
     ensure(queues_max >= 1);
     ensure(queues_max <= READY_QUEUES_MAX);
 
-    uint32_t places_count = 2;
-    while (places_count < 2 * queues_max) {
-        places_count *= 2;
+    uint32_t heads_count = 2;
+    while (heads_count < 2 * queues_max && heads_count < READY_HEADS_MAX) {
+        heads_count *= 2;
     }
-    *pool = (struct ready_pool){.places_mask = places_count - 1};
-    pool->places = calloc(places_count, sizeof(uint32_t));
-    if (pool->places == NULL) {
+    *pool = (struct ready_pool){.heads_mask = heads_count - 1};
+    pool->heads = calloc(heads_count, sizeof(uint32_t));
+    if (pool->heads == NULL) {
         return -ENOMEM;
     }
     int error = slab_init(&pool->queues, "ready_queues", sizeof(struct ready_queue), queues_max);
     if (error != 0) {
-        free(pool->places);
+        free(pool->heads);
         *pool = (struct ready_pool){0};
     }
     return error;
@@ -43,14 +41,14 @@ int ready_pool_init(struct ready_pool *pool, uint32_t queues_max)
 void ready_pool_deinit(struct ready_pool *pool)
 {
     slab_deinit(&pool->queues);
-    free(pool->places);
+    free(pool->heads);
     *pool = (struct ready_pool){0};
 }
 
 void ready_pool_abandon(struct ready_pool *pool)
 {
     slab_abandon(&pool->queues);
-    free(pool->places);
+    free(pool->heads);
     *pool = (struct ready_pool){0};
 }
 
@@ -62,59 +60,55 @@ void ready_init(struct ready *ready, struct ready_pool *pool)
     }
     list_init(&ready->cancelled);
     list_init(&ready->paused);
-    list_init(&ready->spare.link);
-    ready->spare.ready = ready;
-    ready->spare.priority = READY_PRIORITY_SPARE;
 }
 
 void ready_deinit(struct ready *ready)
 {
     ensure(ready->count == 0);
-    ensure(ready->spare.first == NULL);
     *ready = (struct ready){0};
 }
 
-static uint32_t queue_hash(const struct ready *ready, uint32_t batch_index)
+/* The head of the chain that a queue of the batch in this lane is in. */
+static uint32_t *queue_head(const struct ready *ready, uint32_t batch_index)
 {
     uint64_t key = (uint64_t)(uintptr_t)ready ^ ((uint64_t)batch_index << 32) ^ batch_index;
     key *= HASH_MULTIPLIER;
     key ^= key >> 29;
-    return (uint32_t)((key * HASH_MULTIPLIER) >> 32);
+    uint32_t hash = (uint32_t)((key * HASH_MULTIPLIER) >> 32);
+    return &ready->pool->heads[hash & ready->pool->heads_mask];
 }
 
-static struct ready_queue *queue_at_place(const struct ready_pool *pool, uint32_t at)
+/* The queue of the batch in this lane, or NULL. */
+static struct ready_queue *queue_find(const struct ready *ready, uint32_t batch_index)
 {
-    return slab_at(&pool->queues, pool->places[at] - 1);
-}
-
-/* The queue of the batch in this lane, or NULL; `ret_place`: where it is or would be. */
-static struct ready_queue *queue_find(const struct ready *ready, uint32_t batch_index,
-                                      uint32_t hash, uint32_t *ret_place)
-{
-    const struct ready_pool *pool = ready->pool;
-    uint32_t at = hash & pool->places_mask;
-    for (; pool->places[at] != 0; at = (at + 1) & pool->places_mask) {
-        struct ready_queue *queue = queue_at_place(pool, at);
-        if (queue->hash == hash && queue->ready == ready && queue->batch_index == batch_index) {
-            *ret_place = at;
+    uint32_t place = *queue_head(ready, batch_index);
+    while (place != 0) {
+        struct ready_queue *queue = slab_at(&ready->pool->queues, place - 1);
+        if (queue->ready == ready && queue->batch_index == batch_index) {
             return queue;
         }
+        place = queue->chain_next;
     }
-    *ret_place = at;
     return NULL;
 }
 
-static void place_remove(struct ready_pool *pool, uint32_t hole)
+static void chain_add(const struct ready *ready, struct ready_queue *queue)
 {
-    uint32_t mask = pool->places_mask;
-    for (uint32_t at = (hole + 1) & mask; pool->places[at] != 0; at = (at + 1) & mask) {
-        uint32_t home = queue_at_place(pool, at)->hash & mask;
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
-            pool->places[hole] = pool->places[at];
-            hole = at;
-        }
+    uint32_t *head = queue_head(ready, queue->batch_index);
+    queue->chain_next = *head;
+    *head = slab_index(&ready->pool->queues, queue) + 1;
+}
+
+static void chain_remove(const struct ready *ready, const struct ready_queue *queue)
+{
+    uint32_t own = slab_index(&ready->pool->queues, queue) + 1;
+    uint32_t *place = queue_head(ready, queue->batch_index);
+    while (*place != own) {
+        ensure(*place != 0);
+        struct ready_queue *before = slab_at(&ready->pool->queues, *place - 1);
+        place = &before->chain_next;
     }
-    pool->places[hole] = 0;
+    *place = queue->chain_next;
 }
 
 static void level_add(struct ready *ready, struct ready_queue *queue)
@@ -129,7 +123,7 @@ static void level_add(struct ready *ready, struct ready_queue *queue)
 static uint8_t batch_priority(const struct batch *batch)
 {
     if (batch->manifest == NULL) {
-        return READY_PRIORITY_SPARE;
+        return READY_PRIORITY_USUAL;
     }
     ensure(batch->manifest->priority < READY_PRIORITIES);
     return batch->manifest->priority;
@@ -137,7 +131,7 @@ static uint8_t batch_priority(const struct batch *batch)
 
 static uint32_t queue_orders(const struct ready_queue *queue)
 {
-    return queue->batch == NULL ? 0 : (uint32_t)stat_read_xcore(&queue->batch->orders);
+    return (uint32_t)stat_read_xcore(&queue->batch->orders);
 }
 
 /* Into the list where a queue waits that is not set aside. */
@@ -153,27 +147,18 @@ static void queue_enlist(struct ready *ready, struct ready_queue *queue)
 /* The queue for one more recipient of the batch. */
 static struct ready_queue *queue_for(struct ready *ready, const struct batch *batch)
 {
-    uint32_t hash = queue_hash(ready, batch->index);
-    uint32_t place;
-    struct ready_queue *queue = queue_find(ready, batch->index, hash, &place);
+    struct ready_queue *queue = queue_find(ready, batch->index);
     if (queue != NULL) {
         ensure(queue->batch == batch);
         return queue;
     }
     queue = slab_take(&ready->pool->queues);
-    if (queue == NULL) {
-        queue = &ready->spare;
-        if (queue->first == NULL) {
-            level_add(ready, queue);
-        }
-        return queue;
-    }
+    ensure(queue != NULL); /* there is one for each recipient */
     *queue = (struct ready_queue){.ready = ready,
                                   .batch = batch,
-                                  .hash = hash,
                                   .batch_index = batch->index,
                                   .priority = batch_priority(batch)};
-    ready->pool->places[place] = slab_index(&ready->pool->queues, queue) + 1;
+    chain_add(ready, queue);
     queue_enlist(ready, queue);
     return queue;
 }
@@ -220,12 +205,7 @@ void ready_push_front(struct ready *ready, struct recipient *recipient, const st
 static void queue_end(struct ready *ready, struct ready_queue *queue)
 {
     ensure(queue->count == 0);
-    if (queue == &ready->spare) {
-        return;
-    }
-    uint32_t place;
-    ensure(queue_find(ready, queue->batch_index, queue->hash, &place) == queue);
-    place_remove(ready->pool, place);
+    chain_remove(ready, queue);
     slab_give(&ready->pool->queues, queue);
 }
 
@@ -233,7 +213,7 @@ static void queue_end(struct ready *ready, struct ready_queue *queue)
 static bool queue_may_go(const struct ready_queue *queue)
 {
     uint32_t orders = queue_orders(queue);
-    bool is_held = queue->batch != NULL && stat_read_xcore(&queue->batch->results_held) != 0;
+    bool is_held = stat_read_xcore(&queue->batch->results_held) != 0;
     return !is_held && ((orders & BATCH_CANCELLED) != 0 || (orders & BATCH_PAUSED) == 0);
 }
 
@@ -320,9 +300,8 @@ uint32_t ready_take(struct ready *ready, uint32_t count_max, struct recipient **
         return 0;
     }
     ensure(queue->first != NULL);
-    uint32_t batch_index = queue->first->batch;
     uint32_t count = 0;
-    while (count < count_max && queue->first != NULL && queue->first->batch == batch_index) {
+    while (count < count_max && queue->first != NULL) {
         struct recipient *recipient = queue->first;
         queue->first = recipient_next(recipient);
         ret_recipients[count++] = recipient;
@@ -372,9 +351,7 @@ void ready_resume(struct ready *ready)
 void ready_cancel(struct ready *ready, const struct batch *batch)
 {
     ensure((stat_read_xcore(&batch->orders) & BATCH_CANCELLED) != 0);
-    uint32_t place;
-    struct ready_queue *queue =
-        queue_find(ready, batch->index, queue_hash(ready, batch->index), &place);
+    struct ready_queue *queue = queue_find(ready, batch->index);
     if (queue == NULL) {
         return;
     }
@@ -387,14 +364,11 @@ static uint64_t queue_check(const struct ready *ready, const struct ready_queue 
 {
     ensure(queue->ready == ready);
     ensure(queue->count > 0);
-    if (queue != &ready->spare) {
-        uint32_t place;
-        ensure(queue_find(ready, queue->batch_index, queue->hash, &place) == queue);
-    }
+    ensure(queue_find(ready, queue->batch_index) == queue);
     uint64_t count = 0;
     const struct recipient *last = NULL;
     for (const struct recipient *at = queue->first; at != NULL; at = recipient_next(at)) {
-        ensure(queue == &ready->spare || at->batch == queue->batch_index);
+        ensure(at->batch == queue->batch_index);
         last = at;
         count++;
     }

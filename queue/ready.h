@@ -16,10 +16,9 @@
  * Costs: push and take are O(1), however many queues wait: the queue of a batch is found in one
  * hash of the worker (pool), keyed by lane and batch index.
  *
- * Bounds: the queues come from a slab of the worker (ready_pool); when it is empty a recipient
- * joins the lane's own spare queue whatever its batch (order suffers, nothing is lost). A take from
- * there is of one batch too, but `ret_batch` is NULL then: the caller finds the batch by its index,
- * and checks its orders itself.
+ * Bounds: the queues come from a slab of the worker (ready_pool). A queue has at least one
+ * recipient, so with room for as many as there may be recipients one is always free; it is a bug
+ * when none is. Memory is touched as it is used.
  */
 #pragma once
 
@@ -31,25 +30,25 @@
 #include "queue/batch.h"
 #include "queue/recipient.h"
 
-enum { READY_AGEING_TURNS = 8, READY_PRIORITIES = 10, READY_PRIORITY_SPARE = 5 };
+enum { READY_AGEING_TURNS = 8, READY_PRIORITIES = 10, READY_PRIORITY_USUAL = 5 };
 
 struct ready_queue;
 
 struct ready_pool {
     struct slab queues;
-    uint32_t *places; /* the hash: slab index + 1, 0 = empty */
-    uint32_t places_mask;
+    uint32_t *heads; /* the hash: slab index + 1 of the first queue of each chain, 0 = none */
+    uint32_t heads_mask;
 };
 
 /* The recipients of one batch, linked through their nodes. */
 struct ready_queue {
     struct list link; /* in a level, or among the paused or cancelled ones */
     struct ready *ready;
-    const struct batch *batch; /* NULL: the lane's spare queue, of mixed batches */
+    const struct batch *batch;
     struct recipient *first;
     struct recipient *last;
-    uint32_t hash;
     uint32_t batch_index;
+    uint32_t chain_next; /* slab index + 1, 0 = none */
     uint8_t priority;
     bool is_paused; /* set aside */
     uint64_t count;
@@ -66,12 +65,11 @@ struct ready {
     struct ready_level levels[READY_PRIORITIES];
     struct list cancelled;
     struct list paused;
-    struct ready_queue spare;
     uint64_t turn;
     uint64_t count; /* recipients, paused ones included */
 };
 
-/* 0 or -ENOMEM; 1 <= queues_max <= 2^28. */
+/* 0 or -ENOMEM; 1 <= queues_max <= 2^30. */
 int ready_pool_init(struct ready_pool *pool, uint32_t queues_max)
     __attribute__((warn_unused_result));
 /* Safe on a zeroed pool. Ensures that no queue is out. */
@@ -87,7 +85,7 @@ void ready_push(struct ready *ready, struct recipient *recipient, const struct b
 void ready_push_front(struct ready *ready, struct recipient *recipient, const struct batch *batch);
 /*
  * Up to count_max recipients of one batch; returns how many. 0: nothing may go now (empty, or all
- * paused). One turn. `ret_batch` may get NULL, see above.
+ * paused). One turn.
  */
 uint32_t ready_take(struct ready *ready, uint32_t count_max, struct recipient **ret_recipients,
                     const struct batch **ret_batch);

@@ -337,6 +337,7 @@ struct rig *rig_create(void)
     rig->config->workers_count = 1;
     rig->config->sessions_max = 16;
     rig->config->domains_max = 1024;
+    rig->config->recipients_max = RIG_RECIPIENTS_MAX;
     rig->config->sites_max = 64;
     rig->config->batches_max = RIG_BATCHES_MAX;
     rig->config->routes[0].hosts[0] = (struct config_host){.addr = rig->server_addr, .port = 25};

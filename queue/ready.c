@@ -10,7 +10,8 @@
  * A queue exists while it has recipients, and is then in exactly one list: that of its priority's
  * level, `paused`, or `cancelled`.
  *
- * The hash has chains, and few heads: they are touched all over as soon as they are used. Nothing here can be chosen by strangers, so a multiplication mixes well enough.
+ * The hash has chains, and few heads: they are touched all over as soon as they are used. Nothing
+ * here can be chosen by strangers, so a multiplication mixes well enough.
  */
 enum { READY_QUEUES_MAX = 1 << 30, READY_HEADS_MAX = 1 << 20 };
 

@@ -111,6 +111,7 @@ static int take_content(struct checking *checking)
     struct template_problem problem = {.line = 0};
     struct record_reject refused;
     struct span eml;
+    struct template_problems problems;
     checking->sender = template_compile_line(span_of_text(manifest->from), &problem);
     if (checking->sender == NULL) {
         return fail_template(checking, "batch.json: from", &problem);
@@ -127,10 +128,21 @@ static int take_content(struct checking *checking)
         .batch_id = span_of_text(manifest->id),
         .date = clock_wall(clock_system()),
         .size_max = size_max,
+        .problems = &problems,
     };
     checking->template = template_compile(eml, &options, &problem);
     free(bytes);
-    return checking->template != NULL ? 0 : fail_template(checking, manifest->message, &problem);
+    if (checking->template != NULL) {
+        return 0;
+    }
+    if (problem.is_memory_short) {
+        return fail_template(checking, manifest->message, &problem);
+    }
+    struct check_batch *check = checking->check;
+    struct writer words = writer_of(check->problem, sizeof(check->problem) - 1);
+    template_problems_put(&problems, manifest->message, &words);
+    *words.at = '\0';
+    return -EINVAL;
 }
 
 /* Records. */

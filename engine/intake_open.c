@@ -178,10 +178,21 @@ static bool fail_template(struct intake_core *core, struct intake_batch *ib, con
     return false;
 }
 
+static bool fail_message(struct intake_core *core, struct intake_batch *ib,
+                         const struct template_problems *problems)
+{
+    struct writer words = writer_of(core->reason_text, INTAKE_REASON_MAX - 1);
+    template_problems_put(problems, ib->batch->manifest->message, &words);
+    *words.at = '\0';
+    intake_fail(core, ib, core->reason_text);
+    return false;
+}
+
 static bool open_content(struct intake_core *core, struct intake_batch *ib)
 {
     struct batch *batch = ib->batch;
     const struct manifest *manifest = batch->manifest;
+    struct template_problems problems;
     if (manifest->kind != MANIFEST_MERGE) {
         return true;
     }
@@ -221,11 +232,15 @@ static bool open_content(struct intake_core *core, struct intake_batch *ib)
         .batch_id = span_of_text(manifest->id),
         .date = PLANTED(DATE_MOVES) ? clock_wall(core->engine->clock) : batch->accepted_at,
         .size_max = size_max,
+        .problems = &problems,
     };
     batch->template = template_compile(writer_span(&content), &options, &problem);
     ib->files_hash = XXH3_64bits_withSeed(eml, writer_size(&content), ib->files_hash);
     free(eml);
-    return batch->template != NULL || fail_template(core, ib, manifest->message, &problem);
+    if (batch->template == NULL && problem.is_memory_short) {
+        return fail_open(core, ib, -ENOMEM, "");
+    }
+    return batch->template != NULL || fail_message(core, ib, &problems);
 }
 
 /* What is left of the descriptors for the files of its stream, when its directory is open. A batch

@@ -44,7 +44,7 @@ enum {
     INTAKE_REST_FACTOR = 8,      /* such a rest is so much longer than the scan that was in vain */
     INTAKE_PICKUP_RESCAN_MS = 1000,
     INTAKE_SWEEP_MS = 3600 * 1000, /* looks at in/tmp; the first one, too, is so late */
-    INTAKE_REASON_MAX = 4096,
+    INTAKE_REASON_MAX = 8192,
     INTAKE_SCANS_MAX = 64,           /* batches among which the nearest to its end is looked for */
     INTAKE_BYTES_STEP_MAX = 1 << 20, /* of streams, scanned in one step */
     INTAKE_GAP_MAX = 4096, /* bytes between two records that are read along rather than around */

@@ -27,6 +27,24 @@ int builder_no_memory(struct builder *builder)
     return builder_fail(builder, 0, "out of memory");
 }
 
+bool builder_goes_on(struct builder *builder)
+{
+    struct template_problem *problem = builder->problem;
+    struct template_problems *all = builder->options->problems;
+    if (all == NULL || problem->is_memory_short || builder->is_over) {
+        return false;
+    }
+    ensure(all->count < TEMPLATE_PROBLEMS_MAX);
+    all->rows[all->count++] = *problem;
+    *problem = (struct template_problem){.line = 0};
+    return all->count < TEMPLATE_PROBLEMS_MAX;
+}
+
+bool builder_has_failed(const struct builder *builder)
+{
+    return builder->options->problems != NULL && builder->options->problems->count > 0;
+}
+
 uint64_t builder_line(const struct builder *builder, const char *at)
 {
     ensure(at >= builder->text.at);
@@ -65,6 +83,7 @@ static int append(struct builder *builder, const struct segment *segment)
 {
     struct template *template = builder->template;
     if (template->segments_count == TEMPLATE_SEGMENTS_MAX) {
+        builder->is_over = true;
         return builder_fail(builder, 0, "the message has too many placeholders and parts");
     }
     if (template->segments_count == builder->segments_max) {
@@ -140,6 +159,21 @@ void builder_cancel(struct builder *builder, uint32_t group)
     builder->merge_from = builder->merge_from_outer;
 }
 
+struct builder_mark builder_mark(const struct builder *builder)
+{
+    return (struct builder_mark){.segments_count = builder->template->segments_count,
+                                 .merge_from = builder->merge_from,
+                                 .merge_from_outer = builder->merge_from_outer};
+}
+
+void builder_rewind(struct builder *builder, struct builder_mark mark)
+{
+    ensure(builder->template->segments_count >= mark.segments_count);
+    builder->template->segments_count = mark.segments_count;
+    builder->merge_from = mark.merge_from;
+    builder->merge_from_outer = mark.merge_from_outer;
+}
+
 static int var_index(struct builder *builder, const struct placeholder *found, uint32_t *ret_index)
 {
     struct template *template = builder->template;
@@ -151,6 +185,7 @@ static int var_index(struct builder *builder, const struct placeholder *found, u
         }
     }
     if (template->vars_count == TEMPLATE_VARS_MAX) {
+        builder->is_over = true;
         return builder_fail(builder, 0, "more than %d variables", TEMPLATE_VARS_MAX);
     }
     if (template->vars_count == builder->vars_max) {

@@ -117,6 +117,19 @@ static bool field_next(struct cursor *cursor, struct field *ret_field)
     return true;
 }
 
+static int check_line(struct builder *builder, struct span line, uint64_t number)
+{
+    bool is_folded = line.at[0] == ' ' || line.at[0] == '\t';
+    if (is_folded && span_trim(line).size == 0) {
+        return builder_fail(builder, number, "a header line of blanks only");
+    }
+    if (is_folded ? number == 1 : name_size(line) == 0) {
+        return builder_fail(builder, number,
+                            "neither a header field nor the blank line behind the header");
+    }
+    return 0;
+}
+
 int field_check_all(struct builder *builder, size_t *ret_size)
 {
     struct cursor cursor = cursor_of(builder->text);
@@ -129,14 +142,13 @@ int field_check_all(struct builder *builder, size_t *ret_size)
         if (line.size == 0) {
             break;
         }
-        bool is_folded = line.at[0] == ' ' || line.at[0] == '\t';
-        if (is_folded && span_trim(line).size == 0) {
-            return builder_fail(builder, number, "a header line of blanks only");
+        int error = check_line(builder, line, number);
+        if (error != 0 && !builder_goes_on(builder)) {
+            return error;
         }
-        if (is_folded ? number == 1 : name_size(line) == 0) {
-            return builder_fail(builder, number,
-                                "neither a header field nor the blank line behind the header");
-        }
+    }
+    if (builder_has_failed(builder)) {
+        return -EINVAL;
     }
     size_t size = (size_t)(cursor.at - builder->text.at);
     if (size > TEMPLATE_HEADERS_SIZE_MAX) {
@@ -448,19 +460,23 @@ int field_put_all(struct builder *builder, const struct parts *parts, size_t hea
     struct seen seen = {.domain = SPAN_NONE};
     struct field field;
     while (field_next(&cursor, &field)) {
+        struct builder_mark mark = builder_mark(builder);
         int error = see(builder, &field, &seen);
         if (error == 0) {
             error = put_field(builder, parts, &field);
         }
         if (error != 0) {
-            return field_failed(builder, &field, error);
+            error = field_failed(builder, &field, error);
+            if (!builder_goes_on(builder)) {
+                return error;
+            }
+            builder_rewind(builder, mark);
         }
     }
-    if (!seen_has(&seen, "From")) {
-        return builder_fail(builder, 0, "there is no From field");
-    }
-    if (put_missing(builder, parts, &seen, header_size - 2) != 0) {
-        return -EINVAL;
+    int error = seen_has(&seen, "From") ? put_missing(builder, parts, &seen, header_size - 2)
+                                        : builder_fail(builder, 0, "there is no From field");
+    if (error != 0 && !builder_goes_on(builder)) {
+        return error;
     }
     builder->template->headers_count = builder->template->segments_count;
     builder->merge_from = builder->template->segments_count;

@@ -300,6 +300,42 @@ int parts_put_edit(struct builder *builder, const struct parts_edit *edit)
     return builder_choice(builder, edit->part, edit->normal, edit->switched);
 }
 
+/* Of what lies at that offset of the text. */
+static uint64_t text_line(const struct builder *builder, const struct mime_part *part,
+                          struct span text, size_t offset)
+{
+    struct span body = body_of(builder, part);
+    uint64_t line = builder_line(builder, body.at);
+    if (is_encoded(part)) {
+        return line + mime_decoded_line(part->encoding, body, offset);
+    }
+    for (size_t i = 0; i < offset && i < text.size; i++) {
+        line += text.at[i] == '\n';
+    }
+    return line;
+}
+
+static int put_text(struct builder *builder, const struct mime_part *part,
+                    const struct parts_plan *plan)
+{
+    struct builder_style style = {
+        .context = part->is_html ? VALUE_HTML : VALUE_TEXT,
+        .is_qp = plan->group.encoding == SEGMENT_QP,
+    };
+    struct span text = plan->text;
+    int error;
+    while ((error = builder_text(builder, text, style)) != 0) {
+        size_t bad_at = (size_t)(text.at - plan->text.at) + builder->bad_at;
+        builder->problem->line = text_line(builder, part, plan->text, bad_at);
+        if (!builder_goes_on(builder)) {
+            return error;
+        }
+        size_t behind = builder->bad_at + strlen("{{");
+        text = span_of(text.at + behind, text.size - behind);
+    }
+    return 0;
+}
+
 static int put_part(const struct parts *parts, struct builder *builder,
                     const struct parts_plan *plan)
 {
@@ -308,28 +344,8 @@ static int put_part(const struct parts *parts, struct builder *builder,
     if (builder_open(builder, &plan->group, &group) != 0) {
         return -EINVAL;
     }
-    int error = 0;
-    if (plan->is_template) {
-        struct builder_style style = {
-            .context = part->is_html ? VALUE_HTML : VALUE_TEXT,
-            .is_qp = plan->group.encoding == SEGMENT_QP,
-        };
-        error = builder_text(builder, plan->text, style);
-        if (error != 0) {
-            struct span body = body_of(builder, part);
-            uint64_t line = builder_line(builder, body.at);
-            if (is_encoded(part)) {
-                line += mime_decoded_line(part->encoding, body, builder->bad_at);
-            } else {
-                for (size_t i = 0; i < builder->bad_at && i < plan->text.size; i++) {
-                    line += plan->text.at[i] == '\n';
-                }
-            }
-            builder->problem->line = line;
-        }
-    } else {
-        error = builder_constant(builder, plan->text);
-    }
+    int error =
+        plan->is_template ? put_text(builder, part, plan) : builder_constant(builder, plan->text);
     builder_close(builder, group);
     return error;
 }

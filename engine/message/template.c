@@ -52,11 +52,11 @@ static int put_lines(struct builder *builder, struct writer *writer, struct span
         /* A last line without its end is given one. */
         bool is_ended = cursor_take_byte(&cursor, '\n');
         int error = put_line(builder, writer, line, is_crlf, is_ended, ++number);
-        if (error != 0) {
+        if (error != 0 && !builder_goes_on(builder)) {
             return error;
         }
     }
-    return 0;
+    return builder_has_failed(builder) ? -EINVAL : 0;
 }
 
 static bool has_blank_line(struct span text)
@@ -171,8 +171,8 @@ static int compile(struct builder *builder, struct span eml)
     }
     parts_deinit(parts);
     free(parts);
-    if (error != 0) {
-        return error;
+    if (error != 0 || builder_has_failed(builder)) {
+        return -EINVAL;
     }
     settle_ordinal(builder->template);
     error = layout_finish(builder);
@@ -195,6 +195,36 @@ static struct template *create(struct template_problem *problem)
     return template;
 }
 
+/* The last one is not noted yet. */
+static void problems_end(struct builder *builder)
+{
+    struct template_problem *problem = builder->problem;
+    struct template_problems *all = builder->options->problems;
+    if (all != NULL && !problem->is_memory_short) {
+        if (problem->text[0] != '\0') {
+            all->rows[all->count++] = *problem;
+        }
+        *problem = all->rows[0];
+    }
+    ensure(problem->text[0] != '\0');
+}
+
+void template_problems_put(const struct template_problems *problems, const char *file,
+                           struct writer *ret_words)
+{
+    for (uint32_t i = 0; i < problems->count; i++) {
+        const struct template_problem *problem = &problems->rows[i];
+        writer_put_format(ret_words, "%s%s", i == 0 ? "" : "\n", file);
+        if (problem->line > 0) {
+            writer_put_format(ret_words, ":%llu", (unsigned long long)problem->line);
+        }
+        writer_put_format(ret_words, ": %s", problem->text);
+    }
+    if (problems->count == TEMPLATE_PROBLEMS_MAX) {
+        writer_put_format(ret_words, "\n%s: there may be more", file);
+    }
+}
+
 struct template *template_compile(struct span eml, const struct template_options *options,
                                   struct template_problem *ret_problem)
 {
@@ -204,8 +234,11 @@ struct template *template_compile(struct span eml, const struct template_options
     }
     template->size_max = options->size_max > 0 ? options->size_max : UINT64_MAX;
     struct builder builder = {.template = template, .problem = ret_problem, .options = options};
+    if (options->problems != NULL) {
+        options->problems->count = 0;
+    }
     if (compile(&builder, eml) != 0) {
-        ensure(ret_problem->text[0] != '\0');
+        problems_end(&builder);
         template_destroy(template);
         return NULL;
     }

@@ -53,15 +53,27 @@ struct template_problem {
     char text[256];
 };
 
+/* What is wrong with one text, in the order of its being found. */
+enum { TEMPLATE_PROBLEMS_MAX = 20 };
+struct template_problems {
+    uint32_t count;
+    struct template_problem rows[TEMPLATE_PROBLEMS_MAX];
+};
+/* "FILE:LINE: text" each, in lines of their own, without the last one's end. */
+void template_problems_put(const struct template_problems *problems, const char *file,
+                           struct writer *ret_words);
+
 struct template_options {
     struct span batch_id;
     struct wall_time date;
     uint64_t size_max; /* 0 = none */
+    struct template_problems
+        *problems; /* of a failure: all that are found; NULL: the first ends it */
 };
 
 struct template;
 
-/* NULL with the problem filled in. `eml` is borrowed during the call only. */
+/* NULL with the first problem filled in. `eml` is borrowed during the call only. */
 struct template *template_compile(struct span eml, const struct template_options *options,
                                   struct template_problem *ret_problem);
 /* A text of one line with placeholders, such as the envelope sender. */

@@ -25,12 +25,35 @@ static struct span with_crlf(struct span text, char *memory)
     return span_of(memory, size);
 }
 
+/* Who asks for all that is wrong is told the same first, and nothing when it is good. */
+static void check_all_problems(struct span file, bool is_wrong, const struct template_problem *want)
+{
+    struct template_problems all;
+    struct template_problem first;
+    struct template_options options = OPTIONS;
+    options.problems = &all;
+    struct template *template = template_compile(file, &options, &first);
+    CU_ASSERT_EQUAL(template == NULL, is_wrong);
+    CU_ASSERT_EQUAL(all.count > 0, is_wrong);
+    CU_ASSERT(all.count <= TEMPLATE_PROBLEMS_MAX);
+    for (uint32_t i = 0; i < all.count; i++) {
+        CU_ASSERT(all.rows[i].text[0] != '\0');
+    }
+    if (is_wrong && all.count > 0) {
+        CU_ASSERT_STRING_EQUAL(first.text, want->text);
+        CU_ASSERT_STRING_EQUAL(all.rows[0].text, want->text);
+        CU_ASSERT_EQUAL(all.rows[0].line, want->line);
+    }
+    template_destroy(template);
+}
+
 struct template *fixture_compile(struct span eml, unsigned flags, struct template_problem *problem)
 {
     char *memory = malloc(2 * eml.size + 1);
     CU_ASSERT_FATAL(memory != NULL);
     struct span file = (flags & FIXTURE_CRLF) != 0 ? with_crlf(eml, memory) : eml;
     struct template *template = template_compile(file, &OPTIONS, problem);
+    check_all_problems(file, template == NULL, problem);
     free(memory);
     return template;
 }

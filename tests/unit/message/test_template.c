@@ -380,6 +380,74 @@ static void test_failures(void)
     }
 }
 
+#define BAD_NAME                                                                                   \
+    "a placeholder's name holds more than letters, digits, \"_\", \".\" and \"-\"; a literal "     \
+    "\"{{\" is written \"{{{{\""
+#define NOT_CLOSED "a \"{{\" is not closed on its line; a literal \"{{\" is written \"{{{{\""
+
+/* All that is wrong is told at once, each with its line. */
+static void test_all_failures(void)
+{
+    static const struct {
+        struct span eml;
+        const char *want;
+    } ALL[] = {
+        {SPAN("From: a@b.example\nFrom: c@d.example\nSubject: {{na me}}\nTo: {{x\n"
+              "Content-Description: {{x}}\n\nfine\n{{#if x}} {{a b}}\n{{name}}\n{{x\n"),
+         "m:2: a second From field\n"
+         "m:3: " BAD_NAME "\n"
+         "m:4: " NOT_CLOSED "\n"
+         "m:5: a placeholder cannot stand in Content-Description\n"
+         "m:8: conditions, loops, comments and partials are not supported\n"
+         "m:8: " BAD_NAME "\n"
+         "m:10: " NOT_CLOSED},
+        {SPAN("Subject: x\n\n{{name}}\n{{y z}}\n"), "m: there is no From field\nm:4: " BAD_NAME},
+        {SPAN("From: a@b\nno field\n  \nnor this\n\n{{y z}}\n"),
+         "m:2: neither a header field nor the blank line behind the header\n"
+         "m:3: a header line of blanks only\n"
+         "m:4: neither a header field nor the blank line behind the header"},
+        {SPAN("From: a@b\n\na\rb\nc\r\nd\0\n{{y z}}\n"),
+         "m:3: a lone CR\nm:4: a CRLF in a file with LF line ends\nm:5: a NUL"},
+    };
+    for (size_t i = 0; i < COUNT_OF(ALL); i++) {
+        char words[8192];
+        struct writer writer = writer_of(words, sizeof(words) - 1);
+        struct template_problems all;
+        struct template_problem first;
+        const struct template_options options = {.batch_id = SPAN("b"), .problems = &all};
+        CU_ASSERT_PTR_NULL_FATAL(template_compile(ALL[i].eml, &options, &first));
+        template_problems_put(&all, "m", &writer);
+        *writer.at = '\0';
+        CHECK_ROW(i, strcmp(words, ALL[i].want) == 0);
+        CHECK_ROW(i, strcmp(first.text, all.rows[0].text) == 0);
+    }
+}
+
+/* No more than so many, and no bound is told for each that is beyond it. */
+static void test_very_many_failures(void)
+{
+    char memory[8192];
+    for (int i = 0; i < 2; i++) {
+        struct writer eml = writer_of(memory, sizeof(memory));
+        writer_put(&eml, SPAN("From: a@b\n\n"));
+        for (int j = 0; j < 200; j++) {
+            writer_put_format(&eml, i == 0 ? "{{a b%d}}\n" : "{{v%d}}\n", j);
+        }
+        ensure(!eml.is_full);
+        char words[8192];
+        struct writer writer = writer_of(words, sizeof(words) - 1);
+        struct template_problems all;
+        struct template_problem first;
+        const struct template_options options = {.batch_id = SPAN("b"), .problems = &all};
+        CU_ASSERT_PTR_NULL_FATAL(template_compile(writer_span(&eml), &options, &first));
+        template_problems_put(&all, "m", &writer);
+        *writer.at = '\0';
+        CHECK_ROW((size_t)i, all.count == (i == 0 ? TEMPLATE_PROBLEMS_MAX : 1));
+        CHECK_ROW((size_t)i, (strstr(words, "\nm: there may be more") != NULL) == (i == 0));
+        CHECK_ROW((size_t)i, all.rows[all.count - 1].line == (i == 0 ? 22 : 131));
+    }
+}
+
 /* A NUL in a value is refused everywhere. */
 static void test_nul(void)
 {
@@ -438,4 +506,5 @@ static void test_another_date(void)
     free(memory);
 }
 
-SUITE(template, test_rows, test_failures, test_nul, test_another_date)
+SUITE(template, test_rows, test_failures, test_all_failures, test_very_many_failures, test_nul,
+      test_another_date)

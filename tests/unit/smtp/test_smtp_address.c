@@ -98,9 +98,13 @@ static const struct {
      SMTP_ADDRESS_DOMAIN_UTF8},
     {TEXT("a@192.0.2.1"), SMTP_ADDRESS_DOMAIN_NUMBER},
     {TEXT("a@1"), SMTP_ADDRESS_DOMAIN_NUMBER},
+    {TEXT("a@x.90"), SMTP_ADDRESS_DOMAIN_NUMBER},
     {TEXT("u@d.test:25"), SMTP_ADDRESS_PORT},
+    {TEXT("u@d.test:9"), SMTP_ADDRESS_PORT},
+    {TEXT("u@d.test:x9"), SMTP_ADDRESS_DOMAIN_BYTE},
     {TEXT("u@d.test:"), SMTP_ADDRESS_DOMAIN_BYTE},
     {TEXT("u@[192.0.2.1]:25"), SMTP_ADDRESS_PORT},
+    {TEXT("u@[192.0.2.1]:"), SMTP_ADDRESS_PORT},
     {TEXT("u@[192.0.2.256]"), SMTP_ADDRESS_LITERAL},
     {TEXT("u@[192.0.2]"), SMTP_ADDRESS_LITERAL},
     {TEXT("u@[192.0.2.1"), SMTP_ADDRESS_LITERAL},
@@ -134,6 +138,70 @@ static void test_rows(void)
     }
 }
 
+static enum smtp_address_reason reason_of(const char *format, char c)
+{
+    char text[32];
+    struct smtp_address address;
+    struct writer writer = writer_of(text, sizeof(text));
+    for (const char *at = format; *at != '\0'; at++) {
+        writer_put_byte(&writer, *at == '?' ? c : *at);
+    }
+    ensure(!writer.is_full);
+    return smtp_address_parse(writer_span(&writer), &address);
+}
+
+/* A byte that neither a local part nor a domain has, wherever it stands. */
+static enum smtp_address_reason foreign(unsigned char c, enum smtp_address_reason utf8,
+                                        enum smtp_address_reason other)
+{
+    if (c < 32 || c == 127) {
+        return SMTP_ADDRESS_CONTROL;
+    }
+    if (c > 127) {
+        return utf8;
+    }
+    switch (c) {
+    case ' ':
+        return SMTP_ADDRESS_BLANK;
+    case '<':
+    case '>':
+        return SMTP_ADDRESS_BRACKETS;
+    case '(':
+    case ')':
+        return SMTP_ADDRESS_COMMENT;
+    case '@':
+        return SMTP_ADDRESS_TWO_ATS;
+    default:
+        return other;
+    }
+}
+
+/* A22, A24, A35: each byte there is, in an atom, in quotes, behind a backslash, in a domain. */
+static void test_each_byte(void)
+{
+    for (unsigned i = 0; i < 256; i++) {
+        char c = (char)i;
+        bool is_letter = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        bool is_label = is_letter || (i != 0 && strchr("-_.", c) != NULL);
+        bool is_atom = is_label || (i != 0 && strchr("!#$%&'*+/=?^`{|}~", c) != NULL);
+        enum smtp_address_reason other =
+            c == '"' ? SMTP_ADDRESS_QUOTE_PLACE : SMTP_ADDRESS_LOCAL_BYTE;
+        enum smtp_address_reason want =
+            is_atom ? SMTP_ADDRESS_OK : foreign((unsigned char)i, SMTP_ADDRESS_LOCAL_UTF8, other);
+        CHECK_ROW(i, reason_of("a?b@x.test", c) == want);
+        want = is_label
+                   ? SMTP_ADDRESS_OK
+                   : foreign((unsigned char)i, SMTP_ADDRESS_DOMAIN_UTF8, SMTP_ADDRESS_DOMAIN_BYTE);
+        CHECK_ROW(i, reason_of("a@x?y.test", c) == want);
+        want = i > 127              ? SMTP_ADDRESS_LOCAL_UTF8
+               : i < 32 || i == 127 ? SMTP_ADDRESS_CONTROL
+                                    : SMTP_ADDRESS_OK;
+        CHECK_ROW(i, reason_of("\"a\\?b\"@x.test", c) == want);
+        want = c == '"' ? SMTP_ADDRESS_QUOTE_PLACE : want;
+        CHECK_ROW(i, reason_of("\"a?b\"@x.test", c) == want);
+    }
+}
+
 /* The caller may turn the domain into A-labels: it gets both parts (F3). */
 static void test_utf8_domain_is_told(void)
 {
@@ -147,6 +215,9 @@ static void test_utf8_domain_is_told(void)
                                               "cher.test")));
     CU_ASSERT_EQUAL(smtp_address_check_domain(SPAN("xn--bcher-kva.test")), SMTP_ADDRESS_OK);
     CU_ASSERT_EQUAL(smtp_address_check_domain(SPAN_NONE), SMTP_ADDRESS_NO_DOMAIN);
+    CU_ASSERT_EQUAL(smtp_address_check_domain(SPAN(DOMAIN_250 "abc")), SMTP_ADDRESS_OK); /* A24 */
+    CU_ASSERT_EQUAL(smtp_address_check_domain(SPAN(DOMAIN_250 "abcd")),
+                    SMTP_ADDRESS_DOMAIN_TOO_LONG);
     CU_ASSERT_EQUAL(smtp_address_check_domain(SPAN("[192.0.2.1]")), SMTP_ADDRESS_DOMAIN_BYTE);
 }
 
@@ -188,5 +259,5 @@ static void test_accepted_can_be_written(void)
     CU_ASSERT(accepted > 1000);
 }
 
-SUITE(smtp_address, test_rows, test_utf8_domain_is_told, test_every_reason_has_a_row_and_a_text,
-      test_accepted_can_be_written)
+SUITE(smtp_address, test_rows, test_each_byte, test_utf8_domain_is_told,
+      test_every_reason_has_a_row_and_a_text, test_accepted_can_be_written)

@@ -279,7 +279,7 @@ static void on_closed(struct delivery *delivery, enum net_error error, struct mo
 {
     if (delivery->stage == DELIVERY_CONNECTING && !delivery->is_over) {
         struct policy_verdict verdict = policy_of_connect(error);
-        if (error == NET_NO_SOURCE) {
+        if (error == NET_NO_SOURCE || error == NET_NO_PORT) {
             lane_source_failed(delivery->lane, &verdict, now);
         } else {
             lane_host_failed(delivery->lane, &delivery->host, delivery->opened, &verdict, now);

@@ -237,6 +237,8 @@ struct policy_verdict policy_of_connect(enum net_error error)
         [NET_TIMEOUT] = "connection timed out",
         [NET_UNREACHABLE] = "host or network unreachable",
         [NET_NO_SOURCE] = "the source address is not on this machine",
+        [NET_NO_PORT] = "no local port is free to connect from",
+        [NET_FORBIDDEN] = "forbidden by a firewall or a route of this machine",
         [NET_ABORTED] = "connection given up",
         [NET_FAILED] = "connection failed",
     };

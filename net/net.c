@@ -6,7 +6,8 @@
 static const char *const ERROR_NAMES[] = {
     [NET_OK] = "ok",           [NET_REFUSED] = "refused",         [NET_RESET] = "reset",
     [NET_TIMEOUT] = "timeout", [NET_UNREACHABLE] = "unreachable", [NET_NO_SOURCE] = "no source",
-    [NET_ABORTED] = "aborted", [NET_FAILED] = "failed",
+    [NET_NO_PORT] = "no port", [NET_FORBIDDEN] = "forbidden",     [NET_ABORTED] = "aborted",
+    [NET_FAILED] = "failed",
 };
 static_assert(COUNT_OF(ERROR_NAMES) == NET_ERRORS_COUNT, "every error has a name");
 

@@ -61,6 +61,8 @@ enum net_error {
     NET_TIMEOUT,     /* the connect's timeout, or TCP gave up */
     NET_UNREACHABLE, /* no route, host or network unreachable */
     NET_NO_SOURCE,   /* the source address cannot be bound here */
+    NET_NO_PORT,     /* no local port, or address, is free to connect from */
+    NET_FORBIDDEN,   /* by a firewall or a route of this machine */
     NET_ABORTED,     /* our own net_close with abort */
     NET_FAILED,      /* anything else */
 };

@@ -42,7 +42,10 @@ enum net_error uring_error_of(int error)
         return NET_UNREACHABLE;
     case EADDRNOTAVAIL:
     case EADDRINUSE:
-        return NET_NO_SOURCE;
+        return NET_NO_PORT; /* what bind says never comes here */
+    case EACCES:
+    case EPERM:
+        return NET_FORBIDDEN;
     default:
         return NET_FAILED;
     }

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "net/uring/uring_priv.h"
 #include "tests/unit/net/net_suite.h"
 
 enum { SILENT_BACKLOG_FILLERS = 4, WAIT_MS = 1 };
@@ -317,6 +318,30 @@ static void test_standstill_in_connect(void)
     suite_deinit(&suite);
 }
 
+/* What the kernel says of a connect: of the host, of the way there, or of this machine. */
+static void test_connect_errors(void)
+{
+    static const struct {
+        int error;
+        enum net_error want;
+    } ROWS[] = {
+        {0, NET_OK},
+        {ECONNREFUSED, NET_REFUSED},
+        {ECONNRESET, NET_RESET},
+        {ETIMEDOUT, NET_TIMEOUT},
+        {ENETUNREACH, NET_UNREACHABLE},
+        {EHOSTUNREACH, NET_UNREACHABLE},
+        {EADDRNOTAVAIL, NET_NO_PORT}, /* none of the range is left towards that host */
+        {EADDRINUSE, NET_NO_PORT},
+        {EACCES, NET_FORBIDDEN}, /* a route that prohibits */
+        {EPERM, NET_FORBIDDEN},  /* a packet filter */
+        {EIO, NET_FAILED},
+    };
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        CHECK_ROW(i, uring_error_of(ROWS[i].error) == ROWS[i].want);
+    }
+}
+
 /* Made by one thread, used and left by another, destroyed by the first. */
 static void *use_loop(void *context)
 {
@@ -562,7 +587,7 @@ static void test_misuse_panics(void)
     suite_deinit(&suite);
 }
 
-NET_SUITE(uring, NET_SUITE_TESTS, test_standstill, test_standstill_in_connect,
+NET_SUITE(uring, NET_SUITE_TESTS, test_standstill, test_standstill_in_connect, test_connect_errors,
           test_waker_wakes_wait, test_wait_ends_at_deadline, test_wait_ends_at_connect_timeout,
           test_threads, test_listen_errors, test_receive_buffers_run_out,
           test_submission_queue_full, test_over_before_accepted, test_last_words_without_receive,

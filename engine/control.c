@@ -16,6 +16,8 @@
 #include "engine/trouble.h"
 #include "queue/journal.h"
 
+/* Sites that are looked at in a second: half of 2^20 take some 50 ms. */
+enum { RECLAIM_SITES = 1 << 19 };
 enum { TICK_MS = 1000, ANSWER_SIZE_MAX = 1 << 20, STATUS_TEXT_MAX = 160, WORDS_MAX = 8192 };
 
 struct control_core {
@@ -236,7 +238,7 @@ static void tick(struct control *control, struct mono_time now)
     struct engine *engine = core->engine;
     metrics_sample(&core->metrics, engine, now);
     if (are_reports_home(core)) {
-        site_table_reclaim(engine->sites, now);
+        site_table_reclaim(engine->sites, RECLAIM_SITES, now);
     }
     for (uint32_t i = 0; i < engine->workers_count; i++) {
         if (!core->is_report_away[i]) {

@@ -37,7 +37,10 @@ struct site_table {
     _Atomic int need;          /* enum site_need */
     /* Control's. */
     uint32_t closed_first; /* index + 1: to be given when the workers' steps have ended */
+    uint32_t scan_next;    /* index: where the next part begins */
     uint64_t refused_seen;
+    bool is_refused; /* somebody was, since the first part ... */
+    bool has_spared; /* ... and some that could be closed were not wanted */
 };
 
 enum { SLOT_LOST = 1 }; /* in the low half of `kept`, under an even generation */
@@ -348,33 +351,45 @@ static uint32_t slots_free(const struct site_table *table)
     return (uint32_t)(atomic_load(&table->given) - taken);
 }
 
-/* Of what age one must be to be closed, so that `wanted` are, or as many as can be. */
-static uint32_t age_wanted(struct site_table *table, uint32_t wanted, struct mono_time now)
+/* Which are to be closed: all that are older than `age`, and so many of that age. */
+struct closing {
+    uint32_t age;
+    uint32_t of_age;
+    uint32_t closable; /* those that could be, in all */
+};
+
+/* The longest left of the part, `wanted` of them, or as many as can be. */
+static struct closing closing_of(struct site_table *table, uint32_t begin, uint32_t end,
+                                 uint32_t wanted, struct mono_time now)
 {
     uint32_t counts[AGES_COUNT] = {0};
-    uint32_t count = site_table_count_xcore(table);
-    for (uint32_t i = 0; i < count; i++) {
+    struct closing closing = {.age = AGES_COUNT};
+    for (uint32_t i = begin; i < end; i++) {
         struct site *site = &table->sites[i];
         uint32_t age;
         give_lost(table, site);
         if (age_of(site, atomic_load(&site->kept), now, &age)) {
             counts[age]++;
+            closing.closable++;
         }
     }
-    uint32_t age = AGES_COUNT;
-    for (uint32_t sum = 0; age > 0 && sum < wanted;) {
-        sum += counts[--age];
+    uint32_t left = wanted;
+    while (closing.age > 0 && left > 0) {
+        uint32_t count = counts[--closing.age];
+        closing.of_age = count < left ? count : left;
+        left -= closing.of_age;
     }
-    return age;
+    return closing;
 }
 
-/* It is read before the rate is looked at: who has used the site since has changed it. */
-static bool close_one(struct site_table *table, struct site *site, uint32_t age_min,
+static bool close_one(struct site_table *table, struct site *site, struct closing *closing,
                       struct mono_time now)
 {
+    /* Read before the rate is looked at: who has used the site since has changed it. */
     uint64_t kept = atomic_load(&site->kept);
     uint32_t age;
-    if (!age_of(site, kept, now, &age) || age < age_min) {
+    if (!age_of(site, kept, now, &age) || age < closing->age ||
+        (age == closing->age && closing->of_age == 0)) {
         return false;
     }
     uint64_t closed = kept_of((uint32_t)(kept >> 32) + 1, 0);
@@ -384,29 +399,52 @@ static bool close_one(struct site_table *table, struct site *site, uint32_t age_
     ensure(cds_lfht_del(table->by_key, &site->node) == 0);
     site->closed_next = table->closed_first;
     table->closed_first = site->index + 1;
+    closing->of_age -= age == closing->age ? 1 : 0;
     return true;
 }
 
-void site_table_reclaim(struct site_table *table, struct mono_time now)
+/* The next part of the table; each closes its share of what is wanted, or all of it when somebody
+ * has found no slot. Returns how many it has closed. */
+static uint32_t close_part(struct site_table *table, uint32_t wanted, uint32_t scan_max,
+                           struct mono_time now)
 {
+    uint32_t count = site_table_count_xcore(table);
+    uint32_t begin = table->scan_next < count ? table->scan_next : 0;
+    uint32_t end = count - begin < scan_max ? count : begin + scan_max;
+    table->scan_next = end < count ? end : 0;
+    if (!table->is_refused) {
+        wanted = (uint32_t)(((uint64_t)wanted * (end - begin) + count - 1) / count);
+    }
+    struct closing closing = closing_of(table, begin, end, wanted, now);
+    uint32_t closed = 0;
+    for (uint32_t i = begin; i < end && closed < wanted; i++) {
+        closed += close_one(table, &table->sites[i], &closing, now) ? 1 : 0;
+    }
+    table->has_spared |= closing.closable > closed;
+    return closed;
+}
+
+void site_table_reclaim(struct site_table *table, uint32_t scan_max, struct mono_time now)
+{
+    ensure(scan_max > 0);
     give_closed(table);
     uint64_t refused = atomic_load(&table->refused);
-    bool is_refused = refused != table->refused_seen;
+    table->is_refused |= refused != table->refused_seen;
     table->refused_seen = refused;
     uint32_t reserve = table->sites_max / FREE_SHARE + 1;
     uint32_t slots = slots_free(table);
     enum site_need need = SITE_NEED_NONE;
     if (slots < reserve) {
-        uint32_t age_min = age_wanted(table, reserve - slots, now);
-        uint32_t count = site_table_count_xcore(table);
-        slots = slots_free(table);
-        for (uint32_t i = 0; i < count && slots < reserve; i++) {
-            slots += close_one(table, &table->sites[i], age_min, now) ? 1 : 0;
+        slots += close_part(table, reserve - slots, scan_max, now);
+        if (table->scan_next != 0) {
+            return; /* what the workers are to do is said behind the last part */
         }
-        need = slots >= reserve ? SITE_NEED_NONE
-               : is_refused     ? SITE_NEED_SESSIONS
-                                : SITE_NEED_LANES;
+        need = slots >= reserve || table->has_spared ? SITE_NEED_NONE
+               : table->is_refused                   ? SITE_NEED_SESSIONS
+                                                     : SITE_NEED_LANES;
     }
+    table->is_refused = false;
+    table->has_spared = false;
     atomic_store(&table->need, need);
 }
 

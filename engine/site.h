@@ -112,8 +112,9 @@ void site_leave_xcore(struct site *site, struct mono_time now);
 /* What the table wants from the workers: nothing, lanes that linger, idle sessions as well. */
 enum site_need { SITE_NEED_NONE, SITE_NEED_LANES, SITE_NEED_SESSIONS };
 enum site_need site_table_need_xcore(const struct site_table *table);
-/* Control only. Between two calls every worker must have ended the step it was in at the first. */
-void site_table_reclaim(struct site_table *table, struct mono_time now);
+/* Control only: looks at up to `scan_max` sites, from where it ended the last time, when slots run
+ * short. Between two calls every worker must have ended the step it was in at the first. */
+void site_table_reclaim(struct site_table *table, uint32_t scan_max, struct mono_time now);
 /* Recipients were put off because all sites are kept; and how many ever were. */
 void site_table_note_unserved_xcore(struct site_table *table, uint32_t count);
 uint64_t site_table_unserved_xcore(const struct site_table *table);

@@ -505,6 +505,8 @@ static void test_all_threads_find_the_same_site(void)
 
 /* Sites come back. */
 
+enum { ALL = 1 << 20 }; /* one look is at the whole table */
+
 static struct site_table *table_of(uint32_t sites_max)
 {
     int error = 0;
@@ -524,9 +526,9 @@ static struct site *site_of(struct site_table *table, uint64_t key,
 /* Closed by the first, given by the second. */
 static void reclaim(struct site_table *table, struct mono_time now)
 {
-    site_table_reclaim(table, now);
+    site_table_reclaim(table, ALL, now);
     urcu_qsbr_quiescent_state();
-    site_table_reclaim(table, now);
+    site_table_reclaim(table, ALL, now);
 }
 
 static void test_more_sites_than_slots_over_time(void)
@@ -606,11 +608,59 @@ static void test_the_longest_left_go_first(void)
     CU_ASSERT(is_known(sites[3], 3));
     CU_ASSERT_EQUAL(site_table_need_xcore(table), SITE_NEED_LANES);
     CU_ASSERT_PTR_NULL(site_of(table, 30, &route, later(1 << 12)));
-    site_table_reclaim(table, later(1 << 12));
+    site_table_reclaim(table, ALL, later(1 << 12));
     CU_ASSERT_EQUAL(site_table_need_xcore(table), SITE_NEED_SESSIONS);
     reclaim(table, later((1 << 12) + 3700));
     CU_ASSERT_FALSE(is_known(sites[3], 3));
     CU_ASSERT_PTR_NOT_NULL(site_of(table, 30, &route, later(1 << 13)));
+    site_table_destroy(table);
+}
+
+/* A part at a time: each closes its share, the longest left of it; and all that is wanted when
+ * somebody was refused. The workers are asked for nothing before all have been looked at. */
+static void test_a_look_is_at_a_part(void)
+{
+    enum { SLOTS = 64, PART = 16 };
+    struct config_route route = route_with_rate(0, 1);
+    struct site_table *table = table_of(SLOTS);
+    struct site *sites[SLOTS];
+    for (uint64_t key = 0; key < SLOTS; key++) {
+        sites[key] = site_of(table, key, &route, later(key % PART == 3 ? 0 : 1 << 12));
+        ensure(sites[key] != NULL);
+    }
+    for (uint64_t part = 0; part < SLOTS / PART; part++) {
+        uint32_t used = site_table_used_xcore(table);
+        site_table_reclaim(table, PART, later(1 << 13));
+        CHECK_ROW(part, !is_known(sites[part * PART + 3], part * PART + 3));
+        CHECK_ROW(part, site_table_used_xcore(table) + 3 >= used); /* those of the look before */
+        CHECK_ROW(part, site_table_need_xcore(table) == SITE_NEED_NONE);
+    }
+    for (uint32_t i = 0; i < 4 * SLOTS / PART; i++) {
+        site_table_reclaim(table, PART, later(1 << 13));
+    }
+    CU_ASSERT_EQUAL(site_table_used_xcore(table), SLOTS - SLOTS / 8 - 1);
+    /* All are kept. */
+    uint64_t key = 1000;
+    struct site *site;
+    while ((site = site_of(table, key++, &route, later(1 << 13))) != NULL) {
+        ensure(site_keep_xcore(site, site_generation_xcore(site)));
+    }
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        uint32_t generation = site_generation_xcore(sites[i]);
+        (void)(is_known(sites[i], i) && site_keep_xcore(sites[i], generation));
+    }
+    while (site_table_need_xcore(table) == SITE_NEED_NONE) {
+        site_table_reclaim(table, PART, later(1 << 13));
+    }
+    CU_ASSERT_EQUAL(site_table_need_xcore(table), SITE_NEED_SESSIONS);
+    /* One is left, and it is wanted. */
+    site_leave_xcore(sites[SLOTS - 1], later(1 << 13));
+    CU_ASSERT_PTR_NULL(site_of(table, key, &route, later(1 << 13)));
+    for (uint32_t i = 0; i < SLOTS / PART + 1; i++) {
+        site_table_reclaim(table, PART, later(1 << 13));
+    }
+    CU_ASSERT_FALSE(is_known(sites[SLOTS - 1], SLOTS - 1));
+    CU_ASSERT_PTR_NOT_NULL(site_of(table, key, &route, later(1 << 13)));
     site_table_destroy(table);
 }
 
@@ -652,7 +702,7 @@ static void *turnover_run(void *argument)
     urcu_qsbr_register_thread();
     if (turnover->index == 0) {
         while (atomic_load(turnover->running) > 0) {
-            site_table_reclaim(turnover->table, later(100));
+            site_table_reclaim(turnover->table, TURNOVER_SLOTS / 3, later(100));
             urcu_qsbr_synchronize_rcu();
         }
     } else {
@@ -710,4 +760,4 @@ SUITE(site, test_limit_counts, test_waiters_come_home_at_the_next_give,
       test_suspension_counts_once_over_threads, test_holders, test_begin,
       test_table_is_found_made_and_full, test_all_threads_find_the_same_site,
       test_more_sites_than_slots_over_time, test_the_longest_left_go_first,
-      test_sites_turn_over_between_threads, test_end)
+      test_a_look_is_at_a_part, test_sites_turn_over_between_threads, test_end)

@@ -573,7 +573,7 @@ static bool round_once(struct rig *rig, struct mono_time *ret_next)
     }
     if (!mono_before(now, rig->reclaim_at)) {
         rig->reclaim_at = mono_add_ms(now, 1000);
-        site_table_reclaim(rig->engine.sites, now);
+        site_table_reclaim(rig->engine.sites, rig->config->sites_max, now);
     }
     (void)net_run_once(rig->server, now);
     intake_stub(rig);

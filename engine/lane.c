@@ -130,8 +130,11 @@ void lane_retire(struct lane *lane)
 
 void lane_mark_dirty(struct lane *lane)
 {
-    list_remove(&lane->dirty);
-    list_add_last(&lane->worker->lanes_dirty, &lane->dirty);
+    if (lane->is_starved || !list_is_linked(&lane->dirty)) {
+        lane->is_starved = false;
+        list_remove(&lane->dirty);
+        list_add_last(&lane->worker->lanes_dirty, &lane->dirty);
+    }
 }
 
 void lane_wake_at(struct lane *lane, struct mono_time at)

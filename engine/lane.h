@@ -97,6 +97,7 @@ struct lane {
     bool is_busy;                   /* it has recipients or sessions, and is counted by its site */
     bool is_load_same;              /* the recipients of the last load could share a transaction */
     bool is_sessionless;            /* it has no session, and the worker had none left */
+    bool is_starved;                /* `dirty` is in a list of lanes_starved */
     bool is_held_up;                /* its first recipient waits for memory of the worker */
     bool is_asked;                  /* an MX query of it is away */
     bool is_answered;               /* one came back, and no host was picked since */
@@ -155,7 +156,8 @@ void lane_retire(struct lane *lane);
 bool lane_spare_one(struct worker *worker);
 /* Sites, or lanes, run short: some lanes that linger end, and if need be some idle sessions. */
 void lane_spare_step(struct worker *worker, struct mono_time now);
-/* Puts the lane on the worker's list of lanes to be dispatched. Idempotent. */
+/* Puts the lane on the worker's list of lanes to be dispatched. One that is there keeps its place:
+ * with more lanes than a step dispatches, what happens to it in each would put it off for ever. */
 void lane_mark_dirty(struct lane *lane);
 /* The lane is dispatched at that time, if not before. */
 void lane_wake_at(struct lane *lane, struct mono_time at);

@@ -11,18 +11,26 @@
 
 enum { SPARE_LANES_STEP = 64, SPARE_SESSIONS_STEP = 16 };
 
-/* Ends up to `count` of the first that linger. Those that wait for something stay. */
+/* Ends up to `count` of the first that linger. Those that wait for something stay, and go behind
+ * the others: they may wait for long. */
 static uint32_t retire_some(struct worker *worker, uint32_t count)
 {
     uint32_t retired = 0;
-    struct list *node = worker->lanes_unused.next;
-    for (uint32_t i = 0; i < SPARE_LANES_STEP && node != &worker->lanes_unused; i++) {
+    const struct list *stayed = NULL;
+    for (uint32_t i = 0; i < SPARE_LANES_STEP && retired < count; i++) {
+        struct list *node = worker->lanes_unused.next;
+        if (node == &worker->lanes_unused || node == stayed) {
+            break;
+        }
         struct lane *lane = CONTAINER_OF(node, struct lane, unused);
-        node = node->next;
-        if (retired < count && lane_may_retire(lane)) {
+        if (lane_may_retire(lane)) {
             lane_retire(lane);
             retired++;
+            continue;
         }
+        stayed = stayed == NULL ? node : stayed;
+        list_remove(node);
+        list_add_last(&worker->lanes_unused, node);
     }
     return retired;
 }

@@ -38,6 +38,7 @@ void worker_starve(struct lane *lane, enum worker_want want)
 {
     ensure((unsigned)want < WORKER_WANTS_COUNT);
     list_remove(&lane->dirty);
+    lane->is_starved = true;
     lane->is_held_up = want == WANT_ATTEMPT || want >= WANT_PLAN;
     list_add_last(&lane->worker->lanes_starved[want], &lane->dirty);
 }
@@ -77,6 +78,7 @@ void worker_starved_feed(struct worker *worker)
         uint32_t left = list_is_empty(lanes) ? 0 : left_of(worker, want);
         uint32_t count = left < FEED_LANES ? left : FEED_LANES;
         for (uint32_t i = 0; i < count && (node = list_take_first(lanes)) != NULL; i++) {
+            CONTAINER_OF(node, struct lane, dirty)->is_starved = false;
             list_add_first(&fed, node);
         }
         /* There may be more of it than they take: the next ones are looked at in the next step. */

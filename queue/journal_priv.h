@@ -119,7 +119,10 @@ struct journal_batch {
     bool is_held;    /* as the batch is told: results_held */
     int directory;   /* open while it is synced; -1 */
     uint64_t offset;
-    uint32_t buffers_count;   /* it has */
+    uint64_t inode; /* of its file, once that was opened */
+    struct mono_time
+        look_at;            /* whether it still is the one of that name: then, or at its opening */
+    uint32_t buffers_count; /* it has */
     struct result_mark *mark; /* of a large batch, once its file was opened; NULL */
 };
 

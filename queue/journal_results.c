@@ -30,8 +30,12 @@
  * could not be written, and a later sync would tell nothing. Who finds no room is `crowded`.
  *
  * A large batch is synced as it grows, and writes down how far (journal_results_mark.c).
+ *
+ * People may move the file away, remove it or cut it, as they do with logs. That is looked at each
+ * second, and whenever it was opened: then what follows begins a new file, or goes behind the new
+ * end. Nothing is written at an old place of another file.
  */
-enum { FLUSH_MS = 1000, AGAIN_MS = 1000, PATH_SIZE = JOURNAL_DIRECTORY_MAX + 32 };
+enum { FLUSH_MS = 1000, AGAIN_MS = 1000, LOOK_MS = 1000, PATH_SIZE = JOURNAL_DIRECTORY_MAX + 32 };
 
 int journal_results_init(struct journal_core *core, const struct journal_config *config)
 {
@@ -265,6 +269,7 @@ static int file_measure(struct journal_core *core, struct journal_batch *batch)
         return (int)result;
     }
     batch->offset = stat.size;
+    batch->inode = stat.inode;
     batch->has_results = true;
     journal_mark_begin(core, batch, stat.inode);
     return 0;
@@ -325,6 +330,7 @@ static int file_open(struct journal_core *core, struct journal_batch *batch)
         return fd;
     }
     batch->fd = fd;
+    batch->look_at = core->now;
     list_add_last(&core->results.open, &batch->open);
     core->results.open_count++;
     int error = batch->has_results ? 0 : file_measure(core, batch);
@@ -332,6 +338,52 @@ static int file_open(struct journal_core *core, struct journal_batch *batch)
         file_close(core, batch);
     }
     return error;
+}
+
+/* When the whole directory is gone the open file has gone with it. */
+static bool file_is_ours(struct journal_core *core, struct journal_batch *batch)
+{
+    if (mono_before(core->now, batch->look_at)) {
+        return true;
+    }
+    batch->look_at = mono_add_ms(core->now, LOOK_MS);
+    char path[PATH_SIZE];
+    path_put(path, batch, "/" JOURNAL_RESULTS_NAME);
+    struct disk_stat stat;
+    int error = disk_stat_at(core->disk, core->results.active, path, &stat);
+    if (error == -ENOENT) {
+        return disk_stat_at(core->disk, core->results.active, batch->name, &stat) != 0;
+    }
+    return error != 0 || (stat.inode == batch->inode && stat.size >= batch->offset);
+}
+
+/* It is synced, if it has to be, and closed; the next opening measures what is there then. The
+ * index goes first, and durably: the inode may come again. Rare, so it may hold up a group. */
+static void file_leave(struct journal_core *core, struct journal_batch *batch)
+{
+    if (batch->mark != NULL) {
+        int directory = disk_open(core->disk, core->results.active, batch->name,
+                                  DISK_READONLY | DISK_DIRECTORY);
+        if (directory < 0) {
+            batch_stall(core, batch, directory);
+            return;
+        }
+        journal_mark_end(core, batch, true);
+        int error = disk_sync(core->disk, directory);
+        disk_close(core->disk, directory);
+        if (error != 0) {
+            journal_fail(core, JOURNAL_FAILURE_RESULTS, error, batch->number);
+            return;
+        }
+    }
+    batch->has_results = false;
+    batch->is_name_durable = false;
+    if (batch->is_unsynced) {
+        closing_begin(core, batch);
+    } else {
+        file_close(core, batch);
+        batch_wants(core, batch);
+    }
 }
 
 static void full_drop(struct journal_core *core, struct journal_batch *batch)
@@ -475,7 +527,9 @@ static void batch_go_on(struct journal_core *core, struct journal_batch *batch)
     if (batch->is_syncing && sync_go_on(core, batch)) {
         return;
     }
-    if (!list_is_empty(&batch->full)) {
+    if (!list_is_empty(&batch->full) && !file_is_ours(core, batch)) {
+        file_leave(core, batch);
+    } else if (!list_is_empty(&batch->full)) {
         write_submit(core, batch);
     } else if (batch->is_finishing && !sync_go_on(core, batch)) {
         batch_end(core, batch);

@@ -223,6 +223,68 @@ static void test_a_batch_that_is_gone_holds_nothing(void)
     rig_destroy(rig);
 }
 
+enum taking { TAKING_MOVED, TAKING_REMOVED, TAKING_CUT };
+
+static void take_file(struct rig *rig, enum taking taking, const char *to)
+{
+    struct disk *disk = &rig->disk->disk;
+    switch (taking) {
+    case TAKING_MOVED:
+        ensure(disk_rename(disk, DISK_ROOT, PATH, DISK_ROOT, to) == 0);
+        return;
+    case TAKING_REMOVED:
+        ensure(disk_unlink(disk, DISK_ROOT, PATH) == 0);
+        return;
+    case TAKING_CUT:
+        crash_disk_file(rig->disk, PATH)->size = 0;
+        return;
+    }
+}
+
+/* People take the file away as they rotate logs: what follows begins a new one, behind no hole, and
+ * what was moved is durable. */
+static void test_a_file_that_is_taken_away(void)
+{
+    static const struct {
+        enum taking taking;
+        bool is_closed;
+    } ROWS[] = {
+        {TAKING_MOVED, false}, {TAKING_REMOVED, false}, {TAKING_CUT, false},
+        {TAKING_MOVED, true},  {TAKING_REMOVED, true},  {TAKING_CUT, true},
+    };
+    static const char TAKEN[] = "active/batch-1-/taken";
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct rig *rig = rig_create(12);
+        rig->files_max = 1;
+        rig->results_sync_size = 1; /* with an index */
+        ensure(rig_start(rig, NULL) == 0);
+        struct rig_batch *batch = accepted(rig, RECORDS);
+        struct rig_batch *other = accepted(rig, RECORDS);
+        size_t before = 0, behind = 0;
+        for (uint32_t at = 0; at < RECORDS / 2; at++) {
+            before += rig_entry(rig, batch, at, JOURNAL_DELIVERED) != NULL;
+        }
+        run_s(rig, 3);
+        CHECK_ROW(i, before > 0 && lines_count(rig) == before);
+        for (uint32_t at = 0; at < RECORDS && ROWS[i].is_closed; at++) {
+            (void)rig_entry(rig, other, at, JOURNAL_DELIVERED); /* its file needs the room */
+        }
+        run_s(rig, 3);
+        take_file(rig, ROWS[i].taking, TAKEN);
+        for (uint32_t at = RECORDS / 2; at < RECORDS; at++) {
+            behind += rig_entry(rig, batch, at, JOURNAL_DELIVERED) != NULL;
+        }
+        rig_settle_down(rig);
+        CHECK_ROW(i, batch->is_settled);
+        rig_crash(rig, 0);
+        CHECK_ROW(i, behind > 0 && lines_count(rig) == behind);
+        const struct crash_bytes *bytes = crash_disk_file(rig->disk, PATH);
+        CHECK_ROW(i, bytes != NULL && bytes->size > 0 && bytes->at[0] == '{');
+        CHECK_ROW(i, ROWS[i].taking != TAKING_MOVED || rig_lines_count(rig, TAKEN) == before);
+        rig_destroy(rig);
+    }
+}
+
 /* Results are there a second after their event, not only at the batch's end. */
 static void test_results_each_second(void)
 {
@@ -574,7 +636,8 @@ static void test_a_batch_that_stalls_takes_few_buffers(void)
 
 SUITE(journal_results, test_a_batch_waits_for_its_lines, test_a_failed_sync_of_results_is_final,
       test_no_checkpoint_over_lines_that_wait, test_a_stop_with_lines_left_is_no_clean_one,
-      test_a_batch_that_is_gone_holds_nothing, test_results_each_second, test_stop_syncs_results,
+      test_a_batch_that_is_gone_holds_nothing, test_a_file_that_is_taken_away,
+      test_results_each_second, test_stop_syncs_results,
       test_results_of_settled_batches_are_durable, test_many_results_files,
       test_results_buffers_run_out, test_who_cannot_write_holds_nobody_else,
       test_a_batch_that_stalls_takes_few_buffers)

@@ -164,8 +164,13 @@ void submit_show_put_json(struct writer *writer, const char *id, const struct su
         put_member(writer, "bounced", status->bounced);
         put_member(writer, "expired", status->expired);
         put_member(writer, "cancelled", status->cancelled);
-        writer_put_format(writer, ",\"rate_1m\":%.1f,\"eta_s\":%lld", status->rate_1m,
-                          (long long)status->eta_s);
+        put_member(writer, "possible_duplicates", status->possible_duplicates);
+        writer_put_format(writer, ",\"rate_1m\":%.1f,\"eta_s\":", status->rate_1m);
+        if (status->eta_s < 0) {
+            writer_put(writer, SPAN("null"));
+        } else {
+            writer_put_uint(writer, (uint64_t)status->eta_s);
+        }
     }
     if (status->reason[0] != '\0') {
         writer_put(writer, SPAN(",\"reason\":"));

@@ -46,10 +46,14 @@ static void put_active(struct writer *writer, json_t *status)
         text_put_escaped(writer, span_of_text(error));
         return;
     }
-    json_int_t asking =
-        json_integer_value(json_object_get(json_object_get(status, "queue"), "domain"));
+    const json_t *queue = json_object_get(status, "queue");
+    json_int_t asking = json_integer_value(json_object_get(queue, "domain"));
+    json_int_t retry = json_integer_value(json_object_get(queue, "retry"));
     if (asking > 0) {
         writer_put_format(writer, "%lld recipients wait for an answer of DNS", (long long)asking);
+    } else if (retry > 0) {
+        writer_put(writer, SPAN("what is left was put off, and waits for its next attempt: the "
+                                "last lines of events.ndjson in the log say why"));
     }
 }
 

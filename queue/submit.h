@@ -117,7 +117,7 @@ struct submit_status {
     bool has_counts;
     uint64_t records, accepted, rejected;
     uint64_t pending, in_flight, deferred;
-    uint64_t delivered, bounced, expired, cancelled;
+    uint64_t delivered, bounced, expired, cancelled, possible_duplicates;
     double rate_1m;
     int64_t eta_s;    /* -1: not known */
     char reason[768]; /* of FAILED and HELD */

@@ -166,6 +166,7 @@ static void read_counts(struct submit *submit, const char *name, struct submit_s
         status->bounced = member(root, "bounced");
         status->expired = member(root, "expired");
         status->cancelled = member(root, "cancelled");
+        status->possible_duplicates = member(root, "possible_duplicates");
         status->rate_1m = json_number_value(json_object_get(root, "rate_1m"));
         status->eta_s = json_is_integer(eta) ? (int64_t)json_integer_value(eta) : -1;
     }

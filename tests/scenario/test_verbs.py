@@ -251,6 +251,19 @@ def test_wait_tells_why_nothing_moves(r):
     r.stop()
 
 
+def test_wait_tells_of_what_was_put_off(r):
+    """No site has an error to tell of: the domain's name servers do not answer."""
+    r.start(9, """dns { servers = "127.0.0.1:1" timeout = 50ms tries = 1 }
+        route "nowhere.example" { }
+        """)
+    batch = make_batch(r, lines='{"to":"u@nowhere.example","vars":{"name":"U"}}\n')
+    shown, _ = submit_wait(r, "--timeout", "9s", batch, status=5)
+    assert "events.ndjson in the log say why" in shown[-1]["reason"], shown
+    assert (shown[-1]["deferred"], shown[-1]["possible_duplicates"]) == (1, 0), shown
+    assert shown[-1]["eta_s"] is None, shown
+    r.stop()
+
+
 def test_wait_for_a_batch_that_is_taken_away(r):
     r.make_spool()
     batch = make_batch(r)

@@ -22,6 +22,7 @@ static struct submit_status status_of(enum submit_state state)
         .cancelled = 3,
         .deferred = 12,
         .rate_1m = 123.4,
+        .possible_duplicates = 2,
         .eta_s = 75,
     };
     return status;
@@ -116,6 +117,14 @@ static void test_json(void)
     CU_ASSERT_EQUAL(json_integer_value(json_object_get(root, "delivered")), 500);
     CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(root, "reason")),
                            "it \"broke\"\n\xef\xbf\xbd");
+    CU_ASSERT_EQUAL(json_integer_value(json_object_get(root, "eta_s")), 75);
+    CU_ASSERT_EQUAL(json_integer_value(json_object_get(root, "possible_duplicates")), 2);
+    json_decref(root);
+    writer = writer_of(text, sizeof(text));
+    status.eta_s = -1;
+    submit_show_put_json(&writer, "spring-07", &status);
+    root = json_loadb(text, writer_size(&writer), JSON_REJECT_DUPLICATES, &error);
+    CU_ASSERT(json_is_null(json_object_get(root, "eta_s"))); /* as in progress.json */
     json_decref(root);
 }
 

@@ -236,6 +236,7 @@ static bool open_content(struct intake_core *core, struct intake_batch *ib)
     };
     batch->template = template_compile(writer_span(&content), &options, &problem);
     ib->files_hash = XXH3_64bits_withSeed(eml, writer_size(&content), ib->files_hash);
+    ib->message_size = writer_size(&content);
     free(eml);
     if (batch->template == NULL && problem.is_memory_short) {
         return fail_open(core, ib, -ENOMEM, "");

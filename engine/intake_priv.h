@@ -116,6 +116,7 @@ struct intake_batch {
     struct mono_time leave_at; /* it could not leave: tried again then */
     bool has_id;               /* it is in core->by_id */
     uint64_t files_hash;       /* of batch.json and the message: the seed of the content's hash */
+    uint64_t message_size;     /* as it was read */
     bool is_accepted;          /* its accept record is durable: the journal knows it */
     bool is_new;               /* it was claimed by this engine, not found in active/ */
     bool is_forgotten;         /* it had been accepted, and the journal has lost that */

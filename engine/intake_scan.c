@@ -348,6 +348,33 @@ static bool written_end(struct intake_core *core, struct intake_batch *ib)
     return true;
 }
 
+static const char CHANGED_WORDS[] =
+    "changed while it was read: write a batch in in/tmp, and no more once it is in in/new";
+
+static void fail_changed(struct intake_core *core, struct intake_batch *ib, const char *file)
+{
+    char words[256];
+    (void)snprintf(words, sizeof(words), "%s: %s", file, CHANGED_WORDS);
+    intake_fail(core, ib, words);
+}
+
+/* The file whose writer was not through when the batch was claimed; NULL: none is seen. What was
+ * read of it is not what he means, and must not be accepted for it. */
+static const char *unfinished_file(struct intake_core *core, const struct intake_batch *ib)
+{
+    struct disk_stat stat;
+    const struct manifest *manifest = ib->batch->manifest;
+    for (uint32_t i = 0; i < ib->stream->files_count; i++) {
+        if (spool_file_check(&core->spool, &ib->stream->files[i].file) == -ESTALE) {
+            return ib->stream->files[i].name;
+        }
+    }
+    bool is_other = ib->batch->template != NULL &&
+                    disk_stat_at(core->disk, ib->fd, manifest->message, &stat) == 0 &&
+                    stat.size != ib->message_size;
+    return is_other ? manifest->message : NULL;
+}
+
 /* The stream is through: judged as a whole. */
 static void judge(struct intake_core *core, struct intake_batch *ib)
 {
@@ -375,6 +402,11 @@ static void judge(struct intake_core *core, struct intake_batch *ib)
         }
         *writer.at = '\0';
         intake_fail(core, ib, words);
+        return;
+    }
+    const char *unfinished = ib->known == NULL ? unfinished_file(core, ib) : NULL;
+    if (unfinished != NULL) {
+        fail_changed(core, ib, unfinished);
         return;
     }
     if (!written_end(core, ib)) {
@@ -430,13 +462,12 @@ static bool scan_one(struct intake_core *core, struct intake_batch *ib)
         result = window_fill(core, ib);
         if (result == -ENOMEM) {
             intake_open_again(core, ib);
+        } else if (result == -ESTALE) {
+            fail_changed(core, ib, ib->stream->files[scan->file_index].name);
         } else if (result != 0) {
             char words[256];
-            (void)snprintf(words, sizeof(words), "%s: %s", ib->stream->files[scan->file_index].name,
-                           result == -ESTALE
-                               ? "changed while it was read: write a batch in in/tmp, "
-                                 "and no more once it is in in/new"
-                               : "cannot be read");
+            (void)snprintf(words, sizeof(words), "%s: cannot be read",
+                           ib->stream->files[scan->file_index].name);
             intake_fail(core, ib, words);
         }
         return result == 0;

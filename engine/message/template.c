@@ -144,6 +144,18 @@ static void note_times(struct builder *builder)
     }
 }
 
+/* Some editors put a byte order mark in front of UTF-8; it belongs to no field. */
+static struct span without_mark(struct span eml)
+{
+    struct span mark = SPAN("\xef\xbb\xbf");
+    return span_starts(eml, mark) ? span_of(eml.at + mark.size, eml.size - mark.size) : eml;
+}
+
+static bool is_utf16(struct span eml)
+{
+    return span_starts(eml, SPAN("\xff\xfe")) || span_starts(eml, SPAN("\xfe\xff"));
+}
+
 static int compile(struct builder *builder, struct span eml)
 {
     const struct template_options *options = builder->options;
@@ -154,8 +166,12 @@ static int compile(struct builder *builder, struct span eml)
     if (eml.size > UINT32_MAX / 4) {
         return builder_fail(builder, 0, "the message is longer than 1 GB");
     }
+    if (is_utf16(eml)) {
+        return builder_fail(builder, 1, "UTF-16: write the file in UTF-8");
+    }
     size_t header_size = 0;
-    if (take_wire_form(builder, eml) != 0 || field_check_all(builder, &header_size) != 0) {
+    if (take_wire_form(builder, without_mark(eml)) != 0 ||
+        field_check_all(builder, &header_size) != 0) {
         return -EINVAL;
     }
     struct parts *parts = malloc(sizeof(*parts));

@@ -55,12 +55,29 @@ static struct {
     uint32_t failures_left;
     uint32_t streams_opened;
     struct clock_manual *slow; /* a read takes a second by it; NULL: none */
+    int stream_fd;
+    const char *growing; /* this path grows as the stream is read; NULL: none */
 } broken;
+
+static void file_grow(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    ensure(fd >= 0);
+    ensure(write(fd, "\n", 1) == 1);
+    (void)close(fd);
+}
 
 static int64_t broken_run(struct disk *disk, struct disk_op *op)
 {
     bool is_stream = op->verb == DISK_OPEN && strcmp(op->path, "recipients.ndjson") == 0;
     broken.streams_opened += is_stream ? 1 : 0;
+    if (is_stream) {
+        broken.stream_fd = (int)broken.under->run(disk, op);
+        return broken.stream_fd;
+    }
+    if (op->verb == DISK_READ && op->fd == broken.stream_fd && broken.growing != NULL) {
+        file_grow(broken.growing);
+    }
     if (op->verb == DISK_READ && broken.slow != NULL) {
         clock_manual_advance(broken.slow, NS_PER_S);
     }
@@ -87,6 +104,8 @@ static void break_disk(struct rig *rig, int failing, int error)
     broken.failures_left = UINT32_MAX;
     broken.streams_opened = 0;
     broken.slow = NULL;
+    broken.growing = NULL;
+    broken.stream_fd = -1;
     rig->intake_disk->ops = &broken.ops;
 }
 
@@ -152,6 +171,33 @@ static void test_a_batch_that_is_opened_again_rests(void)
     rig_end_rest(rig, 0);
     CU_ASSERT(rig_is_in(rig, "done", "one"));
     rig_destroy(rig);
+}
+
+/* Written in place, by cp for one: what was read is not all, and nothing of it is accepted. Its id
+ * is good for another try. */
+static void test_a_batch_that_is_still_written_fails(void)
+{
+    static const char *const FILES[] = {"recipients.ndjson", "message.eml"};
+    for (size_t i = 0; i < COUNT_OF(FILES); i++) {
+        struct rig *rig = rig_create();
+        char name[64], path[RIG_PATH_SIZE], reason[512];
+        (void)snprintf(name, sizeof(name), "active/one.batch/%s", FILES[i]);
+        rig_path(rig, name, path);
+        rig_submit(rig, "one", 4);
+        break_disk(rig, -1, 0);
+        broken.growing = path;
+        rig_run(rig);
+        CHECK_ROW(i, rig->taken_count == 0);
+        CHECK_ROW(i, rig_is_in(rig, "failed", "one"));
+        rig_file_read(rig, "failed/2027-01-15/one.batch/reason.txt", reason, sizeof(reason));
+        CHECK_ROW(i, strstr(reason, FILES[i]) == reason && strstr(reason, "in in/tmp") != NULL);
+        broken.growing = NULL;
+        rig_submit(rig, "one", 4);
+        rig_run(rig);
+        CHECK_ROW(i, rig->taken_count == 4);
+        rig_end_rest(rig, 0);
+        rig_destroy(rig);
+    }
 }
 
 /* The disk does not say whether it lies in hold/: the journal keeps it in mind. */
@@ -814,13 +860,14 @@ static void test_what_writers_left_in_tmp_goes_after_a_day(void)
 SUITE(intake, test_a_batch_comes_and_goes, test_without_a_number_nothing_is_claimed,
       test_a_batch_that_is_opened_again_rests, test_who_is_scanned_long_in_vain_rests_long,
       test_who_is_accepted_needs_no_rejects, test_who_may_be_in_hold_is_kept_in_mind,
-      test_who_waits_for_room_grows_no_older, test_descriptors_bound_what_is_claimed,
-      test_descriptors_bound_groups, test_descriptors_bound_streams,
-      test_want_of_descriptors_fails_no_batch, test_a_batch_waits_for_what_it_has_lent,
-      test_a_touched_file_does_not_stop_its_batch, test_who_is_looked_at_keeps_no_load,
-      test_orders_while_a_file_is_looked_at, test_a_batch_leaves_while_it_is_looked_at,
-      test_a_changed_file_pauses_its_batch, test_a_changed_file_does_not_keep_from_cancelling,
-      test_a_batch_waits_for_its_order, test_a_batch_that_people_took_away_is_no_burden,
+      test_a_batch_that_is_still_written_fails, test_who_waits_for_room_grows_no_older,
+      test_descriptors_bound_what_is_claimed, test_descriptors_bound_groups,
+      test_descriptors_bound_streams, test_want_of_descriptors_fails_no_batch,
+      test_a_batch_waits_for_what_it_has_lent, test_a_touched_file_does_not_stop_its_batch,
+      test_who_is_looked_at_keeps_no_load, test_orders_while_a_file_is_looked_at,
+      test_a_batch_leaves_while_it_is_looked_at, test_a_changed_file_pauses_its_batch,
+      test_a_changed_file_does_not_keep_from_cancelling, test_a_batch_waits_for_its_order,
+      test_a_batch_that_people_took_away_is_no_burden,
       test_a_place_that_people_removed_is_made_anew, test_a_recovered_batch_keeps_its_id,
       test_a_batch_that_may_repeat_another_is_told_so, test_unreadable_ids_are_told,
       test_files_are_collected_again_when_a_sync_failed,

@@ -282,6 +282,7 @@ static const struct {
      0,
      MIXED "--b\n" UTF8 QP "\n=2D-b\n--b--\n"},
     {FIXTURE_HEAD "\n{{name}}\n", {{"name", "--b"}}, 0, FIXTURE_HEAD "\n--b\n"},
+    {"\xef\xbb\xbf" FIXTURE_HEAD "\n{{name}}\n", ANN, 0, FIXTURE_HEAD "\nAnn\n"},
 };
 
 /* The message went as quoted-printable, and so has no long line. */
@@ -329,6 +330,15 @@ static const struct {
     {SPAN("From: a@b\r\n\r\na\r\r\nb"), {{0}}, 0, "a lone CR", 3},
     {SPAN("From: a@b\r\n\r\na\r"), {{0}}, 0, "a lone CR", 3},
     {SPAN("From: a@b\r"), {{0}}, 0, "a lone CR", 1},
+    {SPAN("\xff\xfe"
+          "F\0r\0o\0m\0"),
+     {{0}},
+     0,
+     "write the file in UTF-8",
+     1},
+    {SPAN("\xfe\xff\0F\0r\0o\0m"), {{0}}, 0, "write the file in UTF-8", 1},
+    {SPAN("\xef\xbb\xbf\xef\xbb\xbf" FIXTURE_HEAD "\n"), {{0}}, 0, "neither a header field", 1},
+    {SPAN("\xef\xbb\xbf"), {{0}}, 0, "no From", 0},
     {SPAN(FIXTURE_HEAD "\na\n\0\n"), {{0}}, 0, "a NUL", 6},
     {SPAN(FIXTURE_HEAD "\n" X950 X50 "\n"), {{0}}, 0, "longer than 998", 5},
     {SPAN(FIXTURE_HEAD "X: " X950 X50 "\n"), {{0}}, 0, "longer than 998", 4},

@@ -11,7 +11,7 @@
 enum { STEP_PENDING = 1024, STEP_WAITING = 1024, STEP_DOMAINS = 16384 };
 
 enum {
-    ASKED_LEAST = 256,
+    ASKED_LEAST = 8,
     RELEASE_TURN = 256,
     RELEASE_MISSES = 64,
     REHOUSE_MS = 1000,
@@ -69,13 +69,13 @@ static struct recipient *unpend(struct worker_domain *domain)
     return CONTAINER_OF(node, struct recipient, node);
 }
 
-/* No more queries are away than the resolver can have under way, and as many again: those beyond
- * would wait there in their order, behind names whose servers are dead, until they were given up
- * without being asked for. Here they are chosen from as each comes back. */
+/* No more queries are away, of all workers, than the resolver can have under way: those beyond would
+ * wait there in their order, behind names whose servers are dead, until they were given up without
+ * being asked for. Here they are chosen from as each comes back. */
 static bool may_ask(const struct worker *worker)
 {
     const struct config *config = worker->engine->config;
-    uint32_t share = 2 * config->dns_questions_max / worker->engine->workers_count;
+    uint32_t share = config->dns_questions_max / worker->engine->workers_count;
     share = share > ASKED_LEAST ? share : ASKED_LEAST;
     return worker->queries.count_out < share &&
            slab_left(&worker->queries) > WORKER_QUERIES_OF_LANES;

@@ -175,7 +175,7 @@ static void test_dead_names_hold_up_no_other(void)
     rig_deal(rig, dead, 0);
     rig_settle(rig);
     uint32_t asked = rig->workers[0]->queries.count_out;
-    CU_ASSERT(asked <= 2 * rig->config->dns_questions_max);
+    CU_ASSERT_EQUAL(asked, rig->config->dns_questions_max);
     (void)add_batch(rig, "", 3);
     rig_mx_put(rig, "wait.example", MX_OK, "mx.host.example", &rig->server_addr, DAY_MS);
     for (uint32_t i = 0; i < asked + 4; i++) {
@@ -203,6 +203,37 @@ static void test_dead_names_hold_up_no_other(void)
     rig_destroy(rig);
 }
 
+/* However many workers there are: what they have asked is under way, not in a queue behind the dead.
+ */
+static void test_workers_ask_no_more_than_can_be_asked(void)
+{
+    enum { WORKERS = 8, EACH = 500 };
+    struct rig *rig = rig_create();
+    rig->config->routes[0].hosts_count = 0;
+    rig->config->workers_count = WORKERS;
+    rig->config->domains_max = WORKERS * EACH + 64;
+    rig_start(rig);
+    rig->is_resolver_held = true;
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    for (uint32_t i = 0; i < WORKERS * EACH; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), "d%u.example", (unsigned)i);
+        rig_add_many(rig, batch, name, 1);
+        rig_deal(rig, batch, i % WORKERS);
+    }
+    rig_settle(rig);
+    uint32_t asked = 0;
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        asked += rig->workers[i]->queries.count_out;
+    }
+    CU_ASSERT_EQUAL(asked, rig->config->dns_questions_max);
+    rig->is_resolver_held = false;
+    rig_run(rig, 5000);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), WORKERS * EACH);
+    rig_destroy(rig);
+}
+
 SUITE(worker_domains, test_a_cancel_passes_who_stands_in_front, test_a_cancel_waits_for_no_answer,
       test_an_expiry_passes_who_stands_in_front, test_a_look_around_is_short,
-      test_domains_are_released_in_turn, test_dead_names_hold_up_no_other)
+      test_domains_are_released_in_turn, test_dead_names_hold_up_no_other,
+      test_workers_ask_no_more_than_can_be_asked)

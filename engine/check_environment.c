@@ -382,6 +382,12 @@ static void check_cores(const struct findings *findings)
                           "node: %u workers share %ld cores: more workers than cores are slower\n",
                           config->workers_count, online);
     }
+    if (config->sessions_max < config->workers_count) {
+        writer_put_format(findings->warnings,
+                          "limits: %u sessions are fewer than the %u workers, of which each opens "
+                          "one at least: set node { workers } lower, or more sessions\n",
+                          config->sessions_max, config->workers_count);
+    }
     for (uint32_t i = 0; i < config->workers_count && there > 0; i++) {
         if (config->cores[i] >= there) {
             writer_put_format(findings->warnings,

@@ -471,7 +471,7 @@ def test_check_warns(r):
     _, out, _ = r.run("check", "-c", config, "--json", status=0)
     warnings = "\n".join(json.loads(out)["warnings"])
     for told in ("full domain name", "64 workers", "MiB", "below free-space-min", "20 connections",
-                 "idle for 300 s"):
+                 "idle for 300 s", "each opens one at least"):
         assert told in warnings, warnings
 
 

@@ -17,44 +17,58 @@ void spool_pickup_put_source(struct writer *list, const struct pickup_source *so
                       (unsigned long long)source->stat.mtime_ns, source->name);
 }
 
-/* The sources of a batch, one call each. -ENOENT: it has none. */
+/* False: it is no line of ours. A batch's directory is its writer's, who may put a list there: what
+ * it names must lie in pickup/. */
+static bool take_line(struct span line, struct pickup_source *ret_source)
+{
+    struct cursor cursor = cursor_of(line);
+    struct disk_stat stat = {.size = 0};
+    uint64_t mtime_ns;
+    bool is_good =
+        cursor_take_uint(&cursor, UINT64_MAX, &stat.inode) && cursor_take_byte(&cursor, ' ') &&
+        cursor_take_uint(&cursor, UINT64_MAX, &stat.size) && cursor_take_byte(&cursor, ' ') &&
+        cursor_take_uint(&cursor, UINT64_MAX, &mtime_ns) && cursor_take_byte(&cursor, ' ');
+    size_t size = is_good ? cursor_left(&cursor) : 0;
+    if (size == 0 || size > SPOOL_NAME_MAX || memchr(cursor.at, '/', size) != NULL ||
+        memchr(cursor.at, '\0', size) != NULL || cursor.at[0] == '.') {
+        return false;
+    }
+    stat.mtime_ns = (int64_t)mtime_ns;
+    *ret_source = (struct pickup_source){.stat = stat};
+    memcpy(ret_source->name, cursor.at, size);
+    return true;
+}
+
+/* The sources of a batch, one call each. -ENOENT: it has none. A line that is damaged holds up
+ * neither the others nor the batch: its file may be taken again. */
 static int each_source(struct spool *spool, int batch_fd,
                        int (*on_source)(struct spool *spool, const struct pickup_source *source,
                                         void *context),
                        void *context)
 {
-    int fd = disk_open(spool->disk, batch_fd, PICKUP_SOURCES_FILE, DISK_READONLY);
+    struct disk_stat stat;
+    char *bytes = NULL;
+    int result = disk_stat_at(spool->disk, batch_fd, PICKUP_SOURCES_FILE, &stat);
+    if (result == 0 && (stat.kind != DISK_KIND_FILE || stat.size > PICKUP_SOURCES_SIZE_MAX)) {
+        odd(pickup_list_not_ours);
+        return -ENOENT;
+    }
+    int fd =
+        result != 0 ? result : disk_open(spool->disk, batch_fd, PICKUP_SOURCES_FILE, DISK_READONLY);
     if (fd < 0) {
         return fd;
     }
-    struct disk_stat stat;
-    char *bytes = NULL;
-    int result = disk_stat_fd(spool->disk, fd, &stat);
-    if (result == 0) {
-        result = stat.size > PICKUP_SOURCES_SIZE_MAX
-                     ? -EFBIG
-                     : spool_read_whole(spool, fd, stat.size, &bytes);
-    }
+    result = spool_read_whole(spool, fd, stat.size, &bytes);
     disk_close(spool->disk, fd);
     struct cursor cursor = cursor_of(span_of(bytes, result == 0 ? stat.size : 0));
-    while (result == 0 && cursor_left(&cursor) > 0) {
-        struct pickup_source source = {.name = ""};
-        uint64_t mtime_ns;
-        struct span name;
-        bool is_good = cursor_take_uint(&cursor, UINT64_MAX, &source.stat.inode) &&
-                       cursor_take_byte(&cursor, ' ') &&
-                       cursor_take_uint(&cursor, UINT64_MAX, &source.stat.size) &&
-                       cursor_take_byte(&cursor, ' ') &&
-                       cursor_take_uint(&cursor, UINT64_MAX, &mtime_ns) &&
-                       cursor_take_byte(&cursor, ' ') && cursor_take_line(&cursor, &name) &&
-                       name.size <= SPOOL_NAME_MAX;
-        if (!is_good) {
-            result = -EBADMSG;
-            break;
+    struct span line;
+    while (result == 0 && cursor_take_line(&cursor, &line)) {
+        struct pickup_source source;
+        if (take_line(line, &source)) {
+            result = on_source(spool, &source, context);
+        } else {
+            odd(pickup_source_damaged);
         }
-        source.stat.mtime_ns = (int64_t)mtime_ns;
-        memcpy(source.name, name.at, name.size);
-        result = on_source(spool, &source, context);
     }
     free(bytes);
     return result;

@@ -533,6 +533,45 @@ static void test_sources_change(void)
     end();
 }
 
+/* A list that is damaged, or that a writer put into a batch of his own: what it can name lies in
+ * pickup/, and the engine starts, and lets the batch go on. */
+static void test_odd_lists(void)
+{
+    char text[4096], path[256], directory[SPOOL_DIRECTORY_MAX + 1];
+    begin();
+    put_text("journal/journal-1", "precious\n");
+    put_text("pickup/a.eml", MAIL);
+    put_text("pickup/b.eml", MAIL);
+    CU_ASSERT_EQUAL(collect(NOW), 0);
+    CU_ASSERT_EQUAL(collected.files_count, 2);
+    memcpy(directory, collected.directory, sizeof(directory));
+    (void)snprintf(path, sizeof(path), "active/%s/sources.list", directory);
+    struct stat stat;
+    ensure(lstat(at("journal/journal-1"), &stat) == 0);
+    (void)snprintf(text, sizeof(text), "%llu 1 1 ../journal/journal-1\n\nx\n1 2\n1 2 3\n1 2 3 \n%s",
+                   (unsigned long long)stat.st_ino, text_of(path));
+    put_text(path, text);
+    spool_close(&spool);
+    start();
+    CU_ASSERT_EQUAL(collect(NOW + 10), 0);
+    CU_ASSERT_EQUAL(collected.files_count, 0); /* they are taken still */
+    CU_ASSERT_EQUAL(spool_pickup_release(&spool, directory), 0);
+    CU_ASSERT_EQUAL(names_count("pickup"), 0);
+    CU_ASSERT(!exists(path));
+    CU_ASSERT_STRING_EQUAL(text_of("journal/journal-1"), "precious\n");
+    CU_ASSERT_EQUAL(names_count("badmail"), 0);
+    for (int i = 0; i < 3; i++) {
+        ensure(i != 0 || mkdir(at(path), 0700) == 0);
+        ensure(i != 1 || mkfifo(at(path), 0600) == 0);
+        ensure(i != 2 || symlink("batch.json", at(path)) == 0);
+        spool_close(&spool);
+        start();
+        CHECK_ROW((size_t)i, spool_pickup_release(&spool, directory) == 0);
+        ensure(remove(at(path)) == 0);
+    }
+    end();
+}
+
 static void test_failed_batch(void)
 {
     begin();
@@ -807,6 +846,6 @@ static void test_files_among_restless_ones(void)
 SUITE(pickup, test_mailbox_lists, test_mailbox_mutations, test_good_files, test_bad_files,
       test_mutated_files, test_owner, test_bounds, test_stands_still,
       test_a_set_clock_shortens_no_rest, test_names_and_kinds, test_batch_and_release,
-      test_sources_change, test_failed_batch, test_after_any_stop, test_goes_on_after_failure,
-      test_a_file_that_cannot_be_read_holds_up_no_other, test_what_cannot_be_made_durable_goes_back,
-      test_many_files, test_files_among_restless_ones)
+      test_sources_change, test_odd_lists, test_failed_batch, test_after_any_stop,
+      test_goes_on_after_failure, test_a_file_that_cannot_be_read_holds_up_no_other,
+      test_what_cannot_be_made_durable_goes_back, test_many_files, test_files_among_restless_ones)

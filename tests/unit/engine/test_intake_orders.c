@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Intake and what people order: none is hidden by others, and many are obeyed one behind the other.
  */
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "engine/worker.h"
 #include "tests/unit/engine/intake_rig.h"
@@ -124,5 +126,45 @@ static void test_many_orders_wait_for_no_look(void)
     rig_destroy(rig);
 }
 
+static const struct disk_ops *real_ops;
+
+static int64_t refuse_to_unlink(struct disk *disk, struct disk_op *op)
+{
+    bool is_order = op->verb == DISK_UNLINK && strstr(op->path, ".retry") != NULL;
+    return is_order ? -EROFS : real_ops->run(disk, op);
+}
+
+/* An order to try again whose file stays would be obeyed at each look, and people tried without a
+ * pause. Before it goes out the mark for a start behind a kill is there (LAW 6). */
+static void test_a_retry_is_obeyed_once(void)
+{
+    struct rig *rig = rig_create();
+    rig_submit(rig, "again", 2);
+    rig_run(rig);
+    real_ops = rig->intake_disk->ops;
+    struct disk_ops ops = *real_ops;
+    ops.run = refuse_to_unlink;
+    rig->intake_disk->ops = &ops;
+    rig_file_write(rig, "in/ctl/again.retry", "");
+    rig_run(rig);
+    CU_ASSERT_PTR_NULL(inbox_take(&rig->worker->orders));
+    CU_ASSERT(rig_is_there(rig, "in/ctl/again.retry"));
+    rig->intake_disk->ops = real_ops;
+    clock_manual_advance(&rig->clock, 2 * NS_PER_S);
+    rig_run(rig);
+    struct inbox_node *node = inbox_take(&rig->worker->orders);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(node);
+    const struct worker_order *order = CONTAINER_OF(node, struct worker_order, node);
+    CU_ASSERT(order->is_retry);
+    CU_ASSERT_FALSE(rig_is_there(rig, "in/ctl/again.retry"));
+    CU_ASSERT(rig_is_there(rig, "active/again.batch/retried"));
+    inbox_push_xcore(order->reply_to, node);
+    rig_run(rig);
+    CU_ASSERT_PTR_NULL(inbox_take(&rig->worker->orders));
+    rig_end_rest(rig, 0);
+    CU_ASSERT(intake_is_idle(&rig->intake));
+    rig_destroy(rig);
+}
+
 SUITE(intake_orders, test_strangers_hide_no_order, test_an_order_that_comes_late_is_removed,
-      test_many_orders_wait_for_no_look)
+      test_many_orders_wait_for_no_look, test_a_retry_is_obeyed_once)

@@ -69,16 +69,20 @@ static struct recipient *unpend(struct worker_domain *domain)
     return CONTAINER_OF(node, struct recipient, node);
 }
 
-/* No more queries are away, of all workers, than the resolver can have under way: those beyond would
- * wait there in their order, behind names whose servers are dead, until they were given up without
- * being asked for. Here they are chosen from as each comes back. */
+static bool has_query(const struct worker *worker)
+{
+    return slab_left(&worker->queries) > WORKER_QUERIES_OF_LANES;
+}
+
+/* No more queries are away, of all workers, than the resolver can have under way: those beyond
+ * would wait there in their order, behind names whose servers are dead, until they were given up
+ * without being asked for. Here they are chosen from as each comes back. */
 static bool may_ask(const struct worker *worker)
 {
     const struct config *config = worker->engine->config;
     uint32_t share = config->dns_questions_max / worker->engine->workers_count;
     share = share > ASKED_LEAST ? share : ASKED_LEAST;
-    return worker->queries.count_out < share &&
-           slab_left(&worker->queries) > WORKER_QUERIES_OF_LANES;
+    return worker->queries.count_out < share && has_query(worker);
 }
 
 static void domain_query(struct worker *worker, struct worker_domain *domain, uint32_t index)
@@ -276,7 +280,11 @@ enum worker_lead worker_domain_lead(struct worker *worker, const struct recipien
         return WORKER_LEAD_AWAY;
     }
     if (freshness == MX_STALE) {
-        return domain_ask(worker, domain, index) ? WORKER_LEAD_ASKED : WORKER_LEAD_UNASKED;
+        /* It had hosts: not one of the dead, and there may be many at a review. */
+        if (!domain->is_asked && has_query(worker)) {
+            domain_query(worker, domain, index);
+        }
+        return domain->is_asked ? WORKER_LEAD_ASKED : WORKER_LEAD_UNASKED;
     }
     remember_site(domain, site, answer->expires.ns);
     return WORKER_LEAD_HERE;

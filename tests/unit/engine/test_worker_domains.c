@@ -203,8 +203,8 @@ static void test_dead_names_hold_up_no_other(void)
     rig_destroy(rig);
 }
 
-/* However many workers there are: what they have asked is under way, not in a queue behind the dead.
- */
+/* However many workers there are: what they have asked is under way, not in a queue behind dead
+ * names. */
 static void test_workers_ask_no_more_than_can_be_asked(void)
 {
     enum { WORKERS = 8, EACH = 500 };

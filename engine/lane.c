@@ -117,6 +117,7 @@ void lane_retire(struct lane *lane)
         slot = &(*slot)->hash_next;
     }
     *slot = lane->hash_next;
+    worker_walk_leave(worker, lane);
     list_remove(&lane->link);
     list_remove(&lane->dirty);
     timer_cancel(&worker->timers, &lane->timer);

@@ -160,57 +160,6 @@ static void take_kicks(struct worker *worker)
     }
 }
 
-/* What was paused may have waited for days. */
-static void resume_lane(struct worker *worker, struct lane *lane)
-{
-    if (!list_is_empty(&lane->ready.paused)) {
-        lane->review_at = worker->now;
-    }
-    ready_resume(&lane->ready);
-}
-
-static void take_orders(struct worker *worker)
-{
-    struct inbox_node *node;
-    while ((node = inbox_take(&worker->orders)) != NULL) {
-        struct worker_order *order = CONTAINER_OF(node, struct worker_order, node);
-        worker->has_cancelled |= order->is_cancel;
-        if (order->is_cancel && worker->index == 0) {
-            worker->sweep_slot = 0; /* the others know already: none puts more into the wheel */
-        }
-        for (struct list *link = worker->lanes_all.next; link != &worker->lanes_all;
-             link = link->next) {
-            struct lane *lane = CONTAINER_OF(link, struct lane, link);
-            if (order->is_cancel) {
-                ready_cancel(&lane->ready, order->batch);
-            } else if (order->is_retry) {
-                lane_rest_end(lane);
-            } else {
-                resume_lane(worker, lane);
-            }
-            lane_mark_dirty(lane);
-        }
-        if (order->is_retry && worker->index == 0) {
-            worker_retry_begin(worker, order);
-            continue;
-        }
-        struct inbox *next = worker->index == 0
-                                 ? order->reply_to
-                                 : &worker->engine->workers[worker->index - 1]->orders;
-        inbox_push_xcore(next, &order->node);
-    }
-}
-
-static void take_reports(struct worker *worker, struct mono_time now)
-{
-    struct inbox_node *node;
-    while ((node = inbox_take(&worker->reports)) != NULL) {
-        struct worker_report *report = CONTAINER_OF(node, struct worker_report, node);
-        worker_report_fill(worker, report, now);
-        inbox_push_xcore(report->reply_to, &report->node);
-    }
-}
-
 /* Lanes. */
 
 static bool dispatch_dirty(struct worker *worker, struct mono_time now)
@@ -280,8 +229,8 @@ static struct mono_time worker_step(struct actor *actor, struct mono_time now)
     take_answers(worker);
     is_more |= worker_domain_ask_step(worker);
     take_kicks(worker);
-    take_orders(worker);
-    take_reports(worker, now);
+    is_more |= worker_orders_step(worker);
+    is_more |= worker_reports_step(worker, now);
     lane_spare_step(worker, now);
     begin_drain(worker);
     is_more |= take_recipients(worker, now);

@@ -225,6 +225,10 @@ struct worker {
     uint32_t rehouse_next; /* domain to be looked at; 0: no look around is under way */
     uint32_t release_first, release_last; /* queue of domains that are released: index + 1, 0 = none
                                            */
+    struct worker_order *order;           /* under way over all lanes ... */
+    struct list *order_next;              /* ... which is next */
+    struct worker_report *reporting;
+    struct list *reporting_next;
     bool has_room; /* something of which there was none came back: starved lanes may go on */
     enum worker_want lacking; /* what compose_message found none of last */
     struct worker_whole wholes[WORKER_BUFS_WHOLE];

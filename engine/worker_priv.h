@@ -2,8 +2,9 @@
 /*
  * worker_priv: what the parts of worker share: worker.c (places, inboxes, the step),
  * worker_domain.c (where a recipient goes: domain -> route -> site -> lane), worker_retry.c (what
- * comes out of the wheel), worker_report.c (rows for people), worker_tables.c (its memory). Visible
- * inside engine/ only; lane.c asks for hosts through it.
+ * comes out of the wheel), worker_starved.c (lanes that wait), worker_walk.c (orders and reports),
+ * worker_report.c (rows for people), worker_tables.c (its memory). Visible inside engine/ only;
+ * lane.c asks for hosts through it.
  */
 #pragma once
 
@@ -62,9 +63,16 @@ bool worker_retry_step(struct worker *worker, struct mono_time now);
 /* When the wheel is to be looked at again. */
 struct mono_time worker_retry_wake(struct worker *worker, struct mono_time now);
 
-/* worker_report.c: the top lanes, from scratch. */
-void worker_report_fill(const struct worker *worker, struct worker_report *report,
-                        struct mono_time now);
+/* worker_walk.c: over all lanes, a part a step. True when there is more to do at once. */
+
+bool worker_orders_step(struct worker *worker);
+bool worker_reports_step(struct worker *worker, struct mono_time now);
+/* The lane is about to leave the list of all: whoever would look at it next looks at the one behind
+ * it. */
+void worker_walk_leave(struct worker *worker, const struct lane *lane);
+
+/* worker_report.c: one more lane, when it is of the top ones. */
+void worker_report_add(struct worker_report *report, const struct lane *lane, struct mono_time now);
 
 /* worker_tables.c: 0 or -ENOMEM; deinit is half-built safe, and abandons what was taken. */
 int worker_tables_init(struct worker *worker) __attribute__((warn_unused_result));

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/worker_priv.h"
 
-static void report_row(struct worker_report *report, const struct lane *lane, struct mono_time now)
+void worker_report_add(struct worker_report *report, const struct lane *lane, struct mono_time now)
 {
+    ensure(lane->site != NULL);
     uint64_t backlog = lane_backlog(lane);
     uint32_t at = report->rows_count;
     while (at > 0 && report->rows[at - 1].backlog < backlog) {
@@ -27,17 +28,4 @@ static void report_row(struct worker_report *report, const struct lane *lane, st
     row->suspended_ms = until.ns == 0 ? 0 : (until.ns - now.ns) / NS_PER_MS;
     size_t size = lane->error_size < WORKER_REPORT_TEXT ? lane->error_size : WORKER_REPORT_TEXT - 1;
     memcpy(row->last_error, lane->error_text, size);
-}
-
-void worker_report_fill(const struct worker *worker, struct worker_report *report,
-                        struct mono_time now)
-{
-    report->rows_count = 0;
-    for (struct list *link = worker->lanes_all.next; link != &worker->lanes_all;
-         link = link->next) {
-        const struct lane *lane = CONTAINER_OF(link, struct lane, link);
-        if (lane->site != NULL) {
-            report_row(report, lane, now);
-        }
-    }
 }

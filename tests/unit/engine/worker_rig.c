@@ -358,7 +358,7 @@ void rig_start(struct rig *rig)
     engine->domains = domain_table_create(config->domains_max, 1, &error);
     engine->sites = site_table_create(config->sites_max, &error);
     engine->retry = retry_wheel_create(wall_seconds(clock_wall(engine->clock)));
-    engine->mx_cache = rig->mx_cache = mx_cache_create(1024, 0, 1, &error);
+    engine->mx_cache = rig->mx_cache = mx_cache_create(config->domains_max, 0, 1, &error);
     engine->source_limits = calloc(config->sources_count, sizeof(struct limit));
     ensure(engine->domains != NULL && engine->sites != NULL && engine->retry != NULL &&
            rig->mx_cache != NULL && engine->source_limits != NULL);

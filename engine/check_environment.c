@@ -190,24 +190,50 @@ static void check_metrics(const struct findings *findings)
     }
 }
 
+static void check_address(const struct config_source *source, const struct net_addr *addr,
+                          struct writer *ret_warnings)
+{
+    char text[NET_ADDR_TEXT_MAX + 1];
+    struct writer writer = writer_of(text, sizeof(text) - 1);
+    int error = addr->family == NET_NONE ? 0 : try_bind(addr);
+    if (error == 0) {
+        return;
+    }
+    net_addr_put(&writer, addr);
+    *writer.at = '\0';
+    writer_put_format(
+        ret_warnings,
+        "source %s: %s: %s: recipients dealt to it are put off (TEMP_NO_CONNECT) until it is; "
+        "ip address shows what there is\n",
+        source->name, text,
+        error == EADDRNOTAVAIL ? "is not on any interface of this machine" : strerror(error));
+}
+
+static bool is_other_family(const struct config_source *a, const struct config_source *b)
+{
+    return (config_source_address(a, NET_IP4) == NULL) !=
+               (config_source_address(b, NET_IP4) == NULL) ||
+           (config_source_address(a, NET_IP6) == NULL) !=
+               (config_source_address(b, NET_IP6) == NULL);
+}
+
 void check_source_addresses(const struct config *config, struct writer *ret_warnings)
 {
     for (uint32_t i = 0; i < config->sources_count; i++) {
         const struct config_source *source = &config->sources[i];
-        char text[NET_ADDR_TEXT_MAX + 1];
-        struct writer writer = writer_of(text, sizeof(text) - 1);
-        int error = source->address.family == NET_NONE ? 0 : try_bind(&source->address);
-        if (error == 0) {
-            continue;
+        check_address(source, &source->address, ret_warnings);
+        check_address(source, &source->address6, ret_warnings);
+        for (uint32_t other = 0; other < i; other++) {
+            if (is_other_family(source, &config->sources[other])) {
+                writer_put_format(
+                    ret_warnings,
+                    "source %s: reaches hosts of another family than source %s: a recipient is "
+                    "dealt to one of them for good, and is put off where it cannot reach a host; "
+                    "give each source an IPv4 address and an address6\n",
+                    source->name, config->sources[other].name);
+                break;
+            }
         }
-        net_addr_put(&writer, &source->address);
-        *writer.at = '\0';
-        writer_put_format(
-            ret_warnings,
-            "source %s: %s: %s: recipients dealt to it are put off (TEMP_NO_CONNECT) until it is; "
-            "ip address shows what there is\n",
-            source->name, text,
-            error == EADDRNOTAVAIL ? "is not on any interface of this machine" : strerror(error));
     }
 }
 

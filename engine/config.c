@@ -222,7 +222,12 @@ static void set_sources(cfg_t *cfg, struct config *config)
         config_section_set(section, CONFIG_SOURCE, source);
         source->name = config_taken(strdup(section != NULL ? cfg_title(section) : "default"));
         ehlo_check(section, "ehlo", source->ehlo);
-        if (source->address.port != 0) {
+        if (source->address6.family != NET_NONE &&
+            (source->address6.family != NET_IP6 || source->address.family != NET_IP4)) {
+            config_error(section->filename, section->line,
+                         "address6: an IPv6 address, beside an IPv4 `address`");
+        }
+        if (source->address.port != 0 || source->address6.port != 0) {
             config_error(section->filename, section->line,
                          "address: a source has no port: the system chooses one for each "
                          "connection");

@@ -30,7 +30,8 @@ enum {
 
 struct config_source { /* egress address and the name said in EHLO */
     char *name;
-    struct net_addr address; /* family NET_NONE = the system chooses */
+    struct net_addr address;  /* family NET_NONE = the system chooses */
+    struct net_addr address6; /* beside an IPv4 one; or NET_NONE */
     char *ehlo;
     uint32_t connections_max; /* of this source, all sites together, exact over all workers */
 };
@@ -105,6 +106,18 @@ struct config {
 };
 
 /* NULL with the errors, one a line, in `ret_errors`. path NULL: all defaults. */
+/* What the source sends from to hosts of that family: of family NET_NONE when the system chooses,
+ * NULL when it has none. */
+static inline const struct net_addr *config_source_address(const struct config_source *source,
+                                                           unsigned family)
+{
+    if (source->address6.family == family) {
+        return &source->address6;
+    }
+    bool is_fine = source->address.family == NET_NONE || source->address.family == family;
+    return is_fine ? &source->address : NULL;
+}
+
 struct config *config_read(const char *path, struct writer *ret_errors);
 void config_destroy(struct config *config); /* NULL-safe */
 /* Every key with its default and help, as a file that could be read. For `ramjet check --defaults`.

@@ -73,6 +73,8 @@ CONFIG_KEY(LIMITS, "read-ahead", SIZE, readahead_bytes_max, "256M", 1 << 20, INT
 
 CONFIG_KEY(SOURCE, "address", ADDRESS, address, "", 0, 0,
            "IP address to send from; default: the system chooses")
+CONFIG_KEY(SOURCE, "address6", ADDRESS, address6, "", 0, 0,
+           "IPv6 address to send from, beside an IPv4 address: each host gets its own family's")
 CONFIG_KEY(SOURCE, "ehlo", TEXT, ehlo, "", 0, 0, "name said in EHLO; default: node hostname")
 CONFIG_KEY(SOURCE, "connections", COUNT, connections_max, "1000000", 1, 1u << 20,
            "open from this source, all sites together")

@@ -219,8 +219,10 @@ int delivery_open(struct lane *lane, const struct lane_host *host, struct mono_t
     list_init(&delivery->idle);
     list_init(&delivery->idle_all);
     smtp_session_init(&delivery->smtp, &delivery->smtp_config, now);
-    int result = net_connect(worker->net, &source->address, &host->addr, route->connect_timeout_ms,
-                             delivery, &delivery->conn);
+    const struct net_addr *from = config_source_address(source, host->addr.family);
+    ensure(from != NULL); /* else the host would not have been picked */
+    int result = net_connect(worker->net, from, &host->addr, route->connect_timeout_ms, delivery,
+                             &delivery->conn);
     if (result != 0) {
         slab_give(&worker->deliveries, delivery);
         return result;

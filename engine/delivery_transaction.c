@@ -50,7 +50,7 @@ static struct outcome_place place_of(const struct delivery *delivery)
     return (struct outcome_place){
         .site = span_of(lane->site->name, lane->site->name_size),
         .source_name = span_of_text(lane->source->name),
-        .source = lane->source->address,
+        .source = *config_source_address(lane->source, delivery->host.addr.family),
         .peer_name = span_of(delivery->host.name, delivery->host.name_size),
         .peer_addr = span_of(delivery->addr_text, delivery->addr_size),
         .session = delivery->number,

@@ -184,8 +184,7 @@ static void choose(struct lane *lane, struct choice *choice, const struct net_ad
 {
     struct net_addr with_port = *addr;
     with_port.port = with_port.port != 0 ? with_port.port : port;
-    const struct net_addr *source = &lane->source->address;
-    if (source->family != NET_NONE && source->family != addr->family) {
+    if (config_source_address(lane->source, addr->family) == NULL) {
         choice->has_foreign |= !is_no_mail_name(lane, name, now);
         return;
     }

@@ -12,8 +12,8 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from counter import Counter  # noqa: E402
-from lib import (SAME, Engine, Place, Sink, cases_of, check, equal, make_merge, route,  # noqa: E402
-                 run_cases, send, wait_for)
+from lib import (SAME, Engine, Late, Place, Sink, cases_of, check, equal, make_merge,  # noqa: E402
+                 route, run_cases, send, wait_for)
 
 NS = 10**9
 
@@ -89,6 +89,33 @@ def case_connections_of_a_source():
                     'source "one" { address = "127.0.0.1" ehlo = "one.test" connections = 5 }\n')
     check(4 <= counter.peak <= 5, "five from this address", counter.peak)
     check(counter.took < 6, "idle sessions make room at once", counter.took)
+
+
+def case_source_of_both_families():
+    """A host gets the address of its own family; sources that differ in that are warned of."""
+    with Place("families") as place:
+        try:
+            sinks = [Sink(place), Sink(place, name="sink6", listen="[::1]:0")]
+        except Late:
+            print("    no IPv6 here")
+            return
+        routes = route("four.test", sinks[0].port) + route("six.test", sinks[1].port, "[::1]")
+        addresses = 'address = "127.0.0.1" address6 = "::1"'
+        engine = Engine(place, routes=routes, extra=f'source "both" {{ {addresses} }}\n').start()
+        people = [f"u{i}@{name}.test" for i in range(100) for name in ("four", "six")]
+        equal(send(engine, "both", people).counts(), {"accepted": 200, "delivered": 200},
+              "all are reached")
+        told = {(event["recipient"].split("@")[1], event["source_address"]["address"])
+                for event in engine.events() if event["type"] == "Delivery"}
+        equal(told, {("four.test", "127.0.0.1"), ("six.test", "::1")}, "and from where")
+        equal(engine.terminate(), 0, "exit status")
+        check("another family" not in engine.words(), "no warning", engine.words())
+        engine.write_config(routes, extra='source "a" { address = "127.0.0.1" }\n'
+                            'source "b" { address = "::1" }\n')
+        engine.start()
+        check("source b: reaches hosts of another family than source a" in engine.words(),
+              "a warning", engine.words())
+        equal(engine.terminate(), 0, "exit status")
 
 
 def most_in_a_window(times, window_ns):

@@ -151,6 +151,10 @@ static void test_good_file(void)
     CU_ASSERT_STRING_EQUAL(config->sources[1].ehlo, "mx1.example.net");
     CU_ASSERT_EQUAL(config->sources[0].connections_max, 7);
     CU_ASSERT_EQUAL(config->sources[1].address.family, NET_IP6);
+    CU_ASSERT_PTR_NULL(config_source_address(&config->sources[0], NET_IP6));
+    CU_ASSERT_PTR_NULL(config_source_address(&config->sources[1], NET_IP4));
+    CU_ASSERT_PTR_EQUAL(config_source_address(&config->sources[1], NET_IP6),
+                        &config->sources[1].address);
     config_destroy(config);
 }
 
@@ -246,9 +250,15 @@ static const struct {
     {"source \"a\" { ehlo = \"[192.0.2.1\" }\n", "ramjet.conf:1: ehlo: \"[192.0.2.1\""},
     {"source \"a\" { ehlo = 192.0.2.1 }\n", "ramjet.conf:1: ehlo: \"192.0.2.1\""}, /* A11 */
     {"source \"a\" { ehlo = \"[2001:db8::1]\" }\n", "ramjet.conf:1: ehlo: \"[2001:db8::1]\""},
-    {"source \"a\" { ehlo = \"[IPv6:192.0.2.1]\" }\n",
-     "ramjet.conf:1: ehlo: \"[IPv6:192.0.2.1]\""},
+    {"source \"a\" { ehlo = \"[IPv6:192.0.2.1]\" }\n", "ramjet.conf:1: ehlo: \"[IPv6:192.0.2.1]\""},
     {"source \"a\" { address = \"192.0.2.1:25\" }\n", "ramjet.conf:1: address: a source has"},
+    {"source \"a\" { address = \"192.0.2.1\" address6 = \"[2001:db8::1]:25\" }\n",
+     "ramjet.conf:1: address: a source has"},
+    {"source \"a\" { address6 = \"2001:db8::1\" }\n", "ramjet.conf:1: address6: an IPv6"},
+    {"source \"a\" { address = \"192.0.2.1\" address6 = \"192.0.2.2\" }\n",
+     "ramjet.conf:1: address6: an IPv6"},
+    {"source \"a\" { address = \"2001:db8::1\" address6 = \"2001:db8::2\" }\n",
+     "ramjet.conf:1: address6: an IPv6"},
     {"\ncontrol { metrics = 127.0.0.1 }\n", "ramjet.conf:2: control: metrics needs a port"},
     {"dns { ip4 = no ip6 = no }\n", "ramjet.conf:1: dns: ip4 and ip6"},
     {"dns { ttl-min = 2m ttl-max = 1m }\n",

@@ -226,6 +226,7 @@ struct intake_core {
     struct journal_place journal_end; /* as the marker had it; run 0: it is not known */
     uint64_t kept_broken;             /* cells of results-missing, its header counted */
     bool is_unclean;                  /* the engine before did not stop in order */
+    bool has_marker;                  /* it did, and its marker is still there */
     bool is_recovering; /* active/ is still being read, or ghosts are ended: nothing is claimed */
     bool is_listed;     /* all of active/ has been taken up */
     char recover_after[SPOOL_NAME_MAX + 1];

@@ -11,7 +11,8 @@
  * are not complete: intake_results.c.
  *
  * The marker. An engine that stopped in order leaves the file `clean` in the spool, and the next
- * one removes it before anything is sent. Where it is missing, transactions may have been under way
+ * one removes it in its first step, before anything is dealt out: a start that comes to nothing
+ * leaves it where it is. Where it is missing, transactions may have been under way
  * at the end whose answers nobody has recorded: each recipient that could have been in one is
  * marked (LAW 6). The journal cannot say who was in flight, so all who are not settled and were not
  * put off beyond the moment of this start are marked; the mark goes into each record of theirs. Who
@@ -110,8 +111,17 @@ int intake_marker_take(struct intake_core *core)
         return result;
     }
     core->is_unclean = result != 0;
-    result = disk_unlink(core->disk, core->spool.root, CLEAN_NAME);
-    return result == 0 ? disk_sync(core->disk, core->spool.root) : result;
+    core->has_marker = true;
+    return 0;
+}
+
+/* From now on this life may leave somebody under way. */
+static bool marker_remove(struct intake_core *core)
+{
+    int result = disk_unlink(core->disk, core->spool.root, CLEAN_NAME);
+    result = result == 0 ? disk_sync(core->disk, core->spool.root) : result;
+    core->has_marker = result != 0;
+    return result == 0;
 }
 
 /* Beside such a journal, what is found in active/ may have been accepted before: something in it
@@ -444,6 +454,10 @@ static void recover_listed(struct intake_core *core)
 void intake_recover_some(struct intake_core *core)
 {
     ensure(core->is_recovering);
+    if (core->has_marker && !marker_remove(core)) {
+        stat_set(&core->engine->must_stop, 1);
+        return;
+    }
     if (!core->is_listed) {
         recover_listed(core);
     } else if (ghosts_end(core) && core->ghosts_next == core->known.batches_count) {

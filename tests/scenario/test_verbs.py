@@ -446,6 +446,19 @@ def test_end_says_how(r):
                      r"ramjet: ended with an error\n\Z", r.engine_log()), r.engine_log()
 
 
+def test_a_start_in_vain_is_no_crash(r):
+    """Nothing was sent: behind it nobody is in doubt who was not before."""
+    r.start(9)
+    r.wait_for(lambda: not os.path.exists(os.path.join(r.spool, "clean")), "it is at work")
+    r.stop()
+    taken = socket.create_server(("127.0.0.1", 0))
+    config = r.config(9, 'control { metrics = "127.0.0.1:%d" }' % taken.getsockname()[1])
+    _, _, err = r.run("run", "-c", config, status=1)
+    taken.close()
+    assert "cannot listen" in err, err
+    assert os.path.exists(os.path.join(r.spool, "clean"))
+
+
 def test_check_asks_name_servers(r):
     """One that is not there, and only when some route needs it."""
     dead = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -137,6 +137,10 @@ void rig_down(struct rig *rig, bool is_clean)
     journal_deinit(&rig->journal);
     if (is_clean) {
         ensure(intake_mark_clean(&rig->intake) == 0);
+    } else {
+        char path[RIG_PATH_SIZE];
+        rig_path(rig, "clean", path);
+        (void)unlink(path); /* also of a life without a step: what died was at work */
     }
     intake_deinit(&rig->intake);
     disk_destroy(rig->intake_disk);

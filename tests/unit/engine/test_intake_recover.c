@@ -48,8 +48,9 @@ static void test_after_an_orderly_stop_nobody_is_marked(void)
     rig_down(rig, true);
     CU_ASSERT(rig_is_there(rig, "clean"));
     rig_boot(rig);
-    CU_ASSERT_FALSE(rig_is_there(rig, "clean"));
+    CU_ASSERT(rig_is_there(rig, "clean")); /* until something may be sent */
     rig_run(rig);
+    CU_ASSERT_FALSE(rig_is_there(rig, "clean"));
     CU_ASSERT_EQUAL(rig->taken_count, 20);
     CU_ASSERT_EQUAL(rig_marked_count(rig), 0);
     rig_destroy(rig);

@@ -16,6 +16,12 @@ static const struct fake_row ZONE[] = {
     {"loop1.example", DNS_CNAME, 300, "loop2.example"},
     {"loop2.example", DNS_CNAME, 300, "loop1.example"},
     {"half.example", FAKE_HALF_CNAME, 300, "plain.example"},
+    {"half2.example", FAKE_HALF_CNAME, 200, "half.example"},
+    {"half3.example", FAKE_HALF_CNAME, 300, "half2.example"},
+    {"half-a.example", FAKE_HALF_CNAME, 300, "mx1.example"},
+    {"half-b.example", FAKE_HALF_CNAME, 300, "mx2.example"},
+    {"two-halves.example", DNS_MX, 3600, "10 half-a.example"},
+    {"two-halves.example", DNS_MX, 3600, "20 half-b.example"},
     {"halfloop1.example", FAKE_HALF_CNAME, 300, "halfloop2.example"},
     {"halfloop2.example", FAKE_HALF_CNAME, 300, "halfloop1.example"},
     {"alias-to-implicit.example", DNS_CNAME, 300, "implicit.example"},
@@ -136,6 +142,7 @@ static unsigned drive(const struct fake_row *rows, bool is_backwards)
 
 static unsigned look_up(const struct mx_rules *rules, enum mx_kind kind, const char *name)
 {
+    memset(&lookup, 0xa5, sizeof(lookup)); /* as the lookup before has left it */
     mx_lookup_start(&lookup, rules, kind, span_of_text(name));
     unsigned total = drive(ZONE, false);
     mx_lookup_result(&lookup, &result);
@@ -189,6 +196,11 @@ static const struct {
     {"dangling-alias.example", MX_NO_DOMAIN, MX_LIFE_NEGATIVE, 300, "", ""},
     {"loop1.example", MX_LOOP, MX_LIFE_NEGATIVE, UINT32_MAX, "", ""},
     {"half.example", MX_OK, MX_LIFE_POSITIVE, 300, "0/10 " MX1, "mx1.example"},
+    {"half3.example", MX_OK, MX_LIFE_POSITIVE, 200, "0/10 " MX1, "mx1.example"},
+    {"two-halves.example", MX_OK, MX_LIFE_POSITIVE, 300,
+     "0/10 half-a.example 192.5.2.1, 1/20 half-b.example 192.5.2.2, "
+     "1/20 half-b.example 2a00:db8::2",
+     "(half-a|half-b).example"},
     {"halfloop1.example", MX_LOOP, MX_LIFE_NEGATIVE, 300, "", ""},
     {"alias-to-implicit.example", MX_OK, MX_LIFE_POSITIVE, 300,
      "0/0 alias-to-implicit.example 192.5.2.10, 0/0 alias-to-implicit.example 2a00:db8::10",
@@ -256,6 +268,7 @@ static const struct {
     {"[2a00:db8::1]", MX_BAD_NAME, MX_LIFE_NEGATIVE, UINT32_MAX, "", ""},
     {"[IPv6:192.5.2.1]", MX_BAD_NAME, MX_LIFE_NEGATIVE, UINT32_MAX, "", ""},
     {"[IPv6:[2a00:db8::1]]", MX_BAD_NAME, MX_LIFE_NEGATIVE, UINT32_MAX, "", ""},
+    {"192.5.2.1]", MX_BAD_NAME, MX_LIFE_NEGATIVE, UINT32_MAX, "", ""},
     {"[]", MX_BAD_NAME, MX_LIFE_NEGATIVE, UINT32_MAX, "", ""},
     {"[", MX_BAD_NAME, MX_LIFE_NEGATIVE, UINT32_MAX, "", ""},
     {"192.5.2.1", MX_BAD_NAME, MX_LIFE_NEGATIVE, UINT32_MAX, "", ""},
@@ -382,6 +395,19 @@ static void test_families(void)
     CU_ASSERT(result.outcome == MX_NO_ADDRESS);
     look_up(&ip4, MX_KIND_MAIL, "aaaa-only.example");
     CU_ASSERT(result.outcome == MX_NO_ADDRESS);
+}
+
+/* B6: who has no name of his own is no MX of anybody. */
+static void test_without_a_name(void)
+{
+    struct mx_rules rules = RULES;
+    rules.own_names = NULL;
+    look_up(&rules, MX_KIND_MAIL, "own-best.example");
+    CU_ASSERT(result.outcome == MX_OK);
+    CU_ASSERT(result.hosts_count == 3);
+    rules.own_names = "";
+    look_up(&rules, MX_KIND_MAIL, "own-best.example");
+    CU_ASSERT(result.hosts_count == 3);
 }
 
 static void test_special_allowed(void)
@@ -564,5 +590,5 @@ static void test_mutations(void)
 }
 
 SUITE(mx, test_rows, test_order_of_answers, test_questions_counts, test_hosts, test_one_site,
-      test_families, test_special_allowed, test_many_mx, test_shares, test_addresses_take_turns,
-      test_give_up, test_bugs_panic, test_mutations)
+      test_families, test_without_a_name, test_special_allowed, test_many_mx, test_shares,
+      test_addresses_take_turns, test_give_up, test_bugs_panic, test_mutations)

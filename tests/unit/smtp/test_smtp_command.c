@@ -132,6 +132,35 @@ static void test_no_room(void)
     CU_ASSERT_EQUAL(writer_size(&writer), SMTP_COMMAND_SIZE_MAX);
 }
 
+/* Each byte at that place of a path of plain ones. */
+static bool is_each_byte_judged(char *path, size_t size, size_t at)
+{
+    for (unsigned byte = 0; byte < 256; byte++) {
+        path[at] = (char)byte;
+        bool is_plain =
+            byte > ' ' && byte < 127 && byte != '"' && byte != '\\' && byte != '<' && byte != '>';
+        if (smtp_command_check_path(span_of(path, size)) != (is_plain ? 0 : -EINVAL)) {
+            return false;
+        }
+    }
+    path[at] = 'a';
+    return true;
+}
+
+/* A22: at each place of paths of many lengths, which are looked at in blocks. */
+static void test_A22_each_byte_at_each_place(void)
+{
+    char path[SMTP_ADDRESS_MAX];
+    for (size_t size = 1; size <= sizeof(path); size += size < 70 ? 1 : 61) {
+        memset(path, 'a', sizeof(path));
+        size_t at = 0;
+        while (at < size && is_each_byte_judged(path, size, at)) {
+            at++;
+        }
+        CHECK_ROW(size, at == size);
+    }
+}
+
 /* A22: whatever is accepted of random bytes is one line, with nothing but printable ASCII in it. */
 static void test_A22_random_paths(void)
 {
@@ -162,4 +191,4 @@ static void test_A22_random_paths(void)
 }
 
 SUITE(smtp_command, test_wire_text, test_A22_A35_paths, test_A24_lengths, test_no_room,
-      test_A22_random_paths)
+      test_A22_each_byte_at_each_place, test_A22_random_paths)

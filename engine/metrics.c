@@ -100,6 +100,16 @@ static void set_uint(json_t *object, const char *key, uint64_t value)
     (void)json_object_set_new(object, key, json_integer((json_int_t)value));
 }
 
+/* Claimed, and neither done nor failed. What has ended is read first: one that ends meanwhile is
+ * not taken off before it was counted. */
+static uint64_t batches_count(const struct intake_stats *intake)
+{
+    uint64_t ended =
+        stat_read_xcore(&intake->batches_done) + stat_read_xcore(&intake->batches_failed);
+    uint64_t claimed = stat_read_xcore(&intake->batches_claimed);
+    return claimed > ended ? claimed - ended : 0;
+}
+
 static json_t *totals_json(const struct engine *engine, const struct sums *sums)
 {
     const struct intake_stats *intake = &engine->intake->stats;
@@ -224,6 +234,7 @@ void metrics_put_status(struct writer *writer, const struct engine *engine,
     (void)json_object_set_new(status, "rate_1s", rates_json(state, 1));
     (void)json_object_set_new(status, "rate_1m", rates_json(state, METRICS_SAMPLES_MAX - 1));
     (void)json_object_set_new(status, "queue", queue_json(engine, &sums));
+    set_uint(status, "batches", batches_count(&engine->intake->stats));
     set_uint(status, "sessions", sums.sessions);
     set_uint(status, "sessions_opened", sums.sessions_opened);
     set_uint(status, "connects_failed", sums.connects_failed);
@@ -278,6 +289,8 @@ static void put_engine_metrics(struct writer *writer, const struct engine *engin
          stat_read_xcore(&intake->batches_failed)},
         {"batches_held_total", "counter", "Of them, those that wait in hold/ for people.",
          stat_read_xcore(&intake->batches_held)},
+        {"batches", "gauge", "Batches claimed, and neither done nor failed.",
+         batches_count(intake)},
         {"connections", "gauge", "Open connections.", sums->sessions},
         {"connections_opened_total", "counter", "Connections opened.", sums->sessions_opened},
         {"connects_failed_total", "counter", "Connections that failed or were refused.",

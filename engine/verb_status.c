@@ -41,9 +41,11 @@ static void print_head(json_t *status)
 }
 
 /* Those that were set aside for people. */
-static void print_batches(json_t *totals)
+static void print_batches(json_t *status)
 {
-    (void)printf("  batches: %lld done", number(totals, "batches_done"));
+    json_t *totals = json_object_get(status, "totals");
+    (void)printf("  batches: %lld under way, %lld done", number(status, "batches"),
+                 number(totals, "batches_done"));
     if (number(totals, "batches_failed") > 0) {
         (void)printf(", %lld failed, %lld of them in hold/: reason.txt beside each says why",
                      number(totals, "batches_failed"), number(totals, "batches_held"));
@@ -88,7 +90,7 @@ static void print_text(json_t *status)
     (void)printf("  %-10s %14lld\n  %-10s %14lld\n  %-10s %14lld\n", "expired",
                  number(totals, "expired"), "cancelled", number(totals, "cancelled"), "rejected",
                  number(totals, "rejected"));
-    print_batches(totals);
+    print_batches(status);
     (void)printf("\n  waiting: %lld for DNS, %lld ready, %lld loading, %lld in flight, "
                  "%lld for the journal, %lld to be retried\n",
                  number(queue, "domain"), number(queue, "ready"), number(queue, "loading"),

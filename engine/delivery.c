@@ -169,7 +169,11 @@ static void on_timer(struct timer *timer, struct mono_time now)
 {
     struct delivery *delivery = CONTAINER_OF(timer, struct delivery, timer);
     if (delivery->stage == DELIVERY_IDLE) {
-        delivery_quit(delivery, now);
+        if (dispatch_may_session_idle(delivery->lane, delivery, now)) {
+            set_timer(delivery, now);
+        } else {
+            delivery_quit(delivery, now);
+        }
         return;
     }
     if (delivery->is_close_asked) {

@@ -28,6 +28,10 @@ void dispatch_lane(struct lane *lane, struct mono_time now);
  * its age, others who wait. */
 bool dispatch_is_session_spent(const struct lane *lane, const struct delivery *delivery,
                                struct mono_time now);
+/* Whether a session that has been idle for long is to stay all the same: its lane is held up, and
+ * would open another one at once. */
+bool dispatch_may_session_idle(const struct lane *lane, const struct delivery *delivery,
+                               struct mono_time now);
 /* A load has come back from intake. */
 void dispatch_on_load(struct worker *worker, struct load *load);
 /* An attempt of the load is over, or one was never made: gives the bytes back with the last one. */

@@ -67,6 +67,15 @@ bool dispatch_is_session_spent(const struct lane *lane, const struct delivery *d
             (delivery->transactions_count >= TURN_MESSAGES || lane_backlog(lane) == 0));
 }
 
+bool dispatch_may_session_idle(const struct lane *lane, const struct delivery *delivery,
+                               struct mono_time now)
+{
+    bool is_last = lane->sessions_count - lane->ending_count == 1;
+    return lane->is_held_up && is_last && !is_session_wanted(lane) &&
+           !limit_is_wanted_xcore(&lane->site->connections) &&
+           !dispatch_is_session_spent(lane, delivery, now);
+}
+
 void dispatch_retire_idle(struct lane *lane, struct mono_time now)
 {
     while (!list_is_empty(&lane->idle) && (dispatch_is_draining(lane) || is_share_exceeded(lane))) {

@@ -194,7 +194,7 @@ def deferred(batch):
     """A batch of one who is deferred some times; its recipients' file."""
     address = f"rcpt451x4-{batch}@fast.test"
     engine.submit(make_merge(engine, batch, [address]))
-    wait_for(lambda: any(event["recipient"] == address and event["type"] == "TransientFailure"
+    wait_for(lambda: any(event.get("recipient") == address and event["type"] == "TransientFailure"
                          for event in engine.events()), "it is deferred")
     return os.path.join(engine.spool, "active", f"{batch}.batch", "recipients.ndjson")
 

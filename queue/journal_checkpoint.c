@@ -209,6 +209,7 @@ static void check_begin(struct journal_core *core)
         check_failed(core, error);
         return;
     }
+    journal_walk_ended(&check->walk, &core->segments.ended);
     check->walk.on_deferral = on_deferral;
     check->walk.context = check;
 }
@@ -437,6 +438,9 @@ static void forward_end(struct journal_core *core)
     if (check->walk.error != 0) {
         check_failed(core, check->walk.error);
         return;
+    }
+    if (check->number + 1 >= core->segments.run) {
+        journal_reader_end(&check->walk.reader); /* all of the runs before was read */
     }
     if (check->walk.reader.run == core->segments.run) {
         journal_reader_convict(&check->walk.reader);

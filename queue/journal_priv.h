@@ -199,7 +199,8 @@ struct journal_segments {
     uint64_t size;
     uint32_t cells_max;
     uint32_t run;
-    uint32_t before_run; /* what replay said of the run in front of this one */
+    struct journal_place ended; /* as replay was told; run 0: it was not */
+    uint32_t before_run;        /* what replay said of the run in front of this one */
     uint32_t before_group;
     uint32_t number; /* the one being written; 0 before the first */
     int fd;

@@ -54,8 +54,20 @@ static void groups_miss(struct journal_reader *reader, uint32_t count, uint32_t 
     }
 }
 
+/* Of a run that ended in order nothing is torn, and no group may be missing. */
+static void run_end(struct journal_reader *reader)
+{
+    const struct journal_place *ended = reader->ended;
+    if (ended != NULL && reader->run == ended->run && reader->group <= ended->group) {
+        journal_reader_convict(reader);
+        groups_miss(reader, ended->group - reader->group, reader->end, reader->end);
+        reader->group = ended->group;
+    }
+}
+
 static void run_begin(struct journal_reader *reader, uint32_t run)
 {
+    run_end(reader);
     suspects_forget(reader);
     reader->group = 0;
     reader->run = run;
@@ -77,6 +89,7 @@ void journal_reader_begin_file(struct journal_reader *reader, const struct journ
 {
     suspect_left(reader);
     if (header->run != reader->run || header->file == JOURNAL_FILE_CHECKPOINT) {
+        run_end(reader);
         if (header->before_run == reader->run && header->before_group > reader->group) {
             groups_miss(reader, header->before_group - reader->group, reader->end, reader->end);
         }
@@ -184,22 +197,20 @@ void journal_reader_convict(struct journal_reader *reader)
     suspects_forget(reader);
 }
 
-void journal_reader_end(struct journal_reader *reader, const struct journal_place *end)
+void journal_reader_end(struct journal_reader *reader)
 {
-    /* Which run a file without a header is of is guessed. */
-    bool is_of_run = reader->run == end->run || reader->is_headless;
-    uint32_t seen = is_of_run ? reader->group : 0;
-    if ((!is_of_run && reader->run > end->run) || seen > end->group) {
-        return; /* what was said is older than what is here: somebody put it there */
+    const struct journal_place *ended = reader->ended;
+    suspect_left(reader);
+    reader->group_left = 0;
+    if (ended == NULL || (reader->run > ended->run && !reader->is_headless)) {
+        return;
     }
-    if (is_of_run) {
-        suspect_left(reader);
-        journal_reader_convict(reader);
-        reader->group_left = 0;
+    /* Nothing of that run is here; but which one a file without a header is of was guessed. */
+    if (reader->run != ended->run && !reader->is_headless) {
+        run_begin(reader, ended->run);
     }
-    groups_miss(reader, end->group - seen, reader->end, reader->end);
-    reader->run = end->run;
-    reader->group = end->group;
+    reader->run = ended->run;
+    run_end(reader);
 }
 
 /* A group of this number begins, or is found without its beginning. False: it cannot be. */

@@ -66,7 +66,7 @@ static int deferrals_sort(struct journal_tally_batch *row)
 }
 
 /* Both passes. */
-static int walk_run(struct journal_walk *walk, const struct journal_place *end)
+static int walk_run(struct journal_walk *walk)
 {
     struct disk_op op;
     walk->on_deferral = on_deferral;
@@ -82,8 +82,8 @@ static int walk_run(struct journal_walk *walk, const struct journal_place *end)
         if (walk->error != 0) {
             return walk->error;
         }
-        if (pass == 0 && end != NULL) {
-            journal_reader_end(&walk->reader, end);
+        if (pass == 0) {
+            journal_reader_end(&walk->reader);
         }
     }
     journal_tally_prove(&walk->tally);
@@ -210,7 +210,9 @@ int journal_replay(struct disk *disk, const char *directory, const struct journa
         error = journal_walk_init(walk, disk, dir, JOURNAL_NUMBER_MAX);
     }
     if (error == 0) {
-        error = walk_run(walk, end);
+        known.ended = end == NULL ? known.ended : *end;
+        journal_walk_ended(walk, &known.ended);
+        error = walk_run(walk);
         if (error == 0) {
             error = tail_make_durable(walk);
         }

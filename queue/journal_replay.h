@@ -51,8 +51,9 @@ struct journal_known {
     uint64_t corrupt_records;       /* ever found in this journal */
     struct journal_damages damages; /* in the files that are there now */
     uint32_t next_segment;
-    uint32_t first_segment; /* older ones are stood for by the checkpoint that was believed */
-    uint32_t last_run;      /* of the engine, and the last group that it wrote: the journal's own */
+    uint32_t first_segment;     /* older ones are stood for by the checkpoint that was believed */
+    struct journal_place ended; /* as it was given; run 0: it was not */
+    uint32_t last_run; /* of the engine, and the last group that it wrote: the journal's own */
     uint32_t last_group;
 };
 

@@ -384,6 +384,7 @@ int journal_segments_init(struct journal_core *core, const struct journal_config
     }
     segments->run = spare_number(segments);
     if (config->known != NULL) {
+        segments->ended = config->known->ended;
         segments->before_run = config->known->last_run;
         segments->before_group = config->known->last_group;
     }

@@ -96,6 +96,7 @@ static void walk_restart(struct journal_walk *walk)
     journal_tally_init(&walk->tally);
     memset(&walk->reader, 0, sizeof(walk->reader));
     walk->reader.tally = &walk->tally;
+    walk->reader.ended = walk->ended;
     walk->at = 0;
     walk->corrupt_before = 0;
     walk->next_segment = 1;
@@ -117,6 +118,12 @@ int journal_walk_init(struct journal_walk *walk, struct disk *disk, int dir, uin
     walk->checkpoint = checkpoint_below(walk, walk->listing.count);
     walk_restart(walk);
     return 0;
+}
+
+void journal_walk_ended(struct journal_walk *walk, const struct journal_place *ended)
+{
+    walk->ended = ended->run == 0 ? NULL : ended;
+    walk->reader.ended = walk->ended;
 }
 
 static void file_close(struct journal_walk *walk)

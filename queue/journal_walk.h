@@ -69,6 +69,7 @@ void journal_tally_prove(struct journal_tally *tally);
 /* One file's cells into the tally. Carried on from segment to segment. */
 struct journal_reader {
     struct journal_tally *tally;
+    const struct journal_place *ended; /* where a run ended in order; NULL: not known */
     enum journal_file file;
     uint64_t seed;
     uint32_t run;
@@ -98,8 +99,8 @@ void journal_reader_begin_file(struct journal_reader *reader, const struct journ
                                bool is_headless);
 /* Nothing comes behind the suspects that could vouch for them: all of them are lost. */
 void journal_reader_convict(struct journal_reader *reader);
-/* Behind the last file of all, when it is known how its run ended. */
-void journal_reader_end(struct journal_reader *reader, const struct journal_place *end);
+/* Behind the last file of all. */
+void journal_reader_end(struct journal_reader *reader);
 /* Behind a checkpoint's last cell: groups go on where the segments it stands for ended. */
 void journal_reader_end_checkpoint(struct journal_reader *reader,
                                    const struct journal_header *header);
@@ -142,8 +143,9 @@ struct journal_walk {
     uint32_t index;               /* next cell to read; in the second pass the one behind it */
     struct journal_tally tally;
     struct journal_reader reader;
-    uint64_t corrupt_before;       /* in the tally, when the checkpoint's reading began */
-    struct journal_damages passed; /* checkpoints that were passed over */
+    const struct journal_place *ended; /* the reader's */
+    uint64_t corrupt_before;           /* in the tally, when the checkpoint's reading began */
+    struct journal_damages passed;     /* checkpoints that were passed over */
     struct journal_cell *chunk;
     /* Second pass: a deferral that counts. */
     void (*on_deferral)(void *context, struct journal_tally_batch *batch,
@@ -155,6 +157,8 @@ struct journal_walk {
 /* 0 or -errno; `cut`: the last segment to read. */
 int journal_walk_init(struct journal_walk *walk, struct disk *disk, int dir, uint32_t cut)
     __attribute__((warn_unused_result));
+/* Where a run ended in order, with run 0: none is known of. Before the first op; kept as it is. */
+void journal_walk_ended(struct journal_walk *walk, const struct journal_place *ended);
 void journal_walk_deinit(struct journal_walk *walk); /* safe on a zeroed one */
 /* Fills in the next read of this pass; false: the pass is over, or walk->error is set. */
 bool journal_walk_next(struct journal_walk *walk, struct disk_op *op);

@@ -512,6 +512,32 @@ static void test_end_of_an_orderly_run(void)
     }
 }
 
+/* A start that came to nothing has begun a run of its own: the end of the one before is still told.
+ */
+static void test_end_behind_a_start_in_vain(void)
+{
+    static const enum end_harm HARMS[] = {END_WHOLE, END_RECORD, END_ZEROS};
+    for (size_t i = 0; i < COUNT_OF(HARMS); i++) {
+        struct rig *rig = rig_started(35);
+        struct rig_batch *batch = rig_accepted(rig, 3);
+        ensure(rig_entry(rig, batch, 0, JOURNAL_DELIVERED) != NULL);
+        rig_settle_down(rig);
+        rig_stop(rig);
+        const struct journal_place end = rig->journal.end;
+        end_harm(rig, HARMS[i]);
+        for (uint32_t starts = 0; starts < 3; starts++) {
+            struct journal_known known = {0};
+            ensure(journal_replay(&rig->disk->disk, "journal", &end, &known) == 0);
+            CHECK_ROW(i, known.corrupt_records == (HARMS[i] == END_WHOLE ? 0 : 1));
+            CHECK_ROW(i, known.batches[0].is_damaged == (HARMS[i] != END_WHOLE));
+            ensure(rig_start(rig, &known) == 0);
+            journal_known_free(&known);
+            rig_stop(rig);
+        }
+        rig_destroy(rig);
+    }
+}
+
 /* Groups that a start misses it has its own run's header tell, to the next one. */
 static void test_end_that_is_missed_stays_so(void)
 {
@@ -665,5 +691,6 @@ static void test_list(void)
 }
 
 SUITE(journal_damage, test_list, test_one_cell, test_sectors, test_files,
-      test_end_of_a_closed_segment, test_end_of_an_orderly_run, test_end_that_is_missed_stays_so,
-      test_headless_run_behind_a_short_one, test_no_memory_is_no_damage, test_crafted_cells)
+      test_end_of_a_closed_segment, test_end_of_an_orderly_run, test_end_behind_a_start_in_vain,
+      test_end_that_is_missed_stays_so, test_headless_run_behind_a_short_one,
+      test_no_memory_is_no_damage, test_crafted_cells)

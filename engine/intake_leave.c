@@ -114,11 +114,6 @@ static void on_left(struct intake_core *core, struct intake_batch *ib, int resul
         ib->leave_at = mono_add_ms(now, INTAKE_LEAVE_AGAIN_MS);
         return;
     }
-    if (result == 0 && ib->fd >= 0) {
-        /* The summary says all. Not before the move: who waits reads it until then. It may be of an
-         * earlier run, or not be there. */
-        (void)disk_unlink(core->disk, ib->fd, "progress.json");
-    }
     intake_directory_close(core, ib);
     if (is_failed && !ib->is_accepted) {
         intake_batch_free(core, ib);

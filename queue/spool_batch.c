@@ -230,7 +230,8 @@ static int day_open(struct spool *spool, enum spool_place place, struct wall_tim
                : disk_open(spool->disk, dir, ret_day, DISK_READONLY | DISK_DIRECTORY);
 }
 
-/* What the batches' directories must hold before they go. */
+/* What the batches' directories must hold before they go, and what no more: behind its move nothing
+ * in a batch changes, as people may take it away at once. */
 static void summaries_write(struct spool *spool, struct spool_leaving *leavings, uint32_t count)
 {
     char text[PROGRESS_SIZE_MAX];
@@ -259,6 +260,10 @@ static void summaries_write(struct spool *spool, struct spool_leaving *leavings,
     }
     disk_write_files(spool->disk, files, files_count);
     for (uint32_t i = 0; i < files_count; i++) {
+        if (files[i].result == 0) {
+            /* The summary says all now. It may be of an earlier run, or not be there. */
+            (void)disk_unlink(spool->disk, files[i].dir, "progress.json");
+        }
         if (leaving_of[i]->batch_fd < 0) {
             disk_close(spool->disk, files[i].dir);
         }

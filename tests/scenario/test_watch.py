@@ -251,7 +251,7 @@ def case_progress():
         summary = engine.wait_end("p").summary
         equal((summary["state"], summary["delivered"], summary["pending"]), ("done", 700, 0),
               "summary.json")
-        wait_for(lambda: engine.progress("p") is None, "progress.json does not stay behind")
+        check(engine.progress("p") is None, "progress.json did not come along")
         equal(engine.terminate(), 0, "exit status")
 
 

@@ -625,10 +625,12 @@ static void test_finish(void)
     begin();
     char path[SPOOL_PATH_MAX];
     put_batch("active/a.batch");
+    put_text("active/a.batch/progress.json", "{}");
     CU_ASSERT_EQUAL(
         spool_one_finish(&spool, "a.batch", SPOOL_END_DONE, &SUMMARY, SPAN(""), wall_s(NOW), path),
         0);
     CU_ASSERT_STRING_EQUAL(path, "done/2026-12-01/a.batch");
+    CU_ASSERT(!exists("done/2026-12-01/a.batch/progress.json"));
     CU_ASSERT(exists("done/2026-12-01/a.batch/messages-0.bsmtp"));
     CU_ASSERT_PTR_NOT_NULL(
         strstr(text_of("done/2026-12-01/a.batch/summary.json"), "\"eta_s\":null}"));

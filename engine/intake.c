@@ -232,7 +232,7 @@ static void renew_inputs(struct intake_core *core, struct mono_time now)
     } else if (count < 0 && !core->has_told_inputs) {
         char line[256];
         (void)snprintf(line, sizeof(line),
-                       "%s: was removed, and cannot be made anew: %s; tried again each second",
+                       "%s: cannot be looked at, or made anew: %s; tried again each second",
                        spool_place_name(place), strerror(-count));
         intake_words_add(core, line);
     }

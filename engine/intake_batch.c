@@ -316,8 +316,8 @@ void intake_claim_new(struct intake_core *core)
             stat_set(&core->engine->must_stop, 1);
         } else if (claims[i].result != -EINVAL) {
             odd(batch_not_claimed); /* it lies in in/new still, and is tried again */
-            if (claims[i].result != -ENOENT) {
-                intake_words_add(core, claims[i].problem.text); /* else its writer took it back */
+            if (claims[i].problem.text[0] != '\0') {
+                intake_words_add(core, claims[i].problem.text);
             }
         }
     }

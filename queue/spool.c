@@ -270,6 +270,11 @@ int spool_inputs_renew(struct spool *spool, enum spool_place *ret_place)
     return count;
 }
 
+bool spool_is_want(int error)
+{
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+}
+
 static uint64_t mute_hash(enum spool_place place, const char *name)
 {
     return XXH3_64bits_withSeed(name, strlen(name), (uint64_t)place);

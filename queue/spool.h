@@ -13,7 +13,8 @@
  *
  * Errors: 0 or -errno; where people must act, a problem with file and remedy. -EINVAL: the input is
  * at fault and was put aside as the call says; anything else: the disk is. What cannot even be put
- * aside, or read (pickup), is passed over for SPOOL_MUTE_S: told once, and not in a loop.
+ * aside, or read (pickup), is passed over for SPOOL_MUTE_S: told once, and not in a loop. Want of
+ * descriptors or memory is nobody's fault: it is tried again at the next look.
  * -ENOTRECOVERABLE of spool_claim_group, spool_finish_group and spool_pickup_collect: a batch was
  * moved, and can neither be made to stay nor moved back: only the next start can tell where it is.
  *
@@ -142,7 +143,7 @@ struct spool_claimed {
     int result;
     bool is_gone; /* from in/new: claimed, or in badmail/ */
     char directory[SPOOL_DIRECTORY_MAX + 1];
-    struct spool_problem problem;
+    struct spool_problem problem; /* empty: nobody need act */
 };
 void spool_claim_group(struct spool *spool, struct spool_claimed *claims, uint32_t count,
                        struct wall_time now);

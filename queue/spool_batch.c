@@ -116,6 +116,18 @@ static int claim_move(struct spool *spool, struct spool_claimed *claim, struct w
     return result;
 }
 
+/* Told, unless its writer took it back. */
+static void pass_over(struct spool *spool, struct spool_claimed *claim, struct wall_time now)
+{
+    if (claim->result != -ENOENT) {
+        spool_problem_set(&claim->problem,
+                          "in/new/%.200s: not claimed: %s; it is tried again in %d minutes",
+                          spool_show(claim->name).text, spool_errno_words(claim->result),
+                          SPOOL_MUTE_S / 60);
+    }
+    spool_mute(spool, SPOOL_IN_NEW, claim->name, now);
+}
+
 void spool_claim_group(struct spool *spool, struct spool_claimed *claims, uint32_t count,
                        struct wall_time now)
 {
@@ -125,6 +137,7 @@ void spool_claim_group(struct spool *spool, struct spool_claimed *claims, uint32
     bool is_any = false;
     for (uint32_t i = 0; i < count; i++) {
         claims[i].is_gone = false;
+        claims[i].problem.text[0] = '\0';
         claims[i].result = claim_move(spool, &claims[i], now);
         is_any |= claims[i].result == 0;
     }
@@ -139,11 +152,8 @@ void spool_claim_group(struct spool *spool, struct spool_claimed *claims, uint32
         if (claim->is_gone) {
             spool_new_gone(spool);
         }
-        if (claim->result != 0 && claim->result != -EINVAL) {
-            spool_problem_set(
-                &claim->problem, "in/new/%.200s: not claimed: %s; it is tried again in %d minutes",
-                spool_show(claim->name).text, spool_errno_words(claim->result), SPOOL_MUTE_S / 60);
-            spool_mute(spool, SPOOL_IN_NEW, claim->name, now);
+        if (claim->result != 0 && claim->result != -EINVAL && !spool_is_want(claim->result)) {
+            pass_over(spool, claim, now);
         }
     }
 }

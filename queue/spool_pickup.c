@@ -126,12 +126,6 @@ static int making_end(struct spool *spool, struct making *making)
 /* UNREAD: the file is at fault, or the disk below it; FAILED: what is made is, or the engine. */
 enum take { TAKE_DONE, TAKE_LATER, TAKE_BAD, TAKE_UNREAD, TAKE_FAILED };
 
-/* No other file could be read either. */
-static bool is_want(int error)
-{
-    return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
-}
-
 /* It stays, and the others go on without it. */
 static void pass_over(struct spool *spool, struct pickup_source *source, int error,
                       struct spool_collected *collected)
@@ -194,7 +188,7 @@ static enum take take_source(struct spool *spool, struct making *making,
     if (result == -ESTALE || result == -ENOENT) {
         return TAKE_LATER;
     }
-    if (result != 0 && result != -EINVAL && !is_want(result)) {
+    if (result != 0 && result != -EINVAL && !spool_is_want(result)) {
         *ret_error = result;
         return TAKE_UNREAD;
     }

@@ -17,6 +17,8 @@ struct spool_text spool_show(const char *name);
 /* What an errno means for somebody who must act. */
 const char *spool_errno_words(int error);
 
+/* Of the engine's own: it passes, and the thing that was looked at has no part in it. */
+bool spool_is_want(int error);
 /* True while the name is passed over. */
 bool spool_is_muted(const struct spool *spool, enum spool_place place, const char *name,
                     struct wall_time now);

@@ -203,6 +203,19 @@ static void test_mute(void)
     CU_ASSERT_EQUAL(names.count, 0);
     CU_ASSERT_EQUAL(spool_list_new(&spool, wall_s(NOW + SPOOL_MUTE_S), &names), 0);
     CU_ASSERT_EQUAL(names.count, 2);
+    /* Descriptors or memory that were short for a moment are no reason to pass it over. */
+    static const int wants[] = {-EMFILE, -ENFILE, -ENOMEM};
+    put_batch("in/new/c.batch");
+    for (size_t i = 0; i < COUNT_OF(wants); i++) {
+        check.failing = DISK_RENAME;
+        check.error = wants[i];
+        CHECK_ROW(i, spool_one_claim(&spool, "c.batch", wall_s(NOW), directory, &problem) ==
+                         wants[i]);
+        CHECK_ROW(i, problem.text[0] == '\0');
+    }
+    check.failing = -1;
+    CU_ASSERT_EQUAL(spool_list_new(&spool, wall_s(NOW), &names), 0);
+    CU_ASSERT_EQUAL(names.count, 1);
     end();
 }
 

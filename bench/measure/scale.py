@@ -385,7 +385,8 @@ def run(bench):
     report = bench.report
     for row in report.rows:
         name = row["case"].replace(" ", "_")
-        for key in ("seconds", "rss_peak", "lost", "duplicates", "batches_per_s", "ready_s"):
+        for key in ("seconds", "rss_peak", "lost", "duplicates", "batches_per_s", "ready_s",
+                    "sends_again_s"):
             if key in row:
                 report.figure(f"{name}_{key}", row[key], "0" if key == "lost" else "")
     report.note("Times count from the rename into in/new (or from the start of an engine that "

@@ -13,7 +13,8 @@ struct way {
     const struct sim_engine *sim;
     const char *addr;
     int64_t submitted_ns;
-    int64_t opened_ns;
+    int64_t opened_ns; /* a connection, which serves who is led to its hosts later as well */
+    int64_t heard_ns;
 };
 
 static int64_t kept_ns(const struct sim_engine *sim, uint32_t ttl_s)
@@ -69,7 +70,7 @@ static bool is_lead(const struct way *way, const char *domain, unsigned aliases)
     const struct sim_dns *dns = way->sim->dns;
     for (uint32_t i = 0; i < dns->rows_count; i++) {
         if (strcmp(dns->texts[i].name, domain) != 0 ||
-            !is_in_use(way, i, way->submitted_ns, way->opened_ns)) {
+            !is_in_use(way, i, way->submitted_ns, way->heard_ns)) {
             continue;
         }
         int type = dns->rows[i].type;
@@ -110,6 +111,7 @@ void sim_leads_check(const struct sim_book *book)
         way.addr = addr;
         way.submitted_ns = book->batches[book->entries[row->number].batch].at_ns;
         way.opened_ns = row->opened_ns;
+        way.heard_ns = row->heard_ns;
         if (!is_lead(&way, row->domain, ALIASES_MAX)) {
             sim_violation(sim,
                           "mail for %s, of %.3f s, went to %s at %.3f s: no answer in use says so",

@@ -143,6 +143,7 @@ static size_t transaction_add(struct session *session, struct span recipient)
     struct sim_transaction *row = &peers->transactions[peers->transactions_count];
     *row = (struct sim_transaction){.opened_ns = session->opened_ns,
                                     .asked_ns = session->asked_ns,
+                                    .heard_ns = clock_mono(peers->clock).ns,
                                     .host = session->host_index};
     const char *at = memrchr(recipient.at, '@', recipient.size);
     if (at != NULL) {

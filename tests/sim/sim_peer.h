@@ -48,6 +48,7 @@ struct sim_mail {
 struct sim_transaction {
     int64_t opened_ns;    /* when its connection came */
     int64_t asked_ns;     /* when its client began it; -1: not known (sim_net_asked_ns) */
+    int64_t heard_ns;     /* when the host heard of its first recipient */
     uint64_t number;      /* of its first recipient; SIM_PEER_NONE: it has none */
     uint32_t rcpts_count; /* accepted */
     uint32_t host;

@@ -8,8 +8,9 @@
  * outcome_on_durable gives a settled recipient back to intake, and a deferred one to the retry
  * wheel. In between it counts as settled or deferred, never as pending: it cannot be sent again.
  *
- * Bound: journal entries are taken from the worker's slab, and no attempt is made without one left
- * for it (worker_may_attempt): a settle never waits, however slow the journal is.
+ * Bound: journal entries are taken from the worker's slab, which has one for each attempt beside
+ * those under way, for no attempt is begun while WORKER_UNWRITTEN_MAX are (worker_may_attempt): a
+ * settle never waits, however slow the journal is.
  */
 #pragma once
 

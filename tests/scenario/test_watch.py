@@ -155,6 +155,9 @@ def case_silent_clients_make_way():
             silent = []
             for _ in range(5):
                 silent += half_requests(40, to_port)
+                with to_port() as last:  # taken in turn: when it is answered, so were all 40
+                    last.sendall(request)
+                    check(last.recv(4096).startswith(b"HTTP/1.1 200"), "answered behind them")
                 scraper.sendall(request)
                 answer = more = scraper.recv(4096)
                 while more and b"running" not in answer:  # header and text may come apart

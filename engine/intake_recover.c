@@ -20,13 +20,9 @@
  * with that moment. Whoever is due later by his last record was tried since, or had not been under
  * way: the mark, if he is to have it, is in the record. The same goes for a batch that was found
  * beside a journal that may have lost its accept record: it has a number when it is accepted anew,
-<<<<<<< Updated upstream
  * and until then the number 0 stands for it. People may order that those who were put off are tried
- * at once (in/ctl/ID.retry): of such a batch, which has the file `retried`, all are in doubt.
-=======
- * and until then the number 0 stands for it. The marker also tells where the journal ended: what
- * is missing there was lost, not torn.
->>>>>>> Stashed changes
+ * at once (in/ctl/ID.retry): of such a batch, which has the file `retried`, all are in doubt. The
+ * marker also tells where the journal ended: what is missing there was lost, not torn.
  *
  * A batch that the journal knows and that is not in active/ has left it before its end was
  * recorded: the journal is told now. One that lies in hold/ is kept in mind: people may put it back

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdio.h>
 
 #include "engine/intake_priv.h"
 
 enum { LEAVE_FDS = 4 }; /* a day's directory, a file for people, sources.list, its directory */
+
+static const char IDS_PROBLEM[] =
+    "journal/: the ids of accepted batches cannot be written: make room there, and see dmesg";
 
 /* What a batch says of itself, each second and at its end; and its way out of active/. */
 
@@ -100,8 +104,29 @@ static bool was_taken_away(struct intake_core *core, const struct intake_batch *
     return false;
 }
 
+static void words_add(struct intake_core *core, const char *what, const char *then)
+{
+    char line[sizeof(struct spool_problem) + 128];
+    (void)snprintf(line, sizeof(line), "%s%s", what, then);
+    intake_words_add(core, line);
+    intake_words_send(core);
+}
+
+/* Once is nothing: a place is made anew, a descriptor was wanted. What stays is told once. */
+static void leave_again(struct intake_core *core, struct intake_batch *ib, const char *problem,
+                        struct mono_time now)
+{
+    odd(batch_cannot_leave); /* disk full or broken, or its way is barred */
+    ib->leave_at = mono_add_ms(now, INTAKE_LEAVE_AGAIN_MS);
+    if (ib->leave_failures < UINT32_MAX && ++ib->leave_failures == 2) {
+        words_add(core, problem,
+                  "; the batch stays in active/ until that is mended, and is tried again each "
+                  "second");
+    }
+}
+
 static void on_left(struct intake_core *core, struct intake_batch *ib, int result,
-                    struct mono_time now)
+                    const char *problem, struct mono_time now)
 {
     bool is_failed = ib->leaving_to != SPOOL_END_DONE;
     if (result == -ENOTRECOVERABLE) {
@@ -110,9 +135,13 @@ static void on_left(struct intake_core *core, struct intake_batch *ib, int resul
     if (result == -ENOENT && was_taken_away(core, ib)) {
         odd(batch_was_taken_away); /* by people: there is nothing to be moved any more */
     } else if (result != 0) {
-        odd(batch_cannot_leave); /* disk full or broken, or its way was gone */
-        ib->leave_at = mono_add_ms(now, INTAKE_LEAVE_AGAIN_MS);
+        leave_again(core, ib, problem, now);
         return;
+    }
+    if (ib->leave_failures >= 2) {
+        char name[SPOOL_DIRECTORY_MAX + sizeof("active/")];
+        (void)snprintf(name, sizeof(name), "active/%s", ib->batch->directory);
+        words_add(core, name, ": has left active/ now");
     }
     intake_directory_close(core, ib);
     if (is_failed && !ib->is_accepted) {
@@ -170,7 +199,8 @@ bool intake_leave_some(struct intake_core *core, struct mono_time now)
         spool_finish_group(&core->spool, leavings, count, wall);
     }
     for (uint32_t i = 0; i < count; i++) {
-        on_left(core, ready[i], is_kept ? leavings[i].result : -EIO, now);
+        on_left(core, ready[i], is_kept ? leavings[i].result : -EIO,
+                is_kept ? leavings[i].problem.text : IDS_PROBLEM, now);
     }
     return is_full;
 }

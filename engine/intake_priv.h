@@ -114,6 +114,7 @@ struct intake_batch {
     bool has_reason;
     struct mono_time open_at;  /* OPENING: it could not be opened, or scanned: tried again then */
     struct mono_time leave_at; /* it could not leave: tried again then */
+    uint32_t leave_failures;   /* so often; the second one is told */
     bool has_id;               /* it is in core->by_id */
     uint64_t files_hash;       /* of batch.json and the message: the seed of the content's hash */
     uint64_t message_size;     /* as it was read */

@@ -68,8 +68,12 @@ const char *spool_errno_words(int error)
         return "no space is left on the disk";
     case EXDEV:
         return "is on another file system";
+    case EISDIR:
+    case EEXIST:
+    case ENOTEMPTY:
+        return "a directory, or another thing, of that name is in the way: move it away";
     case EIO:
-        return "the disk failed";
+        return "the disk failed: see dmesg";
     default:
         return strerror(-error);
     }

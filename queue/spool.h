@@ -247,6 +247,7 @@ struct spool_leaving {
     struct span reason;
     int result;
     char name[SPOOL_NAME_MAX + 1]; /* where it went to */
+    struct spool_problem problem;  /* of a result that is not 0 */
 };
 void spool_finish_group(struct spool *spool, struct spool_leaving *leavings, uint32_t count,
                         struct wall_time now);

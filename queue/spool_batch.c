@@ -10,6 +10,8 @@
 
 #define BATCH_END ".batch"
 
+static const char SOURCES_PLACE[] = "/sources.list, or a file of pickup/ that it names";
+
 /* SUMMARY: without the extra part; an id may be written with six bytes for each of its own. */
 enum { PROGRESS_SIZE_MAX = 64 * 1024, SUMMARY_SIZE_MAX = 1536 };
 _Static_assert((SPOOL_GROUP_MAX + 1) * SUMMARY_SIZE_MAX <= PROGRESS_SIZE_MAX, "room for a group");
@@ -120,10 +122,9 @@ static int claim_move(struct spool *spool, struct spool_claimed *claim, struct w
 static void pass_over(struct spool *spool, struct spool_claimed *claim, struct wall_time now)
 {
     if (claim->result != -ENOENT) {
-        spool_problem_set(&claim->problem,
-                          "in/new/%.200s: not claimed: %s; it is tried again in %d minutes",
-                          spool_show(claim->name).text, spool_errno_words(claim->result),
-                          SPOOL_MUTE_S / 60);
+        spool_problem_set(
+            &claim->problem, "in/new/%.200s: not claimed: %s; it is tried again in %d minutes",
+            spool_show(claim->name).text, spool_errno_words(claim->result), SPOOL_MUTE_S / 60);
     }
     spool_mute(spool, SPOOL_IN_NEW, claim->name, now);
 }
@@ -240,6 +241,15 @@ static int day_open(struct spool *spool, enum spool_place place, struct wall_tim
                : disk_open(spool->disk, dir, ret_day, DISK_READONLY | DISK_DIRECTORY);
 }
 
+/* `name` in the batch's directory, with a slash in front; "": that directory. */
+static int leaving_fail(struct spool_leaving *leaving, const char *name, int error)
+{
+    ensure(error < 0);
+    spool_problem_set(&leaving->problem, "active/%s%s: %s", leaving->directory, name,
+                      spool_errno_words(error));
+    return error;
+}
+
 /* What the batches' directories must hold before they go, and what no more: behind its move nothing
  * in a batch changes, as people may take it away at once. */
 static void summaries_write(struct spool *spool, struct spool_leaving *leavings, uint32_t count)
@@ -252,12 +262,13 @@ static void summaries_write(struct spool *spool, struct spool_leaving *leavings,
     for (uint32_t i = 0; i < count; i++) {
         struct spool_leaving *leaving = &leavings[i];
         leaving->result = 0;
+        leaving->problem.text[0] = '\0';
         if (leaving->summary == NULL) {
             continue; /* whether it is there, the next steps see */
         }
         int fd = leaving->batch_fd;
         fd = fd >= 0 ? fd : spool_batch_open(spool, leaving->directory);
-        leaving->result = fd < 0 ? fd : 0;
+        leaving->result = fd < 0 ? leaving_fail(leaving, "", fd) : 0;
         if (fd >= 0) {
             /* The first ones may be long; there is room for all that can be in the others. */
             size_t size = sizeof(text) - used - (count - 1 - i) * SUMMARY_SIZE_MAX;
@@ -277,23 +288,30 @@ static void summaries_write(struct spool *spool, struct spool_leaving *leavings,
         if (leaving_of[i]->batch_fd < 0) {
             disk_close(spool->disk, files[i].dir);
         }
-        leaving_of[i]->result = files[i].result;
+        int result = files[i].result;
+        leaving_of[i]->result =
+            result == 0 ? 0 : leaving_fail(leaving_of[i], "/summary.json", result);
     }
 }
 
+/* Done or held: the batch is the durable copy of its mail. */
+static int finish_sources(struct spool *spool, struct spool_leaving *leaving)
+{
+    int result = spool_pickup_release(spool, leaving->directory);
+    return result == 0 ? 0 : leaving_fail(leaving, SOURCES_PLACE, result);
+}
+
 /* The reason, and the sources of a pickup batch. */
-static int finish_rest(struct spool *spool, const struct spool_leaving *leaving,
-                       struct wall_time now)
+static int finish_rest(struct spool *spool, struct spool_leaving *leaving, struct wall_time now)
 {
     struct span reason = leaving->reason;
     bool is_failed = leaving->end == SPOOL_END_FAILED;
     if (reason.size == 0 && !is_failed) {
-        /* Done or held: the batch is the durable copy of its mail. */
-        return spool_pickup_release(spool, leaving->directory);
+        return finish_sources(spool, leaving);
     }
     int batch_fd = spool_batch_open(spool, leaving->directory);
     if (batch_fd < 0) {
-        return batch_fd;
+        return leaving_fail(leaving, "", batch_fd);
     }
     char words[512];
     (void)snprintf(words, sizeof(words), "%.*s", (int)(reason.size < 500 ? reason.size : 500),
@@ -304,11 +322,14 @@ static int finish_rest(struct spool *spool, const struct spool_leaving *leaving,
     }
     int result =
         reason.size > 0 ? disk_write_file(spool->disk, batch_fd, "reason.txt", reason, true) : 0;
-    if (result == 0 && is_failed) {
+    if (result != 0) {
+        result = leaving_fail(leaving, "/reason.txt", result);
+    } else if (is_failed) {
         result = spool_pickup_fail(spool, batch_fd, words, now);
+        result = result == 0 ? 0 : leaving_fail(leaving, SOURCES_PLACE, result);
     }
     disk_close(spool->disk, batch_fd);
-    return result == 0 && !is_failed ? spool_pickup_release(spool, leaving->directory) : result;
+    return result == 0 && !is_failed ? finish_sources(spool, leaving) : result;
 }
 
 static const enum spool_place END_PLACES[] = {[SPOOL_END_DONE] = SPOOL_DONE,
@@ -384,6 +405,14 @@ void spool_finish_group(struct spool *spool, struct spool_leaving *leavings, uin
     finish_moves(spool, leavings, count, SPOOL_END_DONE, now);
     finish_moves(spool, leavings, count, SPOOL_END_FAILED, now);
     finish_moves(spool, leavings, count, SPOOL_END_HELD, now);
+    for (uint32_t i = 0; i < count; i++) {
+        struct spool_leaving *leaving = &leavings[i];
+        if (leaving->result != 0 && leaving->problem.text[0] == '\0') {
+            spool_problem_set(&leaving->problem, "active/%s: cannot be moved to %s/: %s",
+                              leaving->directory, spool_place_name(END_PLACES[leaving->end]),
+                              spool_errno_words(leaving->result));
+        }
+    }
 }
 
 static void on_tmp_name(void *context, const char *name, enum disk_kind kind)

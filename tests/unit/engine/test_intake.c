@@ -455,6 +455,70 @@ static void test_a_place_that_people_removed_is_made_anew(void)
     }
 }
 
+static uint32_t told_count(const struct rig *rig, const char *words)
+{
+    struct span text = writer_span(&rig->intake.core->words_waiting);
+    uint32_t count = 0;
+    const char *at;
+    while ((at = memmem(text.at, text.size, words, strlen(words))) != NULL) {
+        count++;
+        text.size -= (size_t)(at + 1 - text.at);
+        text.at = at + 1;
+    }
+    return count;
+}
+
+/* What bars a batch's way is told, with its path and what to do, once; others go by; and when it is
+ * gone the batch goes, too, and that is told. */
+static void test_what_bars_the_way_out_is_told(void)
+{
+    static const struct {
+        const char *path;
+        const char *words;
+    } ROWS[] = {
+        {"active/one.batch/summary.json", "active/one.batch/summary.json: a directory, or"},
+        {"active/one.batch/sources.list", NULL}, /* it is no list of ours */
+    };
+    for (size_t row = 0; row < COUNT_OF(ROWS); row++) {
+        struct rig *rig = rig_create();
+        char path[RIG_PATH_SIZE];
+        rig_submit(rig, "one", 4);
+        rig_submit(rig, "two", 4);
+        rig_run(rig);
+        rig_path(rig, ROWS[row].path, path);
+        ensure(mkdir(path, 0770) == 0);
+        rig_end_rest(rig, 0);
+        rig_run(rig);
+        bool is_barred = ROWS[row].words != NULL;
+        CHECK_ROW(row, rig_is_in(rig, "done", "two"));
+        CHECK_ROW(row, rig_is_there(rig, "active/one.batch") == is_barred);
+        CHECK_ROW(row, !is_barred || told_count(rig, ROWS[row].words) == 1);
+        CHECK_ROW(row, told_count(rig, "active/two.batch") == 0);
+        CHECK_ROW(row, told_count(rig, "tried again each second") == (is_barred ? 1 : 0));
+        CHECK_ROW(row, !is_barred || rmdir(path) == 0);
+        rig_run(rig);
+        CHECK_ROW(row, rig_is_in(rig, "done", "one"));
+        CHECK_ROW(row, told_count(rig, "one.batch: has left active/ now") == (is_barred ? 1 : 0));
+        CHECK_ROW(row, intake_is_idle(&rig->intake));
+        rig_destroy(rig);
+    }
+}
+
+/* For a moment: nobody need act. */
+static void test_a_moment_in_the_way_is_not_told(void)
+{
+    struct rig *rig = rig_create();
+    rig_submit(rig, "one", 4);
+    rig_run(rig);
+    break_disk(rig, DISK_RENAME, -EIO);
+    broken.failures_left = 1;
+    rig_end_rest(rig, 0);
+    CU_ASSERT_EQUAL(broken.failures_left, 0);
+    CU_ASSERT(rig_is_in(rig, "done", "one"));
+    CU_ASSERT_EQUAL(writer_size(&rig->intake.core->words_waiting), 0);
+    rig_destroy(rig);
+}
+
 /* Ids. */
 
 /* The engine was killed when one had been accepted and another one with its id had been claimed.
@@ -584,7 +648,8 @@ SUITE(intake, test_a_batch_comes_and_goes, test_without_a_number_nothing_is_clai
       test_descriptors_bound_streams, test_want_of_descriptors_fails_no_batch,
       test_a_batch_waits_for_what_it_has_lent, test_a_batch_waits_for_its_order,
       test_a_batch_that_people_took_away_is_no_burden,
-      test_a_place_that_people_removed_is_made_anew, test_a_recovered_batch_keeps_its_id,
+      test_a_place_that_people_removed_is_made_anew, test_what_bars_the_way_out_is_told,
+      test_a_moment_in_the_way_is_not_told, test_a_recovered_batch_keeps_its_id,
       test_a_batch_that_may_repeat_another_is_told_so, test_unreadable_ids_are_told,
       test_files_are_collected_again_when_a_sync_failed,
       test_what_writers_left_in_tmp_goes_after_a_day)

@@ -19,7 +19,7 @@ struct shared {
     _Atomic uint64_t next;
     _Atomic bool is_over;
     _Atomic uint64_t under_way[SIM_JOBS_MAX]; /* seed */
-    _Atomic uint64_t done;
+    _Atomic uint64_t done, small_done, small_cpu_us;
     _Atomic uint64_t recipients, delivered, repeats, missing, twice, crashes, steps;
 };
 
@@ -47,9 +47,21 @@ static bool is_time_over(const struct run *run)
            now.ns - run->start.ns >= (int64_t)run->jobs->seconds * NS_PER_S;
 }
 
-static void add_up(struct shared *shared, const struct sim_swarm_result *result)
+static uint64_t usage_us(int who)
+{
+    struct rusage usage;
+    ensure(getrusage(who, &usage) == 0);
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+static void add_up(struct shared *shared, const struct sim_swarm_result *result, uint64_t cpu_us)
 {
     atomic_fetch_add(&shared->done, 1);
+    if (result->totals.recipients <= SIM_SMALL_RECIPIENTS_MAX) {
+        atomic_fetch_add(&shared->small_done, 1);
+        atomic_fetch_add(&shared->small_cpu_us, cpu_us);
+    }
     atomic_fetch_add(&shared->recipients, result->totals.recipients);
     atomic_fetch_add(&shared->delivered, result->totals.delivered);
     atomic_fetch_add(&shared->repeats, result->totals.repeats);
@@ -75,8 +87,9 @@ static _Noreturn void run_child(const struct run *run, uint64_t job)
         }
         atomic_store(&shared->under_way[job], seed);
         (void)alarm(SEED_LIMIT_S);
+        uint64_t before_us = usage_us(RUSAGE_SELF);
         struct sim_swarm_result result = sim_swarm_run(seed, defaults, false);
-        add_up(shared, &result);
+        add_up(shared, &result, usage_us(RUSAGE_SELF) - before_us);
     }
     config_destroy(defaults);
     exit(EXIT_SUCCESS);
@@ -167,15 +180,6 @@ static void run_all(struct run *run, struct sim_jobs_result *result)
     }
 }
 
-/* Of the children that have ended. */
-static double cpu_seconds(void)
-{
-    struct rusage usage;
-    ensure(getrusage(RUSAGE_CHILDREN, &usage) == 0);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
 void sim_jobs_run(const struct sim_jobs *jobs, struct sim_jobs_result *ret_result)
 {
     ensure(jobs->jobs >= 1);
@@ -186,10 +190,12 @@ void sim_jobs_run(const struct sim_jobs *jobs, struct sim_jobs_result *ret_resul
     atomic_init(&shared->next, jobs->from);
     struct run run = {.jobs = jobs, .shared = shared, .start = clock_mono(clock_system())};
     struct sim_jobs_result result = {.seeds = 0};
-    double cpu_before = cpu_seconds();
+    uint64_t cpu_before_us = usage_us(RUSAGE_CHILDREN); /* of those that have ended */
     run_all(&run, &result);
     result.seconds = (double)(clock_mono(clock_system()).ns - run.start.ns) / (double)NS_PER_S;
-    result.cpu_seconds = cpu_seconds() - cpu_before;
+    result.cpu_seconds = (double)(usage_us(RUSAGE_CHILDREN) - cpu_before_us) / 1e6;
+    result.small_seeds = atomic_load(&shared->small_done);
+    result.small_cpu_seconds = (double)atomic_load(&shared->small_cpu_us) / 1e6;
     result.seeds = atomic_load(&shared->done) + result.violations;
     result.recipients = atomic_load(&shared->recipients);
     result.delivered = atomic_load(&shared->delivered);

@@ -14,6 +14,7 @@
 #include "tests/sim/sim_swarm.h"
 
 enum { SIM_JOBS_MAX = 64, SIM_JOBS_FAILURES_MAX = 20 };
+enum { SIM_SMALL_RECIPIENTS_MAX = 20 }; /* of a small world: its speed is told apart */
 
 struct sim_jobs {
     const char *program;
@@ -33,6 +34,8 @@ struct sim_jobs_result {
     char failed_words[160]; /* what it said, when quiet */
     double seconds;
     double cpu_seconds; /* of all processes */
+    uint64_t small_seeds;
+    double small_cpu_seconds;
     uint64_t recipients, delivered, repeats, crashes, steps;
     uint64_t missing, twice; /* lines of results.ndjson, where they may be so */
 };

@@ -117,15 +117,17 @@ static int run_many(const struct options *options)
     struct sim_jobs_result result;
     sim_jobs_run(&options->jobs, &result);
     printf("{\"seeds\":%llu,\"violations\":%llu,\"seeds_per_s\":%.1f,"
-           "\"seeds_per_cpu_s\":%.1f,\"jobs\":%llu,"
+           "\"seeds_per_cpu_s\":%.1f,\"jobs\":%llu,\"small_seeds\":%llu,\"small_per_cpu_s\":%.1f,"
            "\"recipients\":%llu,\"delivered\":%llu,\"repeats\":%llu,\"crashes\":%llu,"
            "\"results_missing\":%llu,\"results_twice\":%llu,\"steps\":%llu}\n",
            (unsigned long long)result.seeds, (unsigned long long)result.violations,
            (double)result.seeds / result.seconds, (double)result.seeds / result.cpu_seconds,
-           (unsigned long long)options->jobs.jobs, (unsigned long long)result.recipients,
-           (unsigned long long)result.delivered, (unsigned long long)result.repeats,
-           (unsigned long long)result.crashes, (unsigned long long)result.missing,
-           (unsigned long long)result.twice, (unsigned long long)result.steps);
+           (unsigned long long)options->jobs.jobs, (unsigned long long)result.small_seeds,
+           result.small_seeds > 0 ? (double)result.small_seeds / result.small_cpu_seconds : 0.0,
+           (unsigned long long)result.recipients, (unsigned long long)result.delivered,
+           (unsigned long long)result.repeats, (unsigned long long)result.crashes,
+           (unsigned long long)result.missing, (unsigned long long)result.twice,
+           (unsigned long long)result.steps);
     return result.violations > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

@@ -153,6 +153,17 @@ static void write_progress(struct intake_core *core, struct mono_time now)
     }
 }
 
+/* When nothing is collected any more, and when it is again. */
+static void tell_held(struct intake_core *core, const struct spool_collected *collected)
+{
+    if (collected->is_held != core->has_told_held) {
+        intake_words_add(core, collected->is_held ? collected->held.text
+                                                  : "pickup: files are collected again");
+        intake_words_send(core);
+    }
+    core->has_told_held = collected->is_held;
+}
+
 static void collect_pickup(struct intake_core *core, struct mono_time now)
 {
     core->pickup_at = mono_add_ms(now, INTAKE_PICKUP_RESCAN_MS);
@@ -170,6 +181,7 @@ static void collect_pickup(struct intake_core *core, struct mono_time now)
         odd(pickup_not_collected); /* its files lie in pickup/ still, and are tried again */
         return;
     }
+    tell_held(core, &collected);
     if (collected.unread_count > 0) {
         odd(pickup_file_not_read);
         intake_words_add(core, collected.unread.text);

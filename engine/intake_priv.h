@@ -255,6 +255,7 @@ struct intake_core {
     struct mono_time sweep_at;
     struct mono_time inputs_at;   /* whether what writers write to is there still */
     bool has_told_inputs;         /* that it is not, and cannot be made */
+    bool has_told_held;           /* that nothing is collected from pickup/ */
     struct mono_time progress_at; /* no progress.json is written before */
     uint32_t names_next;          /* of `names`: the next to be claimed */
     bool has_names_left;          /* in/new held more than `names` */

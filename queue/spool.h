@@ -309,7 +309,9 @@ int spool_sweep_tmp(struct spool *spool, struct wall_time now) __attribute__((wa
  * with the envelope in its header). Collected into batches of kind bsmtp.
  *
  * spool_pickup_recover once, after spool_open: the sources of batches that are in active/ count as
- * taken. spool_pickup_collect at each rescan (some seconds) and whenever the watch fired: a file is
+ * taken. Of which files a batch was made may not be readable: nobody can say then which of those in
+ * pickup/ are sent already, so nothing is collected (is_held) until it can be read, or is gone.
+ * spool_pickup_collect at each rescan (some seconds) and whenever the watch fired: a file is
  * taken when its size and time stood still between two calls at least SPOOL_PICKUP_STABLE_MS apart
  * by `mono`: who sets the wall clock (`now`: of names, and of what is passed over) does not shorten
  * that.
@@ -324,10 +326,12 @@ struct spool_collected {
     uint32_t bad_count;    /* files moved to badmail/ */
     uint32_t unread_count; /* files that stay, and are looked at again in SPOOL_MUTE_S */
     bool has_more;         /* more files are ready now */
+    bool is_held;          /* nothing is collected: `held` */
     uint64_t waiting_count;
     char directory[SPOOL_DIRECTORY_MAX + 1];
     struct spool_problem bad;    /* the last of the bad ones */
     struct spool_problem unread; /* the last of those unread */
+    struct spool_problem held;
 };
 int spool_pickup_recover(struct spool *spool) __attribute__((warn_unused_result));
 int spool_pickup_collect(struct spool *spool, struct wall_time now, struct mono_time mono,

@@ -46,7 +46,7 @@ static int making_begin(struct spool *spool, struct making *making)
     struct disk_stat stat;
     char stem[48];
     do {
-        (void)snprintf(stem, sizeof(stem), "pickup-%lld-%u",
+        (void)snprintf(stem, sizeof(stem), PICKUP_BATCH_BEGIN "%lld-%u",
                        (long long)(pickup->now.ns / NS_PER_MS), (unsigned)pickup->serial++);
         (void)snprintf(making->directory, sizeof(making->directory), "%s.batch", stem);
     } while (disk_stat_at(spool->disk, spool->places[SPOOL_ACTIVE], making->directory, &stat) == 0);
@@ -283,6 +283,17 @@ static int make_batch(struct spool *spool, struct spool_collected *collected)
     return result;
 }
 
+static void hold(const struct spool_pickup *pickup, struct spool_collected *ret_collected)
+{
+    ret_collected->is_held = true;
+    spool_problem_set(
+        &ret_collected->held,
+        "active/%s/sources.list: cannot be read: %s; it names the files of pickup/ that are in "
+        "the batch: nothing is collected there until it can be read (tried each second). When it "
+        "is lost, move away those files that messages-0.bsmtp beside it holds, and then it",
+        pickup->unread, spool_errno_words(pickup->unread_error));
+}
+
 int spool_pickup_collect(struct spool *spool, struct wall_time now, struct mono_time mono,
                          uint32_t files_max, struct spool_collected *ret_collected)
 {
@@ -290,6 +301,10 @@ int spool_pickup_collect(struct spool *spool, struct wall_time now, struct mono_
     ensure(files_max <= SPOOL_PICKUP_FILES_MAX);
     struct spool_pickup *pickup = spool->pickup;
     *ret_collected = (struct spool_collected){.files_count = 0};
+    if (!spool_pickup_is_known(spool)) {
+        hold(pickup, ret_collected);
+        return 0;
+    }
     int result = spool_pickup_look(spool, now, mono, files_max);
     for (uint32_t i = 0; i < pickup->strangers_count && result == 0; i++) {
         refuse_file(spool, pickup->strangers[i].name, pickup->strangers[i].reason, ret_collected);

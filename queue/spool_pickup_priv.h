@@ -20,6 +20,7 @@ enum {
 
 #define PICKUP_SOURCES_FILE "sources.list"
 #define PICKUP_MAKING_END ".making"
+#define PICKUP_BATCH_BEGIN "pickup-"
 
 struct watched; /* spool_pickup_watch.c */
 
@@ -40,6 +41,10 @@ struct pickup_source {
 
 struct spool_pickup {
     uint32_t serial; /* of batches made in this life */
+    /* The batch of active/ whose sources are not known, one of them when there are several, "" when
+     * there is none; and why. */
+    char unread[SPOOL_NAME_MAX + 1];
+    int unread_error;
     uint32_t taken_count;
     uint64_t taken[PICKUP_TAKEN_SLOTS]; /* 0: free */
     struct watched **buckets;           /* those under watch, by name */
@@ -74,6 +79,9 @@ bool spool_pickup_is_same(const struct disk_stat *a, const struct disk_stat *b);
 /* Keeps the file from being ready again; there must be room (PICKUP_TAKEN_MAX). */
 void spool_pickup_add_taken(struct spool_pickup *pickup, const struct pickup_source *source);
 void spool_pickup_remove_taken(struct spool_pickup *pickup, const struct pickup_source *source);
+/* Whether the sources of all batches in active/ count as taken; looks again when they did not: an
+ * open, as long as the same one cannot be read. */
+bool spool_pickup_is_known(struct spool *spool);
 /* A line of sources.list. */
 void spool_pickup_put_source(struct writer *list, const struct pickup_source *source);
 /* in/tmp/NAME with the files in it. What cannot be removed is left to spool_sweep_tmp. */

@@ -78,27 +78,78 @@ static int adopt_source(struct spool *spool, const struct pickup_source *source,
 {
     (void)context;
     if (spool->pickup->taken_count == PICKUP_TAKEN_MAX) {
-        return -ENOSPC;
+        return -ENOBUFS;
     }
     spool_pickup_add_taken(spool->pickup, source);
     return 0;
 }
 
+static bool is_of_pickup(const char *name)
+{
+    return strncmp(name, PICKUP_BATCH_BEGIN, sizeof(PICKUP_BATCH_BEGIN) - 1) == 0;
+}
+
+/* 0: its sources count as taken, or it has none, or it is not there any more. */
 static int adopt_batch(struct spool *spool, const char *directory)
 {
     int batch_fd = spool_batch_open(spool, directory);
-    if (batch_fd < 0) {
-        return batch_fd;
+    int result = batch_fd < 0 ? batch_fd : each_source(spool, batch_fd, adopt_source, NULL);
+    if (batch_fd >= 0) {
+        disk_close(spool->disk, batch_fd);
     }
-    int result = each_source(spool, batch_fd, adopt_source, NULL);
-    disk_close(spool->disk, batch_fd);
     return result == -ENOENT ? 0 : result;
+}
+
+/* Whose list cannot be read holds up no start, and none of the other batches. */
+static int adopt_all(struct spool *spool, struct spool_names *names)
+{
+    struct spool_pickup *pickup = spool->pickup;
+    char after[SPOOL_NAME_MAX + 1] = "";
+    int result;
+    pickup->unread[0] = '\0';
+    do {
+        result = spool_list_active(spool, after, names);
+        for (uint32_t i = 0; i < names->count && (result == 0 || result == -E2BIG); i++) {
+            int error = is_of_pickup(names->names[i]) ? adopt_batch(spool, names->names[i]) : 0;
+            if (error != 0) {
+                odd(pickup_list_not_read);
+                (void)snprintf(pickup->unread, sizeof(pickup->unread), "%s", names->names[i]);
+                pickup->unread_error = error;
+            }
+            (void)snprintf(after, sizeof(after), "%s", names->names[i]);
+        }
+    } while (result == -E2BIG);
+    return result;
+}
+
+bool spool_pickup_is_known(struct spool *spool)
+{
+    struct spool_pickup *pickup = spool->pickup;
+    if (pickup->unread[0] == '\0') {
+        return true;
+    }
+    int result = adopt_batch(spool, pickup->unread);
+    pickup->unread_error = result;
+    if (result != 0) {
+        return false;
+    }
+    /* There may be others: this one was the last of them. */
+    char unread[sizeof(pickup->unread)];
+    memcpy(unread, pickup->unread, sizeof(unread));
+    struct spool_names *names = malloc(sizeof(*names));
+    result = names == NULL ? -ENOMEM : adopt_all(spool, names);
+    free(names);
+    if (result != 0) {
+        memcpy(pickup->unread, unread, sizeof(unread));
+        pickup->unread_error = result;
+    }
+    return pickup->unread[0] == '\0';
 }
 
 static void on_making_name(void *context, const char *name, enum disk_kind kind)
 {
     struct spool_names *names = context;
-    bool is_making = kind == DISK_KIND_DIRECTORY && strncmp(name, "pickup-", 7) == 0 &&
+    bool is_making = kind == DISK_KIND_DIRECTORY && is_of_pickup(name) &&
                      spool_name_ends(name, PICKUP_MAKING_END);
     if (is_making && names->count < SPOOL_NAMES_MAX) {
         (void)snprintf(names->names[names->count++], SPOOL_NAME_MAX + 1, "%s", name);
@@ -116,17 +167,7 @@ int spool_pickup_recover(struct spool *spool)
     for (uint32_t i = 0; i < names->count && result == 0; i++) {
         spool_pickup_remove_making(spool, names->names[i]);
     }
-    char after[SPOOL_NAME_MAX + 1] = "";
-    bool has_more = result == 0;
-    while (has_more && result == 0) {
-        result = spool_list_active(spool, after, names);
-        has_more = result == -E2BIG;
-        result = has_more ? 0 : result;
-        for (uint32_t i = 0; i < names->count && result == 0; i++) {
-            result = adopt_batch(spool, names->names[i]);
-            (void)snprintf(after, sizeof(after), "%s", names->names[i]);
-        }
-    }
+    result = result == 0 ? adopt_all(spool, names) : result;
     free(names);
     return result;
 }

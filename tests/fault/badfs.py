@@ -309,6 +309,36 @@ def case_rename_to_done():
         bad.account()
 
 
+def case_sources_of_a_batch():
+    """What was made of files of pickup/ cannot be told: the engine starts, and mails no file twice."""
+    with Bad("sources") as bad:
+        def drop(name):
+            path = bad.place.join("below", "spool", "pickup", name)
+            with open(f"{path}.tmp", "w", encoding="ascii") as file:
+                file.write(f"x-sender: b@sender.test\nx-receiver: {name}@p.test\n\nText.\n")
+            os.rename(f"{path}.tmp", f"{path}.eml")
+            return f"{path}.eml"
+        bad.faults("read sources.list EIO")
+        first = drop("first")
+        wait_for(lambda: bad.sink.taken() == {"first@p.test": 1}, "it is sent")
+        wait_for(lambda: "/sources.list, or a file of pickup/" in bad.engine.words(),
+                 "the batch cannot leave, and words tell")
+        bad.engine.kill()
+        bad.engine.start()
+        wait_for(lambda: "/sources.list: cannot be read: " in bad.engine.words(),
+                 "nothing is collected, and words tell")
+        second = drop("second")
+        wait_for(lambda: bad.engine.status()["health"]["oddities"].get("batch_cannot_leave", 0) > 4,
+                 "it is tried again")
+        check(os.path.exists(first) and os.path.exists(second), "both files are left")
+        bad.faults()
+        wait_for(lambda: "pickup: files are collected again" in bad.engine.words(), "words tell")
+        wait_for(lambda: not os.path.exists(first) and not os.path.exists(second), "both go")
+        wait_for(lambda: len(bad.sink.messages()) > 1, "the second is sent")
+        equal(bad.engine.terminate(), 0, "exit status")
+        equal(bad.sink.taken(), {"first@p.test": 1, "second@p.test": 1}, "each once")
+
+
 def case_reads_of_the_batch():
     """Recipients whose bytes cannot be read are put off with words; nobody gets others."""
     with Bad("read") as bad:

@@ -684,14 +684,21 @@ static void test_goes_on_after_failure(void)
     }
 }
 
-/* A file on bad sectors: all reads of its inode fail. */
-static uint64_t bad_size;
+/* Files on bad sectors: all reads of their inodes fail. */
+static ino_t bad_inodes[2];
+
+static void bad_file_set(size_t index, const char *path)
+{
+    struct stat stat = {.st_ino = 0};
+    ensure(path == NULL || lstat(at(path), &stat) == 0);
+    bad_inodes[index] = stat.st_ino;
+}
 
 static int64_t bad_file_run(struct disk *disk, struct disk_op *op)
 {
     struct stat stat;
-    bool is_it =
-        op->verb == DISK_READ && fstat(op->fd, &stat) == 0 && (uint64_t)stat.st_size == bad_size;
+    bool is_it = op->verb == DISK_READ && fstat(op->fd, &stat) == 0 &&
+                 (stat.st_ino == bad_inodes[0] || stat.st_ino == bad_inodes[1]);
     if (is_it) {
         op->result = -EIO;
         return op->result;
@@ -704,8 +711,8 @@ static void test_a_file_that_cannot_be_read_holds_up_no_other(void)
     static const struct disk_ops ops = {.run = bad_file_run};
     begin();
     check.disk.ops = &ops;
-    bad_size = strlen("S: bad file\n" MAIL);
     put_text("pickup/1.eml", "S: bad file\n" MAIL);
+    bad_file_set(0, "pickup/1.eml");
     put_text("pickup/0.eml", "S: 0\n" MAIL);
     put_text("pickup/2.eml", "S: 2\n" MAIL);
     CU_ASSERT_EQUAL(collect(NOW), 0);
@@ -719,12 +726,64 @@ static void test_a_file_that_cannot_be_read_holds_up_no_other(void)
     }
     CU_ASSERT_EQUAL(collect(NOW + 2 + SPOOL_MUTE_S), 0);
     CU_ASSERT_EQUAL(collected.unread_count, 1);
-    bad_size = 0;
+    bad_file_set(0, NULL);
     CU_ASSERT_EQUAL(collect(NOW + 4 + 2 * SPOOL_MUTE_S), 0);
     CU_ASSERT_EQUAL(collected.files_count, 1);
     CU_ASSERT_PTR_NOT_NULL(strstr(messages(), "S: bad file"));
     CU_ASSERT_EQUAL(names_count("badmail"), 0);
     end();
+}
+
+/* Nobody can say which files of pickup/ the batch has: the engine starts, the batch goes on, and
+ * nothing is collected, old or new, until each list can be read, or somebody took it away. */
+static void test_sources_that_cannot_be_read_hold_pickup(void)
+{
+    enum { READ_AGAIN, BOTH_READ_AGAIN, REMOVED, ROWS_COUNT };
+    static const struct disk_ops ops = {.run = bad_file_run};
+    for (size_t row = 0; row < ROWS_COUNT; row++) {
+        char directories[2][SPOOL_DIRECTORY_MAX + 1];
+        char paths[2][SPOOL_PATH_MAX];
+        begin();
+        for (size_t i = 0; i < 2; i++) {
+            put_text(i == 0 ? "pickup/0.eml" : "pickup/1.eml",
+                     i == 0 ? "S: 0\n" MAIL : "S: 1\n" MAIL);
+            CU_ASSERT_EQUAL(collect(NOW + 10 * (int64_t)i), 0);
+            memcpy(directories[i], collected.directory, sizeof(directories[i]));
+            (void)snprintf(paths[i], sizeof(paths[i]), "active/%s/sources.list", directories[i]);
+        }
+        put_text("pickup/2.eml", "S: 2\n" MAIL);
+        spool_close(&spool);
+        check.disk.ops = &ops;
+        bad_file_set(0, paths[0]);
+        bad_file_set(1, row == BOTH_READ_AGAIN ? paths[1] : NULL);
+        start();
+        for (int64_t i = 0; i < 6; i++) {
+            CHECK_ROW(row, look(NOW + 100 + 5 * i, 100) == 0);
+            CHECK_ROW(row, collected.is_held && collected.files_count == 0);
+            CHECK_ROW(row, strstr(collected.held.text, "/sources.list: cannot be read: ") != NULL);
+            CHECK_ROW(row, strstr(collected.held.text, "and then it") != NULL);
+            if (row == BOTH_READ_AGAIN && i == 2) {
+                bad_file_set(1, NULL);
+            }
+        }
+        CHECK_ROW(row, spool_pickup_release(&spool, directories[0]) == -EIO);
+        CHECK_ROW(row, names_count("pickup") == 3);
+        if (row == REMOVED) {
+            ensure(unlink(at("pickup/0.eml")) == 0);
+            ensure(unlink(at(paths[0])) == 0);
+        } else {
+            bad_file_set(0, NULL);
+        }
+        CHECK_ROW(row, collect(NOW + 200) == 0);
+        CHECK_ROW(row, !collected.is_held);
+        CHECK_ROW(row, collected.files_count == 1);
+        CHECK_ROW(row, each_is_taken_once());
+        CHECK_ROW(row, spool_pickup_release(&spool, directories[0]) == 0);
+        CHECK_ROW(row, spool_pickup_release(&spool, directories[1]) == 0);
+        CHECK_ROW(row, names_count("pickup") == 1);
+        bad_file_set(0, NULL);
+        end();
+    }
 }
 
 /* Moves into active/ that cannot be made durable: 1 they go back; 2 not even that. */
@@ -848,4 +907,5 @@ SUITE(pickup, test_mailbox_lists, test_mailbox_mutations, test_good_files, test_
       test_a_set_clock_shortens_no_rest, test_names_and_kinds, test_batch_and_release,
       test_sources_change, test_odd_lists, test_failed_batch, test_after_any_stop,
       test_goes_on_after_failure, test_a_file_that_cannot_be_read_holds_up_no_other,
-      test_what_cannot_be_made_durable_goes_back, test_many_files, test_files_among_restless_ones)
+      test_sources_that_cannot_be_read_hold_pickup, test_what_cannot_be_made_durable_goes_back,
+      test_many_files, test_files_among_restless_ones)

@@ -310,7 +310,7 @@ def case_rename_to_done():
 
 
 def case_sources_of_a_batch():
-    """What was made of files of pickup/ cannot be told: the engine starts, and mails no file twice."""
+    """Whose files of pickup/ cannot be told: the engine starts, and mails none of them twice."""
     with Bad("sources") as bad:
         def drop(name):
             path = bad.place.join("below", "spool", "pickup", name)

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import struct
@@ -38,12 +39,15 @@ zone:
 
 
 def free_port(others=()):
-    """A port free for UDP and TCP, as far as one can know; for TCP on the other hosts as well."""
+    """A port free for UDP and TCP; for TCP on the other hosts as well. None of those that the
+    kernel gives away: it would be somebody's before it is used."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        given = int(file.read().split()[0])
     for _ in range(100):
+        port = random.randrange(10000, given)
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port = tcp.getsockname()[1]
             try:
+                tcp.bind(("127.0.0.1", port))
                 udp.bind(("127.0.0.1", port))
                 for host in others:
                     with socket.socket() as other:

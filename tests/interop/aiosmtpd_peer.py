@@ -7,6 +7,7 @@ of JSON a message: {"from":..,"to":[..],"sha256":..,"mail_options":[..]}.
 """
 import hashlib
 import json
+import socket
 import sys
 
 from aiosmtpd.controller import Controller
@@ -25,14 +26,20 @@ class Handler:
         return "250 taken"
 
 
+class Held(Controller):
+    """On a socket that is there: a port that was only looked up may be another's by then."""
+
+    def _create_server(self):
+        return self.loop.create_server(self._factory_invoker, sock=self.listener)
+
+
 def main():
     # Port 0 would do, but the controller connects to it to see whether it runs.
-    import socket
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    controller = Controller(Handler(sys.argv[1]), hostname="127.0.0.1", port=port,
-                            data_size_limit=10 * 1024 * 1024, enable_SMTPUTF8="utf8" in sys.argv)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    controller = Held(Handler(sys.argv[1]), hostname="127.0.0.1", port=port, ready_timeout=600,
+                      data_size_limit=10 * 1024 * 1024, enable_SMTPUTF8="utf8" in sys.argv)
+    controller.listener = listener
     controller.start()
     print(port, flush=True)
     sys.stdin.read()  # until who started us goes

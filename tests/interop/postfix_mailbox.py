@@ -103,7 +103,7 @@ class Postfix:
 
     def command(self, *words):
         return subprocess.run(["/usr/sbin/postfix", "-c", os.path.join(self.root, "etc"), *words],
-                              capture_output=True, text=True, check=False, timeout=60)
+                              capture_output=True, text=True, check=False, timeout=600)
 
     def start(self):
         done = self.command("start")
@@ -112,10 +112,11 @@ class Postfix:
         self.is_running = True
 
         def answers():
-            with socket.socket() as probe:
-                probe.settimeout(5)
-                return (probe.connect_ex(("127.0.0.1", self.port)) == 0 and
-                        probe.recv(100).startswith(b"220"))
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 5) as probe:
+                    return probe.recv(100).startswith(b"220")
+            except OSError:
+                return False
         wait_for(answers, "Postfix answers")
         return self
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "bench"))
@@ -75,7 +76,7 @@ EQUAL = {"10,eq-a.mail.test,192.5.2.11", "10,eq-b.mail.test,192.5.2.12"}
 MANY_HOSTS = f"10,{LONG_NAME}005.many.mail.test,192.5.2.105"
 HOST_MX2 = "0,mx2.mail.test,192.5.2.2 0,mx2.mail.test,2a00:db8::2"
 
-# name, outcome, TTL, site, hosts; None: not compared; a set: in any order
+# name, outcome, TTL when it is asked for, site, hosts; None: not compared; a set: in any order
 TABLE = [
     ("plain.mail.test", "ok", 1800, "mx1.mail.test", MX1),
     ("two.mail.test", "ok", 1600, "(mx1|mx2).mail.test", f"{MX1} {MX2}"),
@@ -118,37 +119,44 @@ def check(what, condition, got):
         print(f"FAILED {what}: {got}")
 
 
-def probe(program, servers, names, timeout_ms=2000, tries=2, query_timeout_ms=20000):
+def probe(program, servers, names, timeout_ms=20000, tries=4, query_timeout_ms=200000):
+    """Its lines, and how long it took at most: so much older may answers be."""
+    started = time.monotonic()
     numbers = [str(timeout_ms), str(tries), str(query_timeout_ms)]
     command = [program, servers, *numbers, *names]
-    run = subprocess.run(command, stdout=subprocess.PIPE, timeout=100, text=True)
+    run = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
     check(" ".join(command[:5]) + " exit", run.returncode == 0, run.returncode)
-    return run.stdout.splitlines()
+    return run.stdout.splitlines(), time.monotonic() - started
 
 
-def compare(line, row):
+def compare(line, row, took_s):
     name, outcome, ttl_s, site, hosts = row
     fields = line.split(" ", 4)
     check(name, len(fields) == 5 and fields[0] == name and fields[1] == outcome, line)
     if len(fields) != 5:
         return
-    check(f"{name} ttl", ttl_s is None or ttl_s - 10 <= int(fields[2]) <= ttl_s, line)
+    check(f"{name} ttl", ttl_s is None or ttl_s - took_s - 1 <= int(fields[2]) <= ttl_s, line)
     check(f"{name} site", site is None or fields[3] == site, line)
     got = set(fields[4].split(" ")) if isinstance(hosts, set) else fields[4]
     check(f"{name} hosts", got == hosts, line)
 
 
 def test_table(program, port):
-    lines = probe(program, f"127.0.0.1:{port}", [row[0] for row in TABLE])
+    lines, took_s = probe(program, f"127.0.0.1:{port}", [row[0] for row in TABLE])
     check("lines", len(lines) == len(TABLE), lines)
     for line, row in zip(lines, TABLE):
-        compare(line, row)
+        compare(line, row, took_s)
 
 
 def test_same_name_often(program, port):
-    lines = probe(program, f"127.0.0.1:{port}", ["plain.mail.test"] * 200)
+    lines, took_s = probe(program, f"127.0.0.1:{port}", ["plain.mail.test"] * 200)
     check("200 times", len(lines) == 200 and len(set(lines)) == 1, lines[:3])
-    compare(lines[0], TABLE[0])
+    compare(lines[0], TABLE[0], took_s)
+
+
+def compare_one(program, servers, row, **times):
+    lines, took_s = probe(program, servers, [row[0]], **times)
+    compare(lines[0] if lines else "", row, took_s)
 
 
 def test_silence(program, port):
@@ -157,15 +165,14 @@ def test_silence(program, port):
         silent.bind(("127.0.0.1", 0))
         dead = f"127.0.0.1:{silent.getsockname()[1]}"
         row = ("plain.mail.test", "temporary", 60, "-", "-")
-        compare(probe(program, dead, [row[0]], timeout_ms=100)[0], row)
-        compare(probe(program, dead, [row[0]], timeout_ms=60000, query_timeout_ms=300)[0], row)
-        both = f"{dead},127.0.0.1:{port}"
-        compare(probe(program, both, [row[0]], timeout_ms=300)[0], TABLE[0])
+        compare_one(program, dead, row, timeout_ms=100, tries=2)
+        compare_one(program, dead, row, timeout_ms=600000, query_timeout_ms=300)
+        compare_one(program, f"{dead},127.0.0.1:{port}", TABLE[0], timeout_ms=300, tries=8)
 
 
 def test_nobody(program):
     row = ("plain.mail.test", "temporary", 60, "-", "-")
-    compare(probe(program, f"127.0.0.1:{free_port()}", [row[0]], timeout_ms=300)[0], row)
+    compare_one(program, f"127.0.0.1:{free_port()}", row, timeout_ms=300, tries=2)
 
 
 def main():

@@ -3,6 +3,7 @@
 
 test_hostile_dns.py BUILD. Nobody's mail goes astray, honest domains get theirs, nothing spins.
 """
+import errno
 import os
 import socket
 import struct
@@ -96,6 +97,8 @@ WAYS = {
                         for i in range(1, 500)],
     "good": lambda q: q.good("mx.good.test"),
 }
+FAST = {"retry_first": "1s", "retry_max": "1s", "retry_jitter": 0, "suspend_first": "1s",
+        "suspend_max": "1s"}
 DELIVERED = {"good", "truncated", "tail", "zero-ttl", "huge-ttl", "many"}
 
 
@@ -103,13 +106,25 @@ class NameServer:
     """Over TCP, where one asks again what was truncated, all is well."""
 
     def __init__(self):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = None
+        while self.port is None:
+            self.bind()
         self.questions = 0
         threading.Thread(target=self.serve, daemon=True).start()
         threading.Thread(target=self.serve_tcp, daemon=True).start()
+
+    def bind(self):
+        """The port that one is given for UDP may be somebody's for TCP."""
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        port = self.socket.getsockname()[1]
+        try:
+            self.listener = socket.create_server(("127.0.0.1", port))
+            self.port = port
+        except OSError as error:
+            self.socket.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
 
     def serve_tcp(self):
         while True:
@@ -147,12 +162,11 @@ def case_bad_answers():
         server = NameServer()
         extra = (f'dns {{ servers = "127.0.0.1:{server.port}" timeout = "200ms" tries = 2 '
                  'ip6 = no allow-special = yes temporary-ttl = 1s ttl-min = 0s }\n')
+        # Who is to get mail is not given up because this machine has no time.
+        routes = route("*", expire="5s", **FAST) + \
+            "".join(route(f"{way}.test", expire="1h", **FAST) for way in DELIVERED)
         engine = Engine(place, extra=extra,
-                        routes=route("*", retry_first="1s", retry_max="1s", retry_jitter=0,
-                                     suspend_first="1s", suspend_max="1s", expire="5s",
-                                     port=sink.port).replace(
-                                         f'host = {{ "127.0.0.1:{sink.port}" }}',
-                                         f"port = {sink.port}")).start()
+                        routes=routes.replace("{", f"{{ port = {sink.port}")).start()
         names = [f"u{i}@{way}.test" for way in WAYS for i in range(3)]
         end = send(engine, "bad", names)
         fates = {}
@@ -179,7 +193,7 @@ def case_silence_costs_nothing():
             before, started = cpu_s(engine), time.monotonic()
             time.sleep(1)
             return cpu_s(engine) - before < 0.1 * (time.monotonic() - started)
-        wait_for(is_quiet, "nothing to do, nothing done", 15)
+        wait_for(is_quiet, "nothing to do, nothing done")
         equal(engine.terminate(), 0, "exit status")
 
 

@@ -101,10 +101,12 @@ def case_null_mx():
 
 def case_no_domain():
     """B2"""
-    end = send(engine, "nowhere", ["u@nowhere.mx.test", "u@noaddr.mx.test"], expires=soon(4))
-    got = {line["recipient"]: (line["type"], line["reason"]) for line in end.results}
-    equal(got["u@nowhere.mx.test"], ("Bounce", "PERM_NO_DOMAIN"), "NXDOMAIN")
-    equal(got["u@noaddr.mx.test"][0], "Expiration", "an MX without an address may get one (B3)")
+    end = send(engine, "nowhere", ["u@nowhere.mx.test"])
+    equal([(line["type"], line["reason"]) for line in end.results], [("Bounce", "PERM_NO_DOMAIN")],
+          "NXDOMAIN")
+    end = send(engine, "noaddr", ["u@noaddr.mx.test"], expires=soon(4))
+    equal([line["type"] for line in end.results], ["Expiration"],
+          "an MX without an address may get one (B3)")
 
 
 def case_alias_and_implicit():
@@ -164,14 +166,15 @@ def case_broken_zone():
 
 def case_changed_mx_is_seen():
     """B11: a retry asks again when the TTL is over."""
-    engine.submit(make_merge(engine, "fickle", ["rcpt451x1-u@fickle.mx.test"]))
-    wait_for(lambda: [1 for event in engine.events() if event["batch"] == "fickle"], "deferred")
+    def hosts():
+        return [event["peer_address"]["name"] for event in engine.events()
+                if event["batch"] == "fickle" and "peer_address" in event]
+    engine.submit(make_merge(engine, "fickle", ["rcpt451-u@fickle.mx.test"]))
+    wait_for(hosts, "deferred")
     knot.stop()
     knot.start(zones(ZONE.replace("fickle   1 MX 10 up", "fickle   1 MX 10 left")))
-    mine = wait_for(lambda: (lambda two: two if len(two) > 1 else None)(
-        [event for event in engine.events() if event["batch"] == "fickle"]), "it is tried again")
-    equal([event["peer_address"]["name"] for event in mine[:2]], ["up.mx.test", "left.mx.test"],
-          "the retry goes to the new host")
+    wait_for(lambda: "left.mx.test" in hosts(), "a retry goes to the new host")
+    equal(set(hosts()), {"up.mx.test", "left.mx.test"}, "and none to another")
     engine.order("fickle", "cancel")
     engine.wait_end("fickle")
 
@@ -207,15 +210,15 @@ def main():
         knot.start(zones())
         for last in (3, 4, 5):
             sinks[last] = Sink(place, name=f"sink{last}", listen=f"127.0.0.{last}:{knot.port}")
-        sinks[6] = Counter(host="127.0.0.6", port=knot.port)
+        sinks[6] = Counter(host="127.0.0.6", port=knot.port, held_until=5)
         sinks[7] = Sink(place, "--share", "connect=554:100%", name="sink7",
                         listen=f"127.0.0.7:{knot.port}")
         engine = Engine(
             place,
             routes=by_dns("*", **FAST, connections=5) +
-            by_dns("fickle.mx.test", retry_first="4s") + by_dns("equal.mx.test", per_connection=1),
-            extra=f'dns {{ servers = "127.0.0.1:{knot.port}" allow-special = yes timeout = 500ms '
-                  'tries = 2 ttl-min = 0s temporary-ttl = 1s }\n').start()
+            by_dns("equal.mx.test", per_connection=1),
+            extra=f'dns {{ servers = "127.0.0.1:{knot.port}" allow-special = yes '
+                  'timeout = 20s ttl-min = 0s temporary-ttl = 1s }\n').start()
         result = run_cases(cases_of(globals()))
         if engine.is_alive():
             result |= engine.terminate()

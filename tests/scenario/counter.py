@@ -11,8 +11,10 @@ import threading
 class Counter:
     """Runs until stop(); read its counts whenever you like."""
 
-    def __init__(self, latency_s=0.005, host="127.0.0.1", port=0):
+    def __init__(self, latency_s=0.005, host="127.0.0.1", port=0, held_until=0):
+        """held_until: no message is answered before so many connections were open at once."""
         self.latency_s = latency_s
+        self.held_until = held_until
         self.at = host, port
         self.open = self.peak = self.connections = self.messages = 0
         self.each = []  # messages of each connection
@@ -52,6 +54,8 @@ class Counter:
                 counted[1] += 1
                 self.messages += 1
                 await asyncio.sleep(self.latency_s)
+                while self.peak < self.held_until:
+                    await asyncio.sleep(self.latency_s)
             if verb == b"QUIT":
                 self.open -= counted[0]
                 counted[0] = 0

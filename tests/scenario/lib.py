@@ -13,11 +13,13 @@ A test program is called with the build directory as its first argument:
 Nothing here sleeps for a time that is meant to be long enough: wait_for() looks again and again
 until what is waited for is there, and fails with words at its deadline.
 """
+import errno
 import functools
 import hashlib
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -150,9 +152,17 @@ def program(*path):
 
 
 def free_port(host="127.0.0.1"):
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    """None of those that the kernel gives away: it would be somebody's before it is used."""
+    given = int(read_text("/proc/sys/net/ipv4/ip_local_port_range").split()[0])
+    while True:
+        port = random.randrange(10000, given)
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+                return port
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
 
 
 class Place:

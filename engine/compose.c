@@ -256,7 +256,7 @@ static enum compose_result compose_merge(struct delivery *delivery, const struct
                                            "is encoded for a server without 8BITMIME"
                                          : "the message is too large with this recipient's values");
     }
-    return composed;
+    return composed == COMPOSE_BAD && input.is_7bit ? COMPOSE_DECLINED : composed;
 }
 
 /* BSMTP: the file's own bytes are the wire's; only fields that are missing go before them. */

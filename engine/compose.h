@@ -26,8 +26,9 @@ uint32_t compose_buf_size(const struct config *config, uint32_t class);
 
 enum compose_result {
     COMPOSE_OK,
-    COMPOSE_BAD,  /* this recipient cannot be served: *ret_problem in words (PERM_CONTENT) */
-    COMPOSE_WAIT, /* no buf or plan is free (worker->lacking): try again when one comes back */
+    COMPOSE_BAD,      /* this recipient cannot be served: *ret_problem in words (PERM_CONTENT) */
+    COMPOSE_DECLINED, /* the same, by a server without 8BITMIME; another one may serve (E4) */
+    COMPOSE_WAIT,     /* no buf or plan is free (worker->lacking): try again when one comes back */
 };
 
 /* Fills address and id of the attempt from record `index` of its load. */

@@ -7,6 +7,7 @@
 #include "engine/delivery_priv.h"
 #include "engine/dispatch.h"
 #include "engine/load.h"
+#include "engine/worker_priv.h"
 
 /*
  * Stages, and who moves:
@@ -95,7 +96,7 @@ static void on_ready(struct delivery *delivery, struct mono_time now)
         lane->connecting_count--;
         site_reached_xcore(lane->site);
     }
-    if (dispatch_is_session_spent(lane, delivery, now)) {
+    if (delivery->is_declined || dispatch_is_session_spent(lane, delivery, now)) {
         delivery_enter(delivery, DELIVERY_ENDING);
         smtp_session_quit(&delivery->smtp, now);
         return; /* who called pumps */
@@ -236,7 +237,7 @@ int delivery_open(struct lane *lane, const struct lane_host *host, struct mono_t
     list_add_last(&lane->sessions, &delivery->link);
     lane->sessions_count++;
     lane->connecting_count++;
-    if (lane->sessions_count == 1) {
+    if (lane->sessions_count == 1 && !lane->is_aside) {
         site_hold_xcore(lane->site, worker->index, true);
     }
     stat_add(&worker->stats.sessions, 1);
@@ -268,7 +269,7 @@ static void delivery_end(struct delivery *delivery, struct mono_time now)
         worker->ending_count--;
     }
     lane->sessions_count--;
-    if (lane->sessions_count == 0) {
+    if (lane->sessions_count == 0 && !lane->is_aside) {
         site_hold_xcore(lane->site, worker->index, false);
     }
     limit_give_xcore(lane->source_limit);
@@ -277,6 +278,7 @@ static void delivery_end(struct delivery *delivery, struct mono_time now)
     }
     stat_sub(&worker->stats.sessions, 1);
     worker_give(worker, &worker->deliveries, delivery);
+    worker_take_kicks(worker); /* before this lane: it may have made room for them */
     lane_mark_dirty(lane);
     (void)now;
 }

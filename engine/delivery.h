@@ -68,7 +68,8 @@ struct delivery {
     bool has_reached; /* got as far as READY once */
     bool is_close_asked;
     bool is_given_up;
-    bool is_fresh; /* counted so by its site: it was opened for a rate, and has had no message */
+    bool is_declined; /* aside: by its host; it makes room for one to another */
+    bool is_fresh;    /* counted so by its site: it was opened for a rate, and has had no message */
     uint64_t number;
     uint32_t transactions_count;
     struct mono_time opened;

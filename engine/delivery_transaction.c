@@ -114,6 +114,14 @@ void delivery_on_recipient(struct delivery *delivery, const struct smtp_event *e
     if (event->result.stage == SMTP_STAGE_RCPT) {
         delivery->refused_count++;
     }
+    bool is_declined = verdict.reason == PERM_SIZE || verdict.reason == PERM_8BIT;
+    const struct lane_need need = {
+        .size = delivery->transaction.size,
+        .is_8bit = delivery->transaction.is_8bit,
+    };
+    if (is_declined && dispatch_put_aside(delivery, attempt, &need, now)) {
+        return;
+    }
     settle(delivery, attempt, &verdict, event->result.is_ambiguous, now);
 }
 

@@ -75,6 +75,22 @@ static bool send_group(struct lane *lane, struct delivery *delivery, struct load
     return true;
 }
 
+/* The message cannot be made for this recipient; or not for this host: then others are asked. */
+static void settle_group(struct lane *lane, struct delivery *delivery,
+                         struct attempt *const *attempts, uint32_t count, bool is_declined,
+                         struct span words, struct mono_time now)
+{
+    const struct lane_need need = {.is_8bit = true};
+    for (uint32_t i = 0; i < count; i++) {
+        if (!is_declined || !dispatch_put_aside(delivery, attempts[i], &need, now)) {
+            dispatch_settle_problem(lane, attempts[i], words, now);
+        }
+    }
+    if (delivery->is_declined) {
+        delivery_quit(delivery, now);
+    }
+}
+
 /* False: nothing more can be begun now; the lane comes back by its timer or as a starved one. */
 static bool begin_one(struct lane *lane, struct load *load, struct mono_time now)
 {
@@ -103,9 +119,9 @@ static bool begin_one(struct lane *lane, struct load *load, struct mono_time now
         is_begun = taken == 0 || send_group(lane, delivery, load, attempts, taken, now);
         break;
     case COMPOSE_BAD:
-        for (uint32_t i = 0; i < taken; i++) {
-            dispatch_settle_problem(lane, attempts[i], writer_span(&problem), now);
-        }
+    case COMPOSE_DECLINED:
+        settle_group(lane, delivery, attempts, taken, result == COMPOSE_DECLINED,
+                     writer_span(&problem), now);
         break;
     case COMPOSE_WAIT:
         group_put_back(lane, attempts, taken);

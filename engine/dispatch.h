@@ -36,5 +36,9 @@ bool dispatch_may_session_idle(const struct lane *lane, const struct delivery *d
 void dispatch_on_load(struct worker *worker, struct load *load);
 /* An attempt of the load is over, or one was never made: gives the bytes back with the last one. */
 void dispatch_drop_load(struct worker *worker, struct load *load);
+/* The session's host cannot be given the attempt's message. False: nor can any other of the site.
+ * True: others are to be asked, or were not to be reached: takes the attempt. (dispatch_aside.c) */
+bool dispatch_put_aside(struct delivery *delivery, struct attempt *attempt,
+                        const struct lane_need *need, struct mono_time now);
 /* Untried: back to the front of its lane. Takes the attempt. */
 void dispatch_put_back(struct worker *worker, struct lane *lane, struct attempt *attempt);

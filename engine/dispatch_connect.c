@@ -108,6 +108,10 @@ static void hand_over(struct lane *lane)
     if (worker->engine->config->sources_count != 1 || holder >= worker->engine->workers_count) {
         return;
     }
+    /* What holders have is not the lane aside's: among themselves they would hand it to and fro. */
+    if (lane->is_aside && site_is_holder_xcore(lane->site, worker->index)) {
+        return;
+    }
     struct inbox_chain chain;
     inbox_chain_init(&chain);
     struct recipient *recipient;

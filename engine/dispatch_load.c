@@ -75,6 +75,9 @@ void dispatch_load_ask(struct lane *lane)
     }
     uint32_t loads_max = 1 + lane->sessions_count / 8;
     loads_max = loads_max < 2 ? 2 : loads_max > LANE_LOADS_MAX ? LANE_LOADS_MAX : loads_max;
+    if (lane->is_aside) {
+        loads_max = 1; /* so that who is put back is the next one */
+    }
     while (lane->loads_asked + lane->loads_filled < loads_max && ready_has_work(&lane->ready)) {
         struct load *load = slab_take(&worker->loads_free);
         if (load == NULL) {

@@ -2,8 +2,8 @@
 /*
  * dispatch_priv: what the parts of dispatch share: dispatch.c (a lane's turn: groups of recipients
  * to idle sessions), dispatch_load.c (their bytes), dispatch_untried.c (those that are not to be
- * tried), dispatch_review.c (those whose domain has moved), dispatch_connect.c (how many sessions,
- * and whose). Visible inside engine/ only.
+ * tried), dispatch_aside.c (messages for other hosts), dispatch_review.c (those whose domain has
+ * moved), dispatch_connect.c (how many sessions, and whose). Visible inside engine/ only.
  */
 #pragma once
 
@@ -43,6 +43,9 @@ struct attempt *dispatch_attempt_take(struct lane *lane, struct load *load);
 /* The reasons not to try the load's next recipient at all. False: it may be tried. True: it was
  * settled, or the lane is starved of attempts. */
 bool dispatch_settle_untried(struct lane *lane, struct load *load, struct mono_time now);
+/* Put off without a word of a server. Takes the attempt. */
+void dispatch_settle_deferred(struct lane *lane, struct attempt *attempt,
+                              const struct policy_verdict *verdict, struct mono_time now);
 /* The recipient's text could not be used: its own bounce, in words. Takes the attempt. */
 void dispatch_settle_problem(struct lane *lane, struct attempt *attempt, struct span words,
                              struct mono_time now);

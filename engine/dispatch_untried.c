@@ -47,6 +47,12 @@ void dispatch_settle_problem(struct lane *lane, struct attempt *attempt, struct 
     settle_by(lane, attempt, OUTCOME_BOUNCED, &verdict, 0, now);
 }
 
+void dispatch_settle_deferred(struct lane *lane, struct attempt *attempt,
+                              const struct policy_verdict *verdict, struct mono_time now)
+{
+    settle_by(lane, attempt, OUTCOME_DEFERRED, verdict, 0, now);
+}
+
 static bool is_expired(const struct lane *lane, const struct load *load)
 {
     const struct worker *worker = lane->worker;

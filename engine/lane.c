@@ -5,10 +5,11 @@
 
 #include "engine/worker_priv.h"
 
-static uint64_t lane_key(const struct site *site, uint32_t source_index)
+static uint64_t lane_key(const struct site *site, uint32_t source_index, bool is_aside)
 {
     /* The lane to nowhere (no site) has a key of its own: sites count from 0. */
-    return (site == NULL ? 0 : (uint64_t)site->index + 1) << 16 | source_index;
+    return (site == NULL ? 0 : (uint64_t)site->index + 1) << 17 | (uint64_t)is_aside << 16 |
+           source_index;
 }
 
 static struct lane **lane_slot(struct worker *worker, uint64_t key)
@@ -37,14 +38,16 @@ static void on_timer(struct timer *timer, struct mono_time now)
     lane_mark_dirty(lane);
 }
 
-void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint32_t source_index)
+void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint32_t source_index,
+               bool is_aside)
 {
     memset(lane, 0, sizeof(*lane));
     lane->worker = worker;
     lane->site = site;
     lane->source = &worker->engine->config->sources[source_index];
     lane->source_limit = &worker->engine->source_limits[source_index];
-    lane->key = lane_key(site, source_index);
+    lane->key = lane_key(site, source_index, is_aside);
+    lane->is_aside = is_aside;
     for (size_t i = 0; i < LANE_LIMITS_COUNT; i++) {
         lane->waits[i].waiter.home = &worker->kicks;
         lane->waits[i].lane = lane;
@@ -62,11 +65,11 @@ void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint
 }
 
 int lane_obtain(struct worker *worker, struct site *site, uint32_t site_generation,
-                uint32_t source_index, struct lane **ret_lane)
+                uint32_t source_index, bool is_aside, struct lane **ret_lane)
 {
     ensure(site != NULL);
     ensure(source_index < worker->engine->config->sources_count);
-    uint64_t key = lane_key(site, source_index);
+    uint64_t key = lane_key(site, source_index, is_aside);
     struct lane **slot = lane_slot(worker, key);
     for (struct lane *lane = *slot; lane != NULL; lane = lane->hash_next) {
         if (lane->key == key) {
@@ -86,7 +89,7 @@ int lane_obtain(struct worker *worker, struct site *site, uint32_t site_generati
     }
     struct lane *lane = slab_take(&worker->lanes);
     ensure(lane != NULL);
-    lane_init(lane, worker, site, source_index);
+    lane_init(lane, worker, site, source_index, is_aside);
     lane->site_generation = site_generation;
     lane->hash_next = *slot;
     *slot = lane;

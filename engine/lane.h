@@ -18,6 +18,12 @@
  * domain that waits here, and only as long as its answer names this site: a domain may have moved
  * since its recipients came, and where it leads now is no place for the mail of the others.
  *
+ * Aside: a message that one host cannot be given (larger than its SIZE, 8-bit without 8BITMIME) may
+ * go to another host of the site. It waits for that in a second lane of the site and source, so
+ * that the mail that all hosts take is not led away from the preferred ones. There hosts that have
+ * declined a message are remembered with what they offered, and connections go to the host that did
+ * so least lately; a message that all hosts decline bounces (E2, E4; dispatch_aside.c).
+ *
  * Review: mail may wait here for days (a rate, a dead host, a pause). Every LANE_REVIEW_MS all of
  * it is looked at (dispatch_review.c), and placed anew when its domain leads elsewhere by now.
  */
@@ -43,20 +49,25 @@ enum {
     LANE_LINGER_MS = 60 * 1000,
     LANE_LOADS_MAX = 8,
     LANE_ERROR_MAX = 200,
-    LANE_HOST_REST_MS = 60 * 1000, /* a host that failed is left out at most so long */
-    LANE_NO_MAIL_MS = 1000,        /* hosts that accept no mail are looked at again after it */
+    LANE_HOST_REST_MS = 60 * 1000,     /* a host that failed is left out at most so long */
+    LANE_NO_MAIL_MS = 1000,            /* hosts that accept no mail are looked at again after it */
+    LANE_DECLINED_MS = 10 * 60 * 1000, /* what a host that declined offered is remembered so long */
     LANE_HOST_NAME_MAX = 255,
     /* Who has waited so long is looked at: his domain may have moved ... */
     LANE_REVIEW_MS = 10 * 60 * 1000,
     LANE_REVIEW_AGAIN_MS = 60 * 1000, /* ... and once more when new answers were asked for */
 };
 
-/* A host that failed lately; its names by their hashes, because each lane has room for many. */
+/* A host that failed lately, or (aside) declined a message; its names by their hashes, because each
+ * lane has room for many. */
 struct lane_bad_host {
     uint64_t addr_hash;
     struct mono_time until; /* ns 0: no host here */
     uint32_t name_hash;
-    bool is_no_mail; /* it says that it never accepts any */
+    bool is_no_mail;   /* it says that it never accepts any */
+    bool is_declining; /* it takes other messages: */
+    bool has_8bit;
+    uint64_t size_max;
 };
 
 /* Where a lane waits: on the stack of the limit, or on its way home. */
@@ -94,6 +105,7 @@ struct lane {
     uint32_t connecting_count; /* of them, not READY yet */
     uint32_t ending_count;     /* of them, being closed */
     struct lane_wait waits[LANE_LIMITS_COUNT];
+    bool is_aside;                  /* of messages that a host has declined */
     bool is_busy;                   /* it has recipients or sessions, and is counted by its site */
     bool is_load_same;              /* the recipients of the last load could share a transaction */
     bool is_sessionless;            /* it has no session, and the worker had none left */
@@ -143,11 +155,14 @@ enum lane_pick {
     LANE_PICK_MOVED,   /* the domains of what is loaded belong to another site now */
 };
 
-/* The lane of the site (as remembered in that generation) and source, made when missing. -ESTALE:
+/* The lane of the site (as remembered in that generation) and source, or the one aside of it, made
+ * when missing. -ESTALE:
  * the site is to be obtained anew; -ENOBUFS: there is no slot. */
 int lane_obtain(struct worker *worker, struct site *site, uint32_t site_generation,
-                uint32_t source_index, struct lane **ret_lane) __attribute__((warn_unused_result));
-void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint32_t source_index);
+                uint32_t source_index, bool is_aside, struct lane **ret_lane)
+    __attribute__((warn_unused_result));
+void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint32_t source_index,
+               bool is_aside);
 /* Whether it has nothing, and nothing of it is away. */
 bool lane_may_retire(const struct lane *lane);
 /* Ends a lane that may retire. */
@@ -173,6 +188,24 @@ enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct la
  */
 void lane_host_failed(struct lane *lane, const struct lane_host *host, struct mono_time opened,
                       const struct policy_verdict *verdict, struct mono_time now);
+/* What a message asks of a host. */
+struct lane_need {
+    uint64_t size;
+    bool is_8bit;
+};
+/* What is known of the hosts of a site beside one that declines a message. */
+enum lane_others {
+    LANE_OTHERS_MAY_TAKE, /* one of them, for all that is known */
+    LANE_OTHERS_FAILED,  /* all that could be asked decline; lane->failure says of some other why */
+    LANE_OTHERS_DECLINE, /* all decline, or there are none that our source can reach */
+};
+/* Aside only: the host that offers this has declined a message, and stays one that may be used. */
+void lane_host_declined(struct lane *lane, const struct lane_host *host,
+                        const struct smtp_capabilities *offer, struct mono_time now);
+/* Of a recipient of this domain, whose message the host declines. */
+enum lane_others lane_others_of(const struct lane *lane, const struct lane_host *host,
+                                struct span domain, const struct lane_need *need,
+                                struct mono_time now);
 /* No host accepts mail: what waits here is bounced with lane_no_mail until they are asked again. */
 void lane_set_no_mail(struct lane *lane, struct mono_time now);
 bool lane_is_no_mail(const struct lane *lane, struct mono_time now);

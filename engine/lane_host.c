@@ -118,7 +118,7 @@ void lane_host_failed(struct lane *lane, const struct lane_host *host, struct mo
         mono_add_ms(now, rest_ms < LANE_HOST_REST_MS ? rest_ms : LANE_HOST_REST_MS);
     for (uint32_t i = 0; i < LANE_BAD_HOSTS_MAX; i++) {
         struct lane_bad_host *bad = &lane->bad_hosts[i];
-        if (mono_before(opened, bad->until)) {
+        if (!bad->is_declining && mono_before(opened, bad->until)) {
             bad->until = until;
         }
     }
@@ -130,6 +130,22 @@ void lane_host_failed(struct lane *lane, const struct lane_host *host, struct mo
         .is_no_mail = verdict->reason == PERM_NO_MAIL,
     };
     note_failure(lane, verdict);
+}
+
+void lane_host_declined(struct lane *lane, const struct lane_host *host,
+                        const struct smtp_capabilities *offer, struct mono_time now)
+{
+    ensure(lane->is_aside);
+    uint64_t hash = addr_hash(&host->addr);
+    bool has_size = (offer->bits & SMTP_CAN_SIZE) != 0 && offer->size_max > 0;
+    *bad_place(lane, hash) = (struct lane_bad_host){
+        .addr_hash = hash,
+        .until = mono_add_ms(now, LANE_DECLINED_MS),
+        .name_hash = name_hash(span_of(host->name, host->name_size)),
+        .is_declining = true,
+        .has_8bit = (offer->bits & SMTP_CAN_8BIT) != 0,
+        .size_max = has_size ? offer->size_max : UINT64_MAX,
+    };
 }
 
 void lane_set_no_mail(struct lane *lane, struct mono_time now)
@@ -171,13 +187,23 @@ struct policy_verdict lane_failure(const struct lane *lane)
  * (reservoir of one). */
 struct choice {
     bool has_one;
-    bool has_foreign; /* one of a family that our source is not of was left out */
-    bool has_failed;  /* one that failed lately was left out ... */
-    bool has_no_mail; /* ... or one that never accepts mail */
+    bool has_foreign;    /* one of a family that our source is not of was left out */
+    bool has_failed;     /* one that failed lately was left out ... */
+    bool has_no_mail;    /* ... or one that never accepts mail */
+    int64_t declined_ns; /* 0: it has not, lately; the one that did so least lately comes first */
     uint16_t preference;
     uint32_t seen;
     struct lane_host host;
 };
+
+/* Whether the one comes before the one chosen: below 0; as good: 0. */
+static int rank(const struct choice *choice, int64_t declined_ns, uint16_t preference)
+{
+    if (!choice->has_one || declined_ns < choice->declined_ns) {
+        return -1;
+    }
+    return declined_ns > choice->declined_ns ? 1 : preference - choice->preference;
+}
 
 static void choose(struct lane *lane, struct choice *choice, const struct net_addr *addr,
                    uint16_t port, uint16_t preference, struct span name, struct mono_time now)
@@ -189,18 +215,21 @@ static void choose(struct lane *lane, struct choice *choice, const struct net_ad
         return;
     }
     const struct lane_bad_host *bad = bad_find(lane, &with_port, now);
-    if (bad != NULL) {
+    if (bad != NULL && !bad->is_declining) {
         choice->has_no_mail |= bad->is_no_mail;
         choice->has_failed |= !bad->is_no_mail;
         return;
     }
-    if (choice->has_one && preference > choice->preference) {
+    int64_t declined_ns = bad != NULL ? bad->until.ns : 0;
+    int order = rank(choice, declined_ns, preference);
+    if (order > 0) {
         return;
     }
-    if (!choice->has_one || preference < choice->preference) {
+    if (order < 0) {
         choice->seen = 0;
     }
     choice->has_one = true;
+    choice->declined_ns = declined_ns;
     choice->preference = preference;
     choice->seen++;
     if (random_below(&lane->worker->random, choice->seen) != 0) {
@@ -365,4 +394,75 @@ enum lane_pick lane_pick_host(struct lane *lane, struct mono_time now, struct la
     /* To the letter: all of them. One that could not be asked may be one that takes it. */
     bool is_no_mail = choice.has_no_mail && !choice.has_failed;
     return pick == LANE_PICK_NONE && is_no_mail ? LANE_PICK_NO_MAIL : pick;
+}
+
+/* What is known of the hosts beside `self`, one after the other. */
+struct others {
+    const struct lane_need *need;
+    uint64_t self_hash;
+    bool may_take;
+    bool has_failed;
+};
+
+static void look_at(const struct lane *lane, struct others *others, const struct net_addr *addr,
+                    uint16_t port, struct mono_time now)
+{
+    struct net_addr with_port = *addr;
+    with_port.port = with_port.port != 0 ? with_port.port : port;
+    if (config_source_address(lane->source, addr->family) == NULL ||
+        addr_hash(&with_port) == others->self_hash) {
+        return;
+    }
+    const struct lane_bad_host *bad = bad_find(lane, &with_port, now);
+    if (bad == NULL) {
+        others->may_take = true;
+    } else if (bad->is_declining) {
+        bool is_fit = others->need->size <= bad->size_max;
+        others->may_take |= is_fit && (bad->has_8bit || !others->need->is_8bit);
+    } else {
+        others->has_failed |= !bad->is_no_mail;
+    }
+}
+
+static void look_at_answer(const struct lane *lane, struct others *others, enum mx_kind kind,
+                           struct span name, uint16_t port, struct mono_time now)
+{
+    const struct mx_answer *answer;
+    enum mx_freshness freshness =
+        mx_cache_find_xcore(lane->worker->engine->mx_cache, kind, name, now, &answer);
+    if (freshness == MX_MISSING || answer->outcome != MX_OK) {
+        others->has_failed = true;
+        return;
+    }
+    if (kind == MX_KIND_MAIL && !is_of_site(lane, answer)) {
+        others->may_take = true; /* he is placed anew */
+        return;
+    }
+    for (uint32_t i = 0; i < answer->hosts_count; i++) {
+        look_at(lane, others, &answer->hosts[i].addr, port, now);
+    }
+}
+
+enum lane_others lane_others_of(const struct lane *lane, const struct lane_host *host,
+                                struct span domain, const struct lane_need *need,
+                                struct mono_time now)
+{
+    const struct config_route *route = lane->site->route;
+    struct others others = {.need = need, .self_hash = addr_hash(&host->addr)};
+    if (route->hosts_count == 0) {
+        look_at_answer(lane, &others, MX_KIND_MAIL, domain, route->port, now);
+    }
+    for (uint32_t i = 0; i < route->hosts_count; i++) {
+        const struct config_host *other = &route->hosts[i];
+        uint16_t port = other->port != 0 ? other->port : route->port;
+        if (other->name == NULL) {
+            look_at(lane, &others, &other->addr, port, now);
+        } else {
+            look_at_answer(lane, &others, MX_KIND_HOST, span_of_text(other->name), port, now);
+        }
+    }
+    if (others.may_take) {
+        return LANE_OTHERS_MAY_TAKE;
+    }
+    return others.has_failed ? LANE_OTHERS_FAILED : LANE_OTHERS_DECLINE;
 }

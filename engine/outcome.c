@@ -92,6 +92,7 @@ void outcome_settle(struct worker *worker, struct attempt *attempt, const struct
     if (!is_untried && recipient->attempts_count < UINT16_MAX) {
         recipient->attempts_count++;
     }
+    recipient->asides_count = 0;
     if (final.is_ambiguous) {
         recipient->flags |= RECIPIENT_AMBIGUOUS;
     }

@@ -598,6 +598,11 @@ void site_hold_xcore(struct site *site, uint32_t worker, bool is_holding)
     }
 }
 
+bool site_is_holder_xcore(const struct site *site, uint32_t worker)
+{
+    return (atomic_load(&site->holders) & UINT64_C(1) << (worker % 64)) != 0;
+}
+
 uint32_t site_holder_xcore(const struct site *site, uint32_t worker)
 {
     uint64_t holders = atomic_load(&site->holders) & ~(UINT64_C(1) << (worker % 64));

@@ -150,10 +150,11 @@ void site_suspend_xcore(struct site *site, struct mono_time now, struct random *
 void site_rest_end_xcore(struct site *site);
 /* A session got through: no failures in a row any more. */
 void site_reached_xcore(struct site *site);
-/* Marks that this worker has (no longer) a connection of the site. */
+/* Marks that this worker has (no longer) a connection of the site, other than of a lane aside. */
 void site_hold_xcore(struct site *site, uint32_t worker, bool is_holding);
 /* Counts a lane that gets busy, or is so no more; and tells how many are. */
 void site_count_lane_xcore(struct site *site, bool is_busy);
 uint32_t site_lanes_xcore(const struct site *site);
+bool site_is_holder_xcore(const struct site *site, uint32_t worker);
 /* A worker that has a connection of the site, other than `worker`; UINT32_MAX when none. */
 uint32_t site_holder_xcore(const struct site *site, uint32_t worker);

@@ -148,7 +148,7 @@ static void take_answers(struct worker *worker)
     }
 }
 
-static void take_kicks(struct worker *worker)
+void worker_take_kicks(struct worker *worker)
 {
     struct inbox_node *node;
     while ((node = inbox_take(&worker->kicks)) != NULL) {
@@ -228,7 +228,7 @@ static struct mono_time worker_step(struct actor *actor, struct mono_time now)
     take_loads(worker);
     take_answers(worker);
     is_more |= worker_domain_ask_step(worker);
-    take_kicks(worker);
+    worker_take_kicks(worker);
     is_more |= worker_orders_step(worker);
     is_more |= worker_reports_step(worker, now);
     lane_spare_step(worker, now);
@@ -307,7 +307,7 @@ int worker_init(struct worker *worker, const struct worker_config *config, bool 
         return result;
     }
     worker->nowhere = slab_take(&worker->lanes);
-    lane_init(worker->nowhere, worker, NULL, 0);
+    lane_init(worker->nowhere, worker, NULL, 0, false);
     list_add_last(&worker->lanes_all, &worker->nowhere->link);
     const struct net_config net = {
         .conns_max = worker->sessions_max,

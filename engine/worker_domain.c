@@ -319,8 +319,8 @@ static struct lane *lane_of(struct worker *worker, const struct recipient *recip
             return is_nowhere ? worker->nowhere : NULL;
         }
         struct lane *lane;
-        int result =
-            lane_obtain(worker, site, domain->site_generation, source_of(worker, recipient), &lane);
+        int result = lane_obtain(worker, site, domain->site_generation,
+                                 source_of(worker, recipient), recipient->asides_count > 0, &lane);
         if (result == 0) {
             domain->siteless_since_ns = 0;
             return lane;

@@ -18,6 +18,9 @@ static const uint64_t WORKER_QUERY_OF_LANE = UINT64_C(1) << 63;
 bool worker_ask(struct worker *worker, enum mx_kind kind, struct span name, uint64_t user)
     __attribute__((warn_unused_result));
 
+/* Lanes whose limit has room are dispatched. */
+void worker_take_kicks(struct worker *worker);
+
 /* worker_starved.c */
 
 void worker_starved_init(struct worker *worker);

@@ -36,8 +36,8 @@ struct recipient {
     uint32_t due_s;  /* the engine's own second of the next attempt, 0 = at once */
     uint16_t attempts_count;
     uint16_t flags;
-    uint16_t rcpt_index; /* BSMTP: which RCPT of the record */
-    uint16_t host_index; /* how many hosts of the site have been tried in this round */
+    uint16_t rcpt_index;   /* BSMTP: which RCPT of the record */
+    uint16_t asides_count; /* since its last outcome: how often it was put aside for another host */
 };
 
 _Static_assert(sizeof(struct recipient) <= 48, "DESIGN 3: 32..48 bytes an entry");

@@ -4,30 +4,9 @@
 #include <sys/sysmacros.h>
 
 #include "queue/spool_priv.h"
-#include "tests/unit/queue/spool_check.h"
-#include "tests/unit/queue/spool_one.h"
+#include "tests/unit/queue/spool_begin.h"
 
-enum { NOW = 1796112000 }; /* 2026-12-01T08:00:00Z */
-
-static struct check_disk check;
-static struct spool spool;
-static struct spool_problem problem;
 static struct spool_names names;
-
-static void begin(void)
-{
-    base_begin();
-    check_disk_begin(&check, -1);
-    struct spool_config config = spool_config_of(&check);
-    CU_ASSERT_EQUAL_FATAL(spool_open(&spool, &config, &problem), 0);
-}
-
-static void end(void)
-{
-    spool_close(&spool);
-    check_disk_end(&check);
-    base_end();
-}
 
 static void put_batch(const char *path)
 {
@@ -209,8 +188,8 @@ static void test_mute(void)
     for (size_t i = 0; i < COUNT_OF(wants); i++) {
         check.failing = DISK_RENAME;
         check.error = wants[i];
-        CHECK_ROW(i, spool_one_claim(&spool, "c.batch", wall_s(NOW), directory, &problem) ==
-                         wants[i]);
+        CHECK_ROW(i,
+                  spool_one_claim(&spool, "c.batch", wall_s(NOW), directory, &problem) == wants[i]);
         CHECK_ROW(i, problem.text[0] == '\0');
     }
     check.failing = -1;

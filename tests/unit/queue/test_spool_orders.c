@@ -2,29 +2,7 @@
 /* Orders of people: files in in/ctl/, and what of them is kept in a batch. */
 #include "queue/spool.h"
 
-#include "tests/unit/queue/spool_check.h"
-#include "tests/unit/queue/spool_one.h"
-
-enum { NOW = 1796112000 }; /* 2026-12-01T08:00:00Z */
-
-static struct check_disk check;
-static struct spool spool;
-static struct spool_problem problem;
-
-static void begin(void)
-{
-    base_begin();
-    check_disk_begin(&check, -1);
-    struct spool_config config = spool_config_of(&check);
-    CU_ASSERT_EQUAL_FATAL(spool_open(&spool, &config, &problem), 0);
-}
-
-static void end(void)
-{
-    spool_close(&spool);
-    check_disk_end(&check);
-    base_end();
-}
+#include "tests/unit/queue/spool_begin.h"
 
 static void test_orders(void)
 {

@@ -197,6 +197,7 @@ def stop(process):
     if process.poll() is None:
         process.terminate()
         try:
+            process.send_signal(signal.SIGCONT)
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
@@ -233,6 +234,18 @@ class Sink:
         self.process.terminate()
         out, _ = self.process.communicate(timeout=20)
         return json.loads(out.strip().splitlines()[-1])
+
+    def totals(self):
+        """Those of this moment."""
+        self.process.send_signal(signal.SIGUSR1)
+        return json.loads(self.process.stdout.readline())
+
+    def pause(self):
+        """It answers nobody until go_on(): what is under way stays so."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def messages(self):
         return read_lines(self.record)
@@ -308,7 +321,7 @@ class Engine:
         self.process.kill()
         self.process.wait()
 
-    def terminate(self, seconds=30):
+    def terminate(self, seconds=100):
         """Its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
@@ -350,17 +363,18 @@ class Engine:
             pass
 
     def find(self, batch):
-        """(place, path) of a batch, or (None, None)."""
+        """(place, path) of a batch, or (None, None). Places are looked at in the order in which it
+        comes to them: one that moves meanwhile is met at the next."""
         name = batch if batch.endswith(".batch") else f"{batch}.batch"
+        for place in (os.path.join("in", "new"), "active", "hold"):
+            path = os.path.join(self.spool, place, name)
+            if os.path.isdir(path):
+                return place, path
         for place in ("done", "failed"):
             for day in _names(os.path.join(self.spool, place)):
                 path = os.path.join(self.spool, place, day, name)
                 if os.path.isdir(path):
                     return place, path
-        for place in ("active", "hold", os.path.join("in", "new")):
-            path = os.path.join(self.spool, place, name)
-            if os.path.isdir(path):
-                return place, path
         return None, None
 
     def wait_end(self, batch, seconds=LONG_S):
@@ -433,7 +447,7 @@ def _names(path):
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("localhost", timeout=10)
+        super().__init__("localhost", timeout=LONG_S)
         self.path = path
 
     def connect(self):

@@ -21,11 +21,13 @@ servers = {}
 
 
 class Silent:
-    """Answers until `stage`, and no more; `waits` is how long each client bore it."""
+    """Answers until `stage`, and no more; `waits` is how long each client bore it, from before the
+    last word to it: what the client waits for begins behind that, however late this thread runs."""
 
     def __init__(self, stage):
         self.stage = stage
         self.waits = []
+        self.said_at = time.monotonic()  # before anything was said: set anew with each batch
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=16)
         if stage == "connect":  # a full backlog: the kernel drops what comes then
             self.socket.close()
@@ -49,8 +51,7 @@ class Silent:
             threading.Thread(target=self.talk, args=(conn,), daemon=True).start()
 
     def talk(self, conn):
-        self.speak(conn)
-        silent_at = time.monotonic()
+        silent_at = self.speak(conn)
         try:
             if self.stage == "body":
                 while conn.fileno() >= 0 and not self.is_reset(conn):
@@ -70,31 +71,39 @@ class Silent:
             socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != 1
 
     def speak(self, conn):
+        """When the last word was said, or a little before."""
         lines = conn.makefile("rb")
         if self.stage == "greeting":
-            return
-        conn.sendall(b"220 silent.test\r\n")
+            return self.said_at
+
+        def say(words):
+            said_at = time.monotonic()
+            conn.sendall(words)
+            return said_at
+        said_at = say(b"220 silent.test\r\n")
         for line in lines:
             verb = line.split()[0].decode().lower()
             if self.stage == verb:
-                return
+                break
             if verb == "ehlo":
-                conn.sendall(b"250 silent.test\r\n")
+                said_at = say(b"250 silent.test\r\n")
             elif verb == "rcpt" and self.stage == "rset":
-                conn.sendall(b"550 no\r\n")
+                said_at = say(b"550 no\r\n")
             else:
-                conn.sendall(ANSWERS[verb])
+                said_at = say(ANSWERS[verb])
             if verb == "data":
                 if self.stage == "body":
-                    return
+                    break
                 while lines.readline() != b".\r\n":
                     pass
                 if self.stage == "end-of-data":
-                    return
-                conn.sendall(b"250 taken\r\n")
+                    break
+                said_at = say(b"250 taken\r\n")
+        return said_at
 
 
 def send_to(stage, count=1, message=None):
+    servers[stage].said_at = time.monotonic()
     names = [f"u{i}@{stage}.test" for i in range(count)]
     engine.submit(make_merge(engine, f"b-{stage}", names, message=message))
 
@@ -151,6 +160,8 @@ def main():
         for stage in ("connect", *STAGES):
             servers[stage] = Silent(stage)
             keys = {f"{stage}-timeout": f"{SHORT_S}s"}
+            if stage == "quit":
+                keys["per_connection"] = 1  # QUIT comes at once
             routes += route(f"{stage}.test", servers[stage].port, connections=1,
                             suspend_first="1h", suspend_max="1h", retry_first="1h", **keys)
         engine = Engine(place, routes=routes).start()

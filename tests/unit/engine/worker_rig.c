@@ -9,6 +9,9 @@
 #include "engine/load.h"
 #include "engine/steady.h"
 
+const char RIG_LETTER[] = "From: News <news@sender.example>\nTo: {{_to}}\nSubject: News\n\n"
+                          "Hello.\n";
+
 static const struct sim_net_config CALM = {
     .seed = 1,
     .delay_min_ns = 100 * NS_PER_US,
@@ -662,4 +665,25 @@ uint64_t rig_sessions(const struct rig *rig)
         count += stat_read_xcore(&rig->workers[i]->stats.sessions);
     }
     return count;
+}
+
+void rig_check_quiet(struct rig *rig)
+{
+    CU_ASSERT_EQUAL(rig_sessions(rig), 0);
+    CU_ASSERT_EQUAL(rig->blocks_out, 0);
+    for (unsigned place = 0; place < WORKER_PLACES_COUNT; place++) {
+        CHECK_ROW(place, rig_place(rig, place) == 0);
+    }
+    for (uint32_t i = 0; i < rig->engine.workers_count; i++) {
+        const struct worker *worker = rig->workers[i];
+        CHECK_ROW(i, worker->attempts.count_out == 0);
+        CHECK_ROW(i, worker->entries_free.count_out == 0);
+        CHECK_ROW(i, worker->loads_free.count_out == 0);
+        CHECK_ROW(i, worker->deliveries.count_out == 0);
+        CHECK_ROW(i, worker->plans.count_out == 0);
+        CHECK_ROW(i, worker->rcpts_blocks.count_out == 0);
+        for (size_t class = 0; class < COMPOSE_BUF_CLASSES; class ++) {
+            CHECK_ROW(class, worker->bufs[class].count_out == 0);
+        }
+    }
 }

@@ -131,6 +131,8 @@ struct rig *rig_create(void);
 void rig_start(struct rig *rig);
 void rig_destroy(struct rig *rig);
 /* `json`: more members of the manifest, each with a comma in front. Returns the batch's index. */
+/* Each recipient has its own. */
+extern const char RIG_LETTER[];
 uint32_t rig_batch_merge(struct rig *rig, const char *eml, const char *json);
 uint32_t rig_batch_bsmtp(struct rig *rig, const char *json);
 /* A recipient with a record of its own, or (`rcpt_index` > 0, BSMTP) of the last record. */
@@ -158,3 +160,5 @@ uint32_t rig_entries_of(const struct rig *rig, uint8_t what);
 uint64_t rig_place(const struct rig *rig, enum worker_place place);
 uint64_t rig_sessions(const struct rig *rig);
 void rig_say(struct rig_conn *conn, const char *text);
+/* Nothing is under way, and all that is lent is back. */
+void rig_check_quiet(struct rig *rig);

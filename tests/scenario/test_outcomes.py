@@ -9,11 +9,11 @@ import re
 import socket
 import sys
 import threading
-import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import (EACH, SAME, Engine, Place, Sink, check, equal, free_port, make_merge,  # noqa: E402
                  read_lines, route, run_all, send, sha256, soon, wait_for)
+from smtp_peer import Peer  # noqa: E402
 
 FAST = {"retry_first": "1s", "retry_max": "2s", "retry_jitter": 0, "suspend_first": "1s",
         "suspend_max": "1s", "expire": "60s"}
@@ -44,7 +44,9 @@ CLASSES = {"Delivery": "delivered", "Bounce": "bounced", "Expiration": "expired"
            "AdminBounce": "cancelled"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
-place = sink = engine = None
+MUTE = {"rcpt": "rcpt", "data": "data", "dot": "end_of_data"}
+
+place = sink = engine = holding = None
 
 
 def events_of(batch):
@@ -53,6 +55,21 @@ def events_of(batch):
         if event.get("batch") == batch:
             events.setdefault(event["recipient"], []).append(event)
     return events
+
+
+def cancelled_when_tried(batch, recipients, times=1):
+    """The End of a batch that never gets through: cancelled once each was put off so often."""
+    engine.submit(make_merge(engine, batch, recipients))
+
+    def put_off():
+        events = events_of(batch)
+        return all(len(events.get(name, [])) >= times for name in recipients)
+    wait_for(put_off, f"each of {batch} was put off")
+    engine.order(batch, "cancel")
+    end = engine.wait_end(batch)
+    equal(end.counts(), {"accepted": len(recipients), "cancelled": len(recipients)},
+          f"nobody of {batch} gets through")
+    return end
 
 
 def case_each_answer_lands_right():
@@ -119,18 +136,15 @@ def case_lost_connections():
     and the attempt that follows says so. LAW 6."""
     names = ["drop-rcpt-a", "reset-rcpt-a", "drop-data-a", "reset-data-a", "drop-dot-a",
              "reset-dot-a", "lost250-a"]
-    end = send(engine, "lost", [f"{name}@lost{i}.test" for i, name in enumerate(names)],
-               expires=soon(4))
-    equal(end.counts(), {"accepted": 7, "expired": 7}, "they never get through")
+    cancelled_when_tried("lost", [f"{name}@lost{i}.test" for i, name in enumerate(names)], 2)
     events = events_of("lost")
     taken = sink.taken()
     for i, name in enumerate(names):
         mine = events[f"{name}@lost{i}.test"]
         ambiguous = "dot" in name or "lost250" in name
         reason = "TEMP_AMBIGUOUS" if ambiguous else "TEMP_CONNECTION_LOST"
-        equal(mine[-1]["type"], "Expiration", f"the last event of {name}")
-        tries = [event for event in mine if event["reason"] != "PERM_EXPIRED"]
-        check(len(tries) >= 2, f"{name} was tried", mine)
+        equal(mine[-1]["type"], "AdminBounce", f"the last event of {name}")
+        tries = [event for event in mine if event["reason"] != "PERM_CANCELLED"]
         equal({event["reason"] for event in tries}, {reason}, f"reasons of {name}")
         equal({event.get("possible_duplicate", False) for event in mine}, {ambiguous},
               f"possible_duplicate of {name}")
@@ -169,12 +183,21 @@ def taken_for(domain):
 def case_many_recipients_of_one_host():
     """A32: one transaction for as many as rcpts-max allows (100), when the bytes are the same.
 
-    The first transaction of the only connection is slow, so that all others wait behind it."""
-    names = ["slow500-u@many.test"] + [f"u{i}@many.test" for i in range(249)]
-    end = send(engine, "many", names, message=SAME)
-    equal(end.counts(), {"accepted": 250, "delivered": 250}, "all")
-    sizes = [len(message["to"]) for message in taken_for("many.test")]
-    equal(sum(sizes), 250, "each recipient once")
+    The only connection has no answer to its first message before all others wait behind it."""
+    holding.hold()
+    engine.submit(make_merge(engine, "first", ["first@many.test"]))
+    wait_for(lambda: engine.status()["queue"]["flight"] == 1, "it is under way")
+    engine.submit(make_merge(engine, "many", [f"u{i}@many.test" for i in range(250)], SAME))
+
+    def waiting():
+        queue = engine.status()["queue"]
+        return queue["ready"] + queue["loading"]
+    wait_for(lambda: waiting() >= 250, "all others wait")
+    holding.release()
+    equal(engine.wait_end("first").counts(), {"accepted": 1, "delivered": 1}, "the first one")
+    equal(engine.wait_end("many").counts(), {"accepted": 250, "delivered": 250}, "all")
+    sizes = [len(names) for _, names, _ in holding.messages]
+    equal(sum(sizes), 251, "each recipient once")
     equal(max(sizes), 100, "transactions are filled up to the limit")
     equal(send(engine, "each", ["a@each.test", "b@each.test"], message=EACH).counts(),
           {"accepted": 2, "delivered": 2}, "other bytes")
@@ -194,28 +217,27 @@ def case_trace_fields():
 
 
 def case_mute_servers_time_out():
-    """A2, with limits of a second."""
-    names = ["mute-rcpt-m", "mute-data-m", "mute-dot-m"]
-    end = send(engine, "mute", [f"{name}@mute.test" for name in names], expires=soon(3))
-    equal(end.counts(), {"accepted": 3, "expired": 3}, "they are given up in the end")
-    reasons = {name: {event["reason"] for event in events_of("mute")[f"{name}@mute.test"]
-                      if event["reason"] != "PERM_EXPIRED"} for name in names}
-    equal(reasons, {"mute-rcpt-m": {"TEMP_TIMEOUT"}, "mute-data-m": {"TEMP_TIMEOUT"},
-                    "mute-dot-m": {"TEMP_AMBIGUOUS"}}, "reasons")
+    """A2, each with a limit of a second for that one answer."""
+    names = [f"mute-{verb}-m@{verb}.mute.test" for verb in MUTE]
+    cancelled_when_tried("mute", names)
+    events = events_of("mute")
+    reasons = {verb: {event["reason"] for event in events[name]
+                      if event["reason"] != "PERM_CANCELLED"} for verb, name in zip(MUTE, names)}
+    equal(reasons, {"rcpt": {"TEMP_TIMEOUT"}, "data": {"TEMP_TIMEOUT"},
+                    "dot": {"TEMP_AMBIGUOUS"}}, "reasons")
 
 
 def case_nobody_listens():
     """Many recipients of a dead host are few connects (A33)."""
     before = engine.status()["connects_failed"]
-    end = send(engine, "dead", [f"u{i}@dead.test" for i in range(300)], expires=soon(3))
-    equal(end.counts(), {"accepted": 300, "expired": 300}, "expired")
+    cancelled_when_tried("dead", [f"u{i}@dead.test" for i in range(300)])
     deferred = [event for event in engine.events()
                 if event["batch"] == "dead" and event["type"] == "TransientFailure"]
     equal({event["reason"] for event in deferred}, {"TEMP_NO_CONNECT"}, "reason")
     check(any("refused" in event["response"]["content"] for event in deferred), "words",
           deferred[0])
     tries = engine.status()["connects_failed"] - before
-    check(0 < tries <= 100, "few connects", tries)
+    check(0 < tries <= len(deferred) / 3, "few connects", (tries, len(deferred)))
 
 
 def case_results_can_be_chosen():
@@ -224,21 +246,23 @@ def case_results_can_be_chosen():
 
 
 def case_expiry_of_the_route():
-    """No batch says when: the route's expire does."""
-    end = send(engine, "old", ["rcpt451-o@old.test"])
+    """No batch says when: the route's expire does. It was submitted before all other cases: its
+    time is long, lest it be over before the second attempt."""
+    end = engine.wait_end("old")
     equal(end.counts(), {"accepted": 1, "expired": 1}, "expired")
     equal(end.results[-1]["response"]["code"], 451, "the server's last words are kept (G5)")
     mine = events_of("old")["rcpt451-o@old.test"]
     check(len(mine) >= 3, "it was tried more than once", mine)
+    equal({event["reason"] for event in mine[:-1]}, {"TEMP_REPLY"}, "and put off")
 
 
 def case_not_before():
     """What is due later waits."""
+    earliest = soon(2)  # two clocks are read in whole seconds
     engine.submit(make_merge(engine, "later", ["l@later.test"], not_before=soon(3)))
-    started = time.time()
     end = engine.wait_end("later")
     equal(end.counts(), {"accepted": 1, "delivered": 1}, "delivered")
-    check(time.time() - started > 1.5, "not at once", time.time() - started)
+    check(end.results[0]["event_time"] >= earliest[:-1], "not at once", (end.results, earliest))
 
 
 def case_server_words_of_any_kind():
@@ -267,8 +291,8 @@ def case_server_words_of_any_kind():
     end = send(mine, "odd", ["o@odd.test"])
     equal(end.counts(), {"accepted": 1, "bounced": 1}, "bounced")
     check('"quoted"' in end.results[0]["response"]["content"], "the words", end.results[0])
-    rows = wait_for(lambda: mine.status()["sites"], "status knows the site")
-    check("quoted" in rows[0].get("last_error", ""), "status tells the words too", rows)
+    wait_for(lambda: any("quoted" in row.get("last_error", "") for row in mine.status()["sites"]),
+             "status tells the words too")
     equal(mine.terminate(), 0, "exit status")
     listener.close()
 
@@ -329,16 +353,16 @@ def case_all_lines_are_json():
 
 
 def main():
-    global place, sink, engine
+    global place, sink, engine, holding
     with Place("outcomes") as place:
-        sink = Sink(place)
-        short = {f"{verb}_timeout": "1s" for verb in
-                 ("greeting", "ehlo", "mail", "rcpt", "data", "end_of_data")}
-        engine = Engine(place, routes=route("*", sink.port, **FAST) +
-                        route("mute.test", sink.port, **FAST, **short) +
-                        route("many.test", sink.port, **FAST, connections=1) +
+        sink, holding = Sink(place), Peer()
+        mute = "".join(route(f"{verb}.mute.test", sink.port, **FAST, **{f"{key}_timeout": "1s"})
+                       for verb, key in MUTE.items())
+        engine = Engine(place, routes=route("*", sink.port, **FAST) + mute +
+                        route("many.test", holding.port, **FAST, connections=1) +
                         route("dead.test", free_port(), **FAST) +
-                        route("old.test", sink.port, **{**FAST, "expire": "4s"})).start()
+                        route("old.test", sink.port, **{**FAST, "expire": "20s"})).start()
+        engine.submit(make_merge(engine, "old", ["rcpt451-o@old.test"]))
         return run_all(globals())
 
 

@@ -282,6 +282,7 @@ int worker_init(struct worker *worker, const struct worker_config *config, bool 
     worker->sessions_next = config->index;
     worker->deal_next = config->index;
     worker->sweep_slot = UINT32_MAX;
+    worker->rests_next = UINT32_MAX;
     worker->retry_due = MONO_NEVER;
     worker->retry_looked.ns = INT64_MIN / 2;
     uint32_t share = config->engine->config->sessions_max / config->engine->workers_count;

@@ -208,6 +208,7 @@ struct worker {
     struct inbox_chain due;     /* taken from the retry wheel, not yet placed */
     uint32_t sweep_slot; /* next slot of the wheel to search for those whose batch was cancelled, or
                             is to be tried again; UINT32_MAX = no sweep */
+    uint32_t rests_next; /* the next site whose rest an order to retry ends; UINT32_MAX: none */
     struct worker_order *retry_order; /* the first worker's: home it goes behind the sweep */
     struct inbox_chain retried; /* what was found for it: none is tried before the sweep's end, else
                                    who fails again would be met by it once more */

@@ -3,7 +3,7 @@
 
 #include "engine/steady.h"
 
-enum { STEP_DUE = 1024, DEAL_CHUNK = 256, RETRY_LOOK_MS = 50 };
+enum { STEP_SITES = 4096, STEP_DUE = 1024, DEAL_CHUNK = 256, RETRY_LOOK_MS = 50 };
 
 /* Whose first attempt is still to come waits for the time that his batch gives, not for a retry. */
 static bool is_retried(const struct worker *worker, const struct recipient *recipient)
@@ -54,13 +54,22 @@ void worker_retry_begin(struct worker *worker, struct worker_order *order)
 {
     ensure(worker->index == 0);
     ensure(worker->retry_order == NULL);
+    worker->retry_order = order;
+    worker->rests_next = 0;
+}
+
+/* No site rests, a part of them a step; then the wheel is swept. */
+static void end_rests(struct worker *worker)
+{
     const struct site_table *sites = worker->engine->sites;
     uint32_t count = site_table_count_xcore(sites);
-    for (uint32_t i = 0; i < count; i++) {
-        site_rest_end_xcore(site_at_xcore(sites, i));
+    for (uint32_t i = 0; i < STEP_SITES && worker->rests_next < count; i++) {
+        site_rest_end_xcore(site_at_xcore(sites, worker->rests_next++));
     }
-    worker->retry_order = order;
-    worker->sweep_slot = 0;
+    if (worker->rests_next >= count) {
+        worker->rests_next = UINT32_MAX;
+        worker->sweep_slot = 0;
+    }
 }
 
 /* Recipients of a batch are looked for wherever they wait, one slot a step: the last one first, as
@@ -88,7 +97,9 @@ static void give_retried(struct worker *worker)
 bool worker_retry_step(struct worker *worker, struct mono_time now)
 {
     uint32_t now_s = steady_now_s(worker->engine);
-    if (worker->due.count == 0 && worker->sweep_slot != UINT32_MAX) {
+    if (worker->rests_next != UINT32_MAX) {
+        end_rests(worker);
+    } else if (worker->due.count == 0 && worker->sweep_slot != UINT32_MAX) {
         sweep(worker);
     } else if (worker->due.count == 0 && worker->retry_order != NULL) {
         give_retried(worker);

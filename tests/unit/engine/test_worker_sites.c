@@ -71,4 +71,48 @@ static void test_who_finds_no_site_is_put_off(void)
     rig_destroy(rig);
 }
 
-SUITE(worker_sites, test_sites_come_back, test_who_finds_no_site_is_put_off)
+static uint32_t suspended_count(struct rig *rig)
+{
+    struct mono_time now = clock_mono(&rig->clock.clock);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < site_table_count_xcore(rig->engine.sites); i++) {
+        count += site_suspended_until_xcore(site_at_xcore(rig->engine.sites, i), now).ns != 0;
+    }
+    return count;
+}
+
+/* An order to retry is for all sites, of which there may be very many: a step ends the rest of some
+ * of them only, the order goes home when all of it has ended. */
+static void test_a_retry_ends_all_rests_in_parts(void)
+{
+    enum { SITES = 30000 };
+    struct rig *rig = rig_create();
+    rig->config->sites_max = SITES;
+    rig_start(rig);
+    struct mono_time now = clock_mono(&rig->clock.clock);
+    for (uint32_t i = 0; i < SITES; i++) {
+        struct site *site = site_obtain_xcore(rig->engine.sites, i + 1, SPAN("site.example"),
+                                              &rig->config->routes[0], now);
+        ensure(site != NULL);
+        site_suspend_xcore(site, now, &rig->workers[0]->random);
+    }
+    CU_ASSERT_EQUAL(suspended_count(rig), SITES);
+    uint32_t batch = rig_batch_merge(rig, LETTER, "");
+    struct inbox back;
+    inbox_init(&back, &rig->waker);
+    struct worker_order order = {
+        .reply_to = &back, .batch = &rig->batches[batch], .is_retry = true};
+    struct actor *actor = &rig->workers[0]->actor;
+    inbox_push_xcore(&rig->workers[0]->orders, &order.node);
+    (void)actor->step(actor, now);
+    CU_ASSERT(suspended_count(rig) < SITES);
+    CU_ASSERT(suspended_count(rig) > SITES / 2);
+    CU_ASSERT_PTR_NULL(inbox_take(&back));
+    rig_settle(rig);
+    CU_ASSERT_EQUAL(suspended_count(rig), 0);
+    CU_ASSERT_PTR_EQUAL(inbox_take(&back), &order.node);
+    rig_destroy(rig);
+}
+
+SUITE(worker_sites, test_a_retry_ends_all_rests_in_parts, test_sites_come_back,
+      test_who_finds_no_site_is_put_off)

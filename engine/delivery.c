@@ -283,15 +283,28 @@ static void delivery_end(struct delivery *delivery, struct mono_time now)
     (void)now;
 }
 
+static void on_connect_failed(struct delivery *delivery, enum net_error error, struct mono_time now)
+{
+    struct lane *lane = delivery->lane;
+    const struct net_addr *from = config_source_address(lane->source, delivery->host.addr.family);
+    /* A machine without any address of IPv6 says of it what another says of its ports. */
+    bool is_no_address =
+        error == NET_NO_PORT && from->family == NET_NONE && delivery->host.addr.family == NET_IP6;
+    error = is_no_address ? NET_UNREACHABLE : error;
+    struct policy_verdict verdict = policy_of_connect(error);
+    if (error == NET_NO_PORT) {
+        lane_ports_missing(lane, &verdict, now);
+    } else if (error == NET_NO_SOURCE) {
+        lane_source_failed(lane, &verdict, now);
+    } else {
+        lane_host_failed(lane, &delivery->host, delivery->opened, &verdict, now);
+    }
+}
+
 static void on_closed(struct delivery *delivery, enum net_error error, struct mono_time now)
 {
     if (delivery->stage == DELIVERY_CONNECTING && !delivery->is_over) {
-        struct policy_verdict verdict = policy_of_connect(error);
-        if (error == NET_NO_SOURCE || error == NET_NO_PORT) {
-            lane_source_failed(delivery->lane, &verdict, now);
-        } else {
-            lane_host_failed(delivery->lane, &delivery->host, delivery->opened, &verdict, now);
-        }
+        on_connect_failed(delivery, error, now);
         stat_add(&delivery->worker->stats.connects_failed, 1);
         delivery->has_reached = false;
     }
@@ -366,6 +379,7 @@ void delivery_on_event(void *context, const struct net_event *event)
     switch (event->kind) {
     case NET_CONNECTED:
         delivery_enter(delivery, DELIVERY_BUSY);
+        delivery->lane->ports_rest_ms = 0;
         smtp_session_on_connected(&delivery->smtp, now);
         break;
     case NET_RX:

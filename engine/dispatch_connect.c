@@ -235,6 +235,7 @@ static bool connect_one(struct lane *lane, struct mono_time now)
         return false;
     case LANE_PICK_REST: {
         struct policy_verdict verdict = policy_of_reason(TEMP_NO_CONNECT);
+        verdict.response.command = "CONNECT";
         verdict.response.content = SPAN("no host has an address of our source's family");
         lane_source_failed(lane, &verdict, now);
         lane_mark_dirty(lane);
@@ -308,6 +309,10 @@ void dispatch_connect_more(struct lane *lane, struct mono_time now)
     /* Behind 521 from all hosts what is still loading bounces when it comes. */
     if (lane_rest_until(lane, now).ns != 0 || lane_is_no_mail(lane, now) ||
         !list_is_empty(&lane->idle)) {
+        return;
+    }
+    if (mono_before(now, lane->ports_at)) {
+        lane_wake_at(lane, lane->ports_at);
         return;
     }
     uint32_t wanted = sessions_wanted(lane);

@@ -49,7 +49,10 @@ enum {
     LANE_LINGER_MS = 60 * 1000,
     LANE_LOADS_MAX = 8,
     LANE_ERROR_MAX = 200,
-    LANE_HOST_REST_MS = 60 * 1000,     /* a host that failed is left out at most so long */
+    LANE_HOST_REST_MS = 60 * 1000, /* a host that failed is left out at most so long */
+    /* No port was free to connect from: so long for the first time, doubled while it stays so. */
+    LANE_PORTS_FIRST_MS = 1000,
+    LANE_PORTS_MAX_MS = 30 * 1000,
     LANE_NO_MAIL_MS = 1000,            /* hosts that accept no mail are looked at again after it */
     LANE_DECLINED_MS = 10 * 60 * 1000, /* what a host that declined offered is remembered so long */
     LANE_HOST_NAME_MAX = 255,
@@ -114,6 +117,8 @@ struct lane {
     bool is_asked;                  /* an MX query of it is away */
     bool is_answered;               /* one came back, and no host was picked since */
     struct mono_time rest_until;    /* our own source cannot be used */
+    struct mono_time ports_at;      /* no port was free: no connection is opened before */
+    uint32_t ports_rest_ms;         /* how long that rest is; 0: one was made since */
     struct mono_time ahead_at;      /* read-ahead was refused: not asked for again before */
     struct mono_time yielded_at;    /* the rate's next messages were left to others; ns 0: no */
     struct mono_time served_at;     /* some recipient left for a session, or one was opened */
@@ -130,6 +135,7 @@ struct lane {
     char domain[MX_NAME_MAX + 1]; /* of some recipient here: where to look the hosts up */
     /* The last failure that speaks for the whole site. */
     enum policy_reason failure;
+    const char *failure_command;
     uint16_t failure_code;
     struct smtp_enhanced failure_enhanced;
     uint16_t failure_size;
@@ -163,6 +169,8 @@ int lane_obtain(struct worker *worker, struct site *site, uint32_t site_generati
     __attribute__((warn_unused_result));
 void lane_init(struct lane *lane, struct worker *worker, struct site *site, uint32_t source_index,
                bool is_aside);
+/* The lane aside of it; NULL: there is none. */
+struct lane *lane_find_aside(const struct lane *lane);
 /* Whether it has nothing, and nothing of it is away. */
 bool lane_may_retire(const struct lane *lane);
 /* Ends a lane that may retire. */
@@ -211,6 +219,10 @@ void lane_set_no_mail(struct lane *lane, struct mono_time now);
 bool lane_is_no_mail(const struct lane *lane, struct mono_time now);
 /* Our own source cannot be used: the lane rests for as long as the site would at first. */
 void lane_source_failed(struct lane *lane, const struct policy_verdict *verdict,
+                        struct mono_time now);
+/* No local port was free for a connection: no more are opened for a moment, and what waits here
+ * goes on waiting. It is nobody's failure: no attempt is counted. */
+void lane_ports_missing(struct lane *lane, const struct policy_verdict *verdict,
                         struct mono_time now);
 /* People want it tried now, whatever failed before. The site's own rest is not ended by it. */
 void lane_rest_end(struct lane *lane);

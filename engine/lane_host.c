@@ -58,6 +58,7 @@ static void note_failure(struct lane *lane, const struct policy_verdict *verdict
     size_t size = response->content.size < LANE_ERROR_MAX ? response->content.size : LANE_ERROR_MAX;
     /* One host that accepts no mail is no verdict on the site. */
     lane->failure = verdict->action == POLICY_DEFER ? verdict->reason : TEMP_GREETING;
+    lane->failure_command = response->command;
     lane->failure_code = response->code;
     lane->failure_enhanced = response->enhanced;
     lane->failure_size = (uint16_t)size;
@@ -73,8 +74,23 @@ void lane_source_failed(struct lane *lane, const struct policy_verdict *verdict,
     lane->rest_until = mono_add_ms(now, (int64_t)lane->site->route->suspend_first_s * 1000);
 }
 
+void lane_ports_missing(struct lane *lane, const struct policy_verdict *verdict,
+                        struct mono_time now)
+{
+    odd(lane_no_port);
+    lane_note_error(lane, &verdict->response);
+    if (mono_before(now, lane->ports_at)) {
+        return; /* several connects have met the same shortage */
+    }
+    uint32_t rest_ms = 2 * lane->ports_rest_ms;
+    rest_ms = rest_ms == 0 ? LANE_PORTS_FIRST_MS : rest_ms;
+    lane->ports_rest_ms = rest_ms < LANE_PORTS_MAX_MS ? rest_ms : LANE_PORTS_MAX_MS;
+    lane->ports_at = mono_add_ms(now, lane->ports_rest_ms);
+}
+
 void lane_rest_end(struct lane *lane)
 {
+    lane->ports_at = (struct mono_time){.ns = 0};
     lane->rest_until = (struct mono_time){.ns = 0};
     for (uint32_t i = 0; i < LANE_BAD_HOSTS_MAX; i++) {
         lane->bad_hosts[i].until = (struct mono_time){.ns = 0};
@@ -179,7 +195,7 @@ struct policy_verdict lane_failure(const struct lane *lane)
         verdict.response.enhanced = lane->failure_enhanced;
     }
     ensure(verdict.action == POLICY_DEFER); /* no host of a site speaks for all */
-    verdict.response.command = "CONNECT";
+    verdict.response.command = lane->failure_size > 0 ? lane->failure_command : "CONNECT";
     return verdict;
 }
 

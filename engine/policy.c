@@ -176,6 +176,9 @@ static struct policy_verdict verdict_of(enum policy_reason reason, const struct 
 {
     struct policy_verdict verdict = policy_of_reason(reason);
     verdict.response.command = smtp_stage_name(result->stage);
+    if (result->stage == SMTP_STAGE_GREETING && result->cause == SMTP_CAUSE_TIMEOUT) {
+        verdict.response.content = SPAN("connected, but no greeting came in time");
+    }
     if (result->reply != NULL && result->reply->code != 0) {
         verdict.response.code = result->reply->code;
         verdict.response.enhanced = result->reply->enhanced;

@@ -152,6 +152,66 @@ static void test_slow_failures_end_in_a_deferral(void)
     rig_destroy(rig);
 }
 
-SUITE(worker_hosts, test_hosts_that_accept_no_mail,
+/* A2: the words tell a host that is connected and says nothing from one that is not there. */
+static void test_a_silent_greeting_is_told_as_such(void)
+{
+    struct greetings greetings = {.first = "", .other = ""};
+    struct rig *rig = hosts_rig(&greetings, 0);
+    rig_send_some(rig, 1);
+    rig_run(rig, 2 * (int64_t)rig->config->routes[0].timeouts.greeting_ms + 60000);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), 1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(rig->entries[0].line, "\"TEMP_TIMEOUT\""));
+    CU_ASSERT_PTR_NOT_NULL(strstr(rig->entries[0].line, "\"command\":\"GREETING\""));
+    CU_ASSERT_PTR_NOT_NULL(strstr(rig->entries[0].line, "no greeting came"));
+    rig_destroy(rig);
+}
+
+/* No local port is free, for ten seconds and for an hour: nobody is put off, no attempt is counted,
+ * the hosts are as good as before; and it is not asked for all the time. */
+static void test_a_shortage_of_ports_is_waited_for(void)
+{
+    static const struct {
+        int64_t ms;
+        uint32_t connects_max;
+    } ROWS[] = {{10 * 1000, 80}, {3600 * 1000, 2500}};
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct greetings greetings = {0};
+        struct rig *rig = hosts_rig(&greetings, 0);
+        sim_net_fail_at(rig->net, 1, NET_NO_PORT, true);
+        rig_send_some(rig, 50);
+        rig_run(rig, ROWS[i].ms);
+        CHECK_ROW(i, rig->entries_count == 0);
+        uint64_t failures = sim_net_failures_count(rig->net);
+        CHECK_ROW(i, failures > 1);
+        CHECK_ROW(i, failures <= ROWS[i].connects_max);
+        sim_net_fail_at(rig->net, 0, NET_OK, false);
+        CHECK_ROW(i, rig_run_until_returned(rig, 50, 2 * LANE_PORTS_MAX_MS));
+        CHECK_ROW(i, rig_entries_of(rig, JOURNAL_DELIVERED) == 50);
+        for (uint32_t j = 0; j < rig->entries_count; j++) {
+            CHECK_ROW(i, strstr(rig->entries[j].line, "\"num_attempts\":1,") != NULL);
+        }
+        rig_destroy(rig);
+    }
+}
+
+/* One host speaks IPv6, which this machine has not at all: it is left out, and the other one taken.
+ */
+static void test_no_address_is_no_shortage_of_ports(void)
+{
+    struct greetings greetings = {0};
+    struct rig *rig = hosts_rig(&greetings, 0);
+    struct config_route *route = &rig->config->routes[0];
+    route->hosts[1].addr = (struct net_addr){.family = NET_IP6, .bytes = {0x20, 0x01, 0x0d, 0xb8}};
+    route->hosts[0] = route->hosts[1];
+    sim_net_fail_at(rig->net, 1, NET_NO_PORT, true);
+    rig_send_some(rig, 5);
+    rig_run(rig, 30 * 1000);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), 5);
+    CU_ASSERT_PTR_NOT_NULL(strstr(rig->entries[0].line, "unreachable"));
+    rig_destroy(rig);
+}
+
+SUITE(worker_hosts, test_a_silent_greeting_is_told_as_such, test_a_shortage_of_ports_is_waited_for,
+      test_no_address_is_no_shortage_of_ports, test_hosts_that_accept_no_mail,
       test_a_dead_host_beside_one_without_mail_is_a_deferral, test_a_host_that_accepts_mail_again,
       test_many_dead_hosts_are_few_connects, test_slow_failures_end_in_a_deferral)

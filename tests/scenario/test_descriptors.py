@@ -39,7 +39,7 @@ def run(wanted, drop_all):
                         extra="limits { sessions = 40 }\n").start(WRAP)
         files = drop_all(engine)
         wait_for(lambda: ended(engine, "done") + ended(engine, "failed") == wanted,
-                 "all batches end", 120)
+                 "all batches end", 400)
         equal(ended(engine, "failed"), 0, "none fails")
         equal(len(os.listdir(os.path.join(engine.spool, "hold"))), 0, "none waits for people")
         taken = sink.taken()

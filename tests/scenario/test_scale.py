@@ -180,8 +180,9 @@ def case_restart_amid():
         wait_for(lambda: totals(engine)["delivered"] > 5000, "a part is sent", DEADLINE_S)
         engine.kill()
         engine.start()
-        wait_for(lambda: not os.listdir(os.path.join(engine.spool, "active")) and
-                 not os.listdir(os.path.join(engine.spool, "in", "new")), "all end", DEADLINE_S)
+        # In the order of their way: what leaves in/new behind the first look is met by the second.
+        wait_for(lambda: not os.listdir(os.path.join(engine.spool, "in", "new")) and
+                 not os.listdir(os.path.join(engine.spool, "active")), "all end", DEADLINE_S)
         ended_well(engine, batches)
         taken = sink.taken()
         everybody = [name for names in batches.values() for name in names]

@@ -269,6 +269,10 @@ static void *crowd_run(void *context)
     struct inbox_chain chain;
     inbox_chain_init(&chain);
     while (atomic_load(&crowd->left) > 0) {
+        if (retry_count_xcore(crowd->wheel) == 0) {
+            (void)sched_yield(); /* all are with the others: were they asleep, time would run out */
+            continue;
+        }
         uint32_t step_s = random_below(&worker->random, 100) == 0 ? 3000 : 1;
         uint32_t now_s = atomic_fetch_add(&crowd->now_s, step_s) + step_s;
         for (int i = 0; i < 8 && retry_take_xcore(crowd->wheel, now_s, &chain); i++) {

@@ -124,8 +124,11 @@ static bool begin_one(struct lane *lane, struct load *load, struct mono_time now
                      writer_span(&problem), now);
         break;
     case COMPOSE_WAIT:
-        group_put_back(lane, attempts, taken);
-        worker_starve(lane, lane->worker->lacking);
+        is_begun = dispatch_let_pass(lane, attempts, taken, now);
+        if (!is_begun) {
+            group_put_back(lane, attempts, taken);
+            worker_starve(lane, lane->worker->lacking);
+        }
         break;
     }
     dispatch_drop_load(lane->worker, load);

@@ -12,18 +12,23 @@
  *
  * Where all hosts decline this costs one connection more for each, and again behind
  * LANE_DECLINED_MS: messages that come aside meanwhile bounce at the first that is asked.
+ *
+ * A few that wait for one of the largest bufs, of which there are few for all, do so aside, too:
+ * the smaller mail of their site need not wait behind them. Beyond WAITING_MAX the lane waits.
  */
 #include "engine/dispatch_priv.h"
 
 #include "engine/delivery.h"
 #include "engine/worker.h"
 
-enum { PUTS_MAX = 2 * LANE_BAD_HOSTS_MAX };
+enum { PUTS_MAX = 2 * LANE_BAD_HOSTS_MAX, WAITING_MAX = 8 };
 
 static void move_aside(struct lane *lane, struct attempt *attempt, struct mono_time now)
 {
     struct worker *worker = lane->worker;
     ensure(attempt->place == PLACE_FLIGHT);
+    ensure(!lane->is_aside);
+    attempt->recipient->asides_count++;
     worker_move(worker, PLACE_FLIGHT, PLACE_NONE, 1);
     worker_place_recipient(worker, attempt->recipient, now);
     dispatch_drop_load(worker, attempt->load);
@@ -56,13 +61,29 @@ bool dispatch_put_aside(struct delivery *delivery, struct attempt *attempt,
         dispatch_settle_deferred(lane, attempt, &verdict, now);
         return true;
     }
-    recipient->asides_count++;
     if (!lane->is_aside) {
         move_aside(lane, attempt, now);
         return true;
     }
+    recipient->asides_count++;
     delivery->is_declined = true;
     dispatch_load_unload_all(lane);
     dispatch_put_back(lane->worker, lane, attempt);
+    return true;
+}
+
+bool dispatch_let_pass(struct lane *lane, struct attempt *const *attempts, uint32_t count,
+                       struct mono_time now)
+{
+    if (lane->is_aside || (unsigned)lane->worker->lacking != WANT_BUF_WHOLE) {
+        return false;
+    }
+    const struct lane *aside = lane_find_aside(lane);
+    if (aside != NULL && lane_backlog(aside) >= WAITING_MAX) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        move_aside(lane, attempts[i], now);
+    }
     return true;
 }

@@ -50,6 +50,13 @@ void dispatch_settle_deferred(struct lane *lane, struct attempt *attempt,
 void dispatch_settle_problem(struct lane *lane, struct attempt *attempt, struct span words,
                              struct mono_time now);
 
+/* dispatch_aside.c */
+
+/* The group's message waits for memory. True: it does so aside, and the lane goes on with others:
+ * takes the attempts. */
+bool dispatch_let_pass(struct lane *lane, struct attempt *const *attempts, uint32_t count,
+                       struct mono_time now);
+
 /* dispatch_review.c */
 
 /* A part of the review that is due or under way: who has waited long is placed anew when his domain

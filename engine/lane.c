@@ -5,10 +5,12 @@
 
 #include "engine/worker_priv.h"
 
+static const uint64_t LANE_KEY_ASIDE = 1u << 16; /* above it the site, below it the source */
+
 static uint64_t lane_key(const struct site *site, uint32_t source_index, bool is_aside)
 {
     /* The lane to nowhere (no site) has a key of its own: sites count from 0. */
-    return (site == NULL ? 0 : (uint64_t)site->index + 1) << 17 | (uint64_t)is_aside << 16 |
+    return (site == NULL ? 0 : (uint64_t)site->index + 1) << 17 | (is_aside ? LANE_KEY_ASIDE : 0) |
            source_index;
 }
 
@@ -16,6 +18,21 @@ static struct lane **lane_slot(struct worker *worker, uint64_t key)
 {
     uint64_t mixed = key * UINT64_C(0x9e3779b97f4a7c15);
     return &worker->lanes_by_key[(mixed >> 32) & worker->lanes_mask];
+}
+
+static struct lane *find(struct worker *worker, uint64_t key)
+{
+    struct lane *lane = *lane_slot(worker, key);
+    while (lane != NULL && lane->key != key) {
+        lane = lane->hash_next;
+    }
+    return lane;
+}
+
+struct lane *lane_find_aside(const struct lane *lane)
+{
+    ensure(!lane->is_aside);
+    return find(lane->worker, lane->key | LANE_KEY_ASIDE);
 }
 
 bool lane_may_retire(const struct lane *lane)
@@ -70,16 +87,14 @@ int lane_obtain(struct worker *worker, struct site *site, uint32_t site_generati
     ensure(site != NULL);
     ensure(source_index < worker->engine->config->sources_count);
     uint64_t key = lane_key(site, source_index, is_aside);
-    struct lane **slot = lane_slot(worker, key);
-    for (struct lane *lane = *slot; lane != NULL; lane = lane->hash_next) {
-        if (lane->key == key) {
-            /* It keeps the site, so its generation is the one there is. */
-            if (lane->site_generation != site_generation) {
-                return -ESTALE;
-            }
-            *ret_lane = lane;
-            return 0;
+    struct lane *lane = find(worker, key);
+    if (lane != NULL) {
+        /* It keeps the site, so its generation is the one there is. */
+        if (lane->site_generation != site_generation) {
+            return -ESTALE;
         }
+        *ret_lane = lane;
+        return 0;
     }
     if (slab_left(&worker->lanes) == 0 && !lane_spare_one(worker)) {
         return -ENOBUFS;
@@ -87,8 +102,9 @@ int lane_obtain(struct worker *worker, struct site *site, uint32_t site_generati
     if (!site_keep_xcore(site, site_generation)) {
         return -ESTALE;
     }
-    struct lane *lane = slab_take(&worker->lanes);
+    lane = slab_take(&worker->lanes);
     ensure(lane != NULL);
+    struct lane **slot = lane_slot(worker, key);
     lane_init(lane, worker, site, source_index, is_aside);
     lane->site_generation = site_generation;
     lane->hash_next = *slot;

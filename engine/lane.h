@@ -22,7 +22,8 @@
  * go to another host of the site. It waits for that in a second lane of the site and source, so
  * that the mail that all hosts take is not led away from the preferred ones. There hosts that have
  * declined a message are remembered with what they offered, and connections go to the host that did
- * so least lately; a message that all hosts decline bounces (E2, E4; dispatch_aside.c).
+ * so least lately; a message that all hosts decline bounces (E2, E4; dispatch_aside.c). A few that
+ * wait for one of the worker's largest bufs do so there, too.
  *
  * Review: mail may wait here for days (a rate, a dead host, a pause). Every LANE_REVIEW_MS all of
  * it is looked at (dispatch_review.c), and placed anew when its domain leads elsewhere by now.

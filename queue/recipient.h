@@ -37,7 +37,7 @@ struct recipient {
     uint16_t attempts_count;
     uint16_t flags;
     uint16_t rcpt_index;   /* BSMTP: which RCPT of the record */
-    uint16_t asides_count; /* since its last outcome: how often it was put aside for another host */
+    uint16_t asides_count; /* since its last outcome: how often it was put aside (lane.h) */
 };
 
 _Static_assert(sizeof(struct recipient) <= 48, "DESIGN 3: 32..48 bytes an entry");

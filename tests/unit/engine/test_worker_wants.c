@@ -149,6 +149,16 @@ static void give_wholes(struct rig *rig, void *const *bufs)
     }
 }
 
+static bool is_settled(const struct rig *rig, uint32_t batch)
+{
+    for (uint32_t i = 0; i < rig->entries_count; i++) {
+        if (rig->entries[i].batch == batch) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A message an hour, and one that finds no memory at first. */
 static void test_what_is_not_sent_is_not_paid_for(void)
 {
@@ -234,6 +244,37 @@ static void test_what_is_gone_holds_up_no_others(void)
     rig_destroy(rig);
 }
 
+/* One large message waits for memory that is long gone; what comes behind it for the same site does
+ * not, and the large one goes when its memory is back, whatever comes for the site meanwhile. */
+static void test_who_waits_for_memory_holds_up_no_small_mail(void)
+{
+    const enum rig_moment silent = RIG_OTHER;
+    for (uint32_t max = 1; max <= 4; max++) {
+        struct rig *rig = wants_rig(&silent);
+        rig->config->routes[0].connections_max = max;
+        rig_start(rig);
+        uint32_t large = large_batch(rig);
+        uint32_t small = rig_batch_merge(rig, LETTER, "");
+        void *bufs[WORKER_BUFS_WHOLE];
+        take_wholes(rig, bufs);
+        add_to_own_site(rig, large, "fast.example");
+        rig_run(rig, 1000);
+        rig_add_many(rig, small, "fast.example", 100);
+        rig_deal(rig, small, 0);
+        CHECK_ROW(max, rig_run_until_returned(rig, 100, 10 * 60 * 1000));
+        CHECK_ROW(max, rig_place(rig, PLACE_FLIGHT) == 0);
+        rig_add_many(rig, small, "fast.example", 3000);
+        rig_deal(rig, small, 0);
+        give_wholes(rig, bufs);
+        while (rig->returned < 3000 && !is_settled(rig, large)) {
+            rig_run(rig, 10);
+        }
+        CHECK_ROW(max, rig->returned < 2000);
+        rig_destroy(rig);
+    }
+}
+
 SUITE(worker_wants, test_the_slow_make_room_for_others, test_who_has_just_begun_has_his_time,
       test_an_answer_is_awaited_without_a_body, test_what_is_not_sent_is_not_paid_for,
-      test_who_waits_for_memory_is_quiet, test_what_is_gone_holds_up_no_others)
+      test_who_waits_for_memory_is_quiet, test_what_is_gone_holds_up_no_others,
+      test_who_waits_for_memory_holds_up_no_small_mail)

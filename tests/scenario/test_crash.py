@@ -10,19 +10,22 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import (EACH, HEADER, LONG_S, SAME, Engine, Place, Sink, bsmtp_record,  # noqa: E402
                  cases_of, check, equal, make_bsmtp, make_merge, route, run_cases,
                  send, wait_for)
+import smtp_peer  # noqa: E402
 
 SEED = int(sys.argv[2]) if sys.argv[2:3] and sys.argv[2].isdigit() else 1
 ROUNDS = int(sys.argv[3]) if sys.argv[3:4] and sys.argv[3].isdigit() else 20
 BATCH = 2000
-# From the end of data to the durable record: a group of the journal and one sync. Generous, since
-# other tests run at the same time; a kill later than this after a delivery may not repeat it.
-WINDOW_NS = 3 * 10**9
+# From the end of data to the durable record: a group of the journal and one sync, which takes
+# seconds where other tests write at the same time. A kill later than this after a delivery may not
+# repeat it; nor may any kill behind the line that tells it (see `told`).
+WINDOW_NS = 20 * 10**9
 FAST = {"retry_first": "1s", "retry_max": "1s", "retry_jitter": 0, "suspend_first": "1s",
         "suspend_max": "1s", "per_connection": 500}
 
@@ -47,8 +50,9 @@ def make_round(engine, number, chance):
                                              b"".join(records[half:])]), names
 
 
-def oracle(engine, sink, submitted, kills, lost):
-    """LAW 1, 2, 6 from outside, in counts. lost: the sink loses replies."""
+def oracle(engine, sink, submitted, kills, lost, told=()):
+    """LAW 1, 2, 6 from outside, in counts. told: of each kill, who had been told to be delivered.
+    lost: the sink loses replies."""
     ends = {batch: engine.wait_end(batch, LONG_S) for batch in submitted}
     arrivals = {}
     for message in sink.messages():
@@ -58,6 +62,9 @@ def oracle(engine, sink, submitted, kills, lost):
     for event in engine.events():
         if event.get("type") != "Delivery" and event.get("possible_duplicate"):
             ambiguous.add(event["recipient"])
+    for kill, names in zip(kills, told):
+        late = [name for name in names if any(at > kill for at, _ in arrivals.get(name, []))]
+        equal(late[:5], [], "who was told to be delivered before a kill gets nothing behind it")
     again = forgotten = unexplained = altered = unflagged = 0
     for batch, recipients in submitted.items():
         end = ends[batch]
@@ -94,32 +101,34 @@ def oracle(engine, sink, submitted, kills, lost):
 
 
 def rounds(place, name, sink, seed, keys):
-    """Kill after kill; returns what is needed for the oracle."""
+    """Kill after kill; returns the engine and what is needed for the oracle."""
     chance = random.Random(seed)
     engine = Engine(place, routes=route("*", sink.port, **FAST, **keys), name=name,
                     extra='spool { path = "%s" free-space-min = 1M journal-segment = 64K '
                     'journal-segments = 2 }\n' % place.join(f"{name}.spool"))
     engine.start()
     submitted = {}
-    kills = []
+    kills, told = [], []
     for number in range(ROUNDS):
         directory, names = make_round(engine, number, chance)
         submitted[engine.submit(directory)[:-len(".batch")]] = names
         # The moment of the kill is what is tried out here: from claim and scan to the end.
         time.sleep(chance.choice([0.03, 0.1, 0.3, 1.2]) * chance.random())
-        kills.append(time.monotonic_ns())
         engine.kill()
+        kills.append(time.monotonic_ns())
+        told.append({event["recipient"] for event in engine.events()
+                     if event["type"] == "Delivery"})
         engine.spawn()
     wait_for(engine.is_up, "up after the last kill")
-    return engine, submitted, kills
+    return engine, submitted, kills, told
 
 
 def case_kill_nine():
     """T2: nothing is lost, and what repeats was in the window."""
     with Place("crash") as place:
         sink = Sink(place, "--share", "rcpt=451:2%", "--share", "dot=421:0.2%")
-        engine, submitted, kills = rounds(place, "kill", sink, SEED, {"connections": 16})
-        again = oracle(engine, sink, submitted, kills, lost=False)["duplicates"]
+        engine, submitted, kills, told = rounds(place, "kill", sink, SEED, {"connections": 16})
+        again = oracle(engine, sink, submitted, kills, False, told)["duplicates"]
         print(f"    {ROUNDS} kills, {ROUNDS * BATCH} recipients, {again} came twice")
         check(again <= ROUNDS * 16 * 100, "fewer than sessions times recipients a kill", again)
         equal(engine.terminate(), 0, "exit status")
@@ -130,8 +139,9 @@ def case_kill_and_lost_answers():
     """T10 with kills: replies to the end of data get lost as well."""
     with Place("crash-lost") as place:
         sink = Sink(place, "--share", "dot=lost:1%", "--share", "dot=reset:0.5%")
-        engine, submitted, kills = rounds(place, "lost", sink, SEED + 1000, {"connections": 8})
-        again = oracle(engine, sink, submitted, kills, lost=True)["duplicates"]
+        engine, submitted, kills, told = rounds(place, "lost", sink, SEED + 1000,
+                                                {"connections": 8})
+        again = oracle(engine, sink, submitted, kills, True, told)["duplicates"]
         print(f"    {ROUNDS} kills, {ROUNDS * BATCH} recipients, {again} came twice")
         check(again > 0, "lost answers make repeats", again)
         equal(engine.terminate(), 0, "exit status")
@@ -154,8 +164,8 @@ def case_deferrals_survive():
     with Place("crash-defer") as place:
         sink = Sink(place)
         # Long enough for the kill to come before the retry, which nobody would have recorded.
-        engine = Engine(place, routes=route("*", sink.port, **{**FAST, "retry_first": "6s",
-                                                               "retry_max": "6s"})).start()
+        engine = Engine(place, routes=route("*", sink.port, **{**FAST, "retry_first": "12s",
+                                                               "retry_max": "12s"})).start()
         names = [f"rcpt451x2-{i}@d.test" for i in range(50)]
         refused = [f"rcpt550-{i}@d.test" for i in range(50)]
         engine.submit(make_merge(engine, "defer", names + refused))
@@ -174,7 +184,7 @@ def case_deferrals_survive():
         equal(sorted(told), sorted(refused), "refused once")
         first, second = ({event["recipient"]: event for event in engine.events()
                           if event.get("num_attempts") == number} for number in (1, 2))
-        early = [name for name in names if when(second[name]) - when(first[name]) < 5.0]
+        early = [name for name in names if when(second[name]) - when(first[name]) < 11.0]
         equal(early, [], "nothing is tried before it is due")
         equal({event["created_time"] for event in first.values()},
               {line["created_time"] for line in end.results}, "the age stays")
@@ -201,7 +211,7 @@ def case_sigterm_drains():
     with Place("term") as place:
         sink = Sink(place, "--latency-ms", "20")
         engine = Engine(place, routes=route("*", sink.port, **FAST, connections=16),
-                        node='drain-timeout = "20s"').start()
+                        node='drain-timeout = "80s"').start()
         names = [f"u{i}@t{i % 20}.test" for i in range(BATCH)]
         engine.submit(make_merge(engine, "term", names))
         stops = 0
@@ -210,7 +220,7 @@ def case_sigterm_drains():
                      engine.find("term")[0] == "done", "some are sent")
             started = time.monotonic()
             equal(engine.terminate(), 0, "exit status of a stop")
-            check(time.monotonic() - started < 15, "not only when the limit has passed",
+            check(time.monotonic() - started < 75, "not only when the limit has passed",
                   time.monotonic() - started)
             stops += 1
             engine.start()
@@ -228,7 +238,7 @@ def case_sigterm_waits_for_the_answer():
     with Place("term-wait") as place:
         sink = Sink(place, "--share", "dot=slow1000:100%")
         engine = Engine(place, routes=route("*", sink.port, **FAST, connections=4),
-                        node='drain-timeout = "20s"').start()
+                        node='drain-timeout = "80s"').start()
         names = [f"u{i}@wait{i}.test" for i in range(4)]
         engine.submit(make_merge(engine, "wait", names))
         wait_for(sink.messages, "a message is there, and its answer on its way")
@@ -252,7 +262,7 @@ def case_sigterm_at_any_moment():
         chance = random.Random(SEED)
         for _ in range(5):
             engine.process.send_signal(signal.SIGTERM)
-            equal(engine.process.wait(20), 0, "exit status")
+            equal(engine.process.wait(LONG_S), 0, "exit status")
             engine.spawn()
             time.sleep(chance.random() * 0.3)  # any moment, that of the start too
             wait_for(lambda: engine.process.poll() is not None or blocks_term(engine),
@@ -272,35 +282,46 @@ def blocks_term(engine):
     return int(blocked.split()[1], 16) & 1 << (signal.SIGTERM - 1) != 0
 
 
+class Mute(smtp_peer.Peer):
+    """It never answers the end of data."""
+
+    def __init__(self):
+        self.has_heard = threading.Event()
+        super().__init__()
+        self.hold()
+
+    def take(self, sender, recipients, body):
+        self.has_heard.set()
+        super().take(sender, recipients, body)
+
+
 def case_sigterm_gives_up_in_time():
     """A server that never answers the end of data holds a stop for drain-timeout, no longer."""
     with Place("term-mute") as place:
-        sink = Sink(place)
-        engine = Engine(place, routes=route("*", sink.port, **FAST),
+        peer = Mute()
+        engine = Engine(place, routes=route("*", peer.port, **FAST),
                         node='drain-timeout = "2s"').start()
-        engine.submit(make_merge(engine, "mute", ["mute-dot-a@mute.test"]))
-        wait_for(lambda: engine.status()["queue"]["flight"] == 1, "it is in flight")
+        engine.submit(make_merge(engine, "mute", ["m@mute.test"]))
+        wait_for(peer.has_heard.is_set, "the end of data was sent")
         started = time.monotonic()
         equal(engine.terminate(), 0, "exit status")
         took = time.monotonic() - started
-        check(1.0 < took < 20, "it waited for the limit, and ended", took)
+        check(took > 1.5, "it waited for the limit, and ended", took)
         engine.start()
         equal(engine.find("mute")[0], "active", "the batch is still there")
 
 
 def case_second_signal_ends_the_wait():
     with Place("term-twice") as place:
-        sink = Sink(place)
-        engine = Engine(place, routes=route("*", sink.port, **FAST),
-                        node='drain-timeout = "60s"').start()
-        engine.submit(make_merge(engine, "mute", ["mute-dot-a@mute.test"]))
-        wait_for(lambda: engine.status()["queue"]["flight"] == 1, "it is in flight")
+        peer = Mute()
+        engine = Engine(place, routes=route("*", peer.port, **FAST),
+                        node='drain-timeout = "10m"').start()
+        engine.submit(make_merge(engine, "mute", ["m@mute.test"]))
+        wait_for(peer.has_heard.is_set, "the end of data was sent")
         engine.process.send_signal(signal.SIGTERM)
         wait_for(lambda: engine.get("/healthz")[0] == 503, "it says that it stops")
-        started = time.monotonic()
         engine.process.send_signal(signal.SIGINT)
-        equal(engine.process.wait(20), 0, "exit status")
-        check(time.monotonic() - started < 20, "at once", time.monotonic() - started)
+        equal(engine.process.wait(LONG_S), 0, "exit status, and not by the limit")
 
 
 def case_two_engines():
@@ -310,7 +331,7 @@ def case_two_engines():
         engine = Engine(place, routes=route("*", sink.port, **FAST)).start()
         second = Engine(place, routes=route("*", sink.port), name="second", spool=engine.spool)
         second.spawn()
-        equal(second.process.wait(20), 1, "exit status of the second")
+        equal(second.process.wait(LONG_S), 1, "exit status of the second")
         words = second.words()
         check("another engine" in words or "already" in words, "it says why", words)
         check(str(engine.process.pid) in words, "and names the process", words)

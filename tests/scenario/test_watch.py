@@ -13,8 +13,8 @@ import time
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (Engine, Place, Sink, cases_of, check, equal, free_port, make_merge,  # noqa: E402
-                 read_lines, read_text, route, run_cases, send, wait_for, write)
+from lib import (LONG_S, Engine, Place, Sink, cases_of, check, equal, free_port,  # noqa: E402
+                 make_merge, read_lines, read_text, route, run_cases, send, wait_for, write)
 
 FAST = {"retry_first": "1s", "retry_max": "1s", "retry_jitter": 0}
 METRIC = re.compile(r'ramjet_[a-z0-9_]+(\{[a-z_]+="[^"]*"\})? \d+$')
@@ -119,9 +119,16 @@ def half_requests(count, connect):
     clients = []
     for _ in range(count):
         clients.append(connect())
-        clients[-1].settimeout(5)
         clients[-1].sendall(b"GET /heal")
     return clients
+
+
+def is_closed(client):
+    """In order, or by a reset: what it had said may not have been read."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionError:
+        return True
 
 
 def case_silent_clients_make_way():
@@ -133,19 +140,18 @@ def case_silent_clients_make_way():
         def to_socket():
             client = socket.socket(socket.AF_UNIX)
             client.connect(os.path.join(engine.spool, "control.sock"))
-            client.settimeout(5)
+            client.settimeout(LONG_S)  # with a limit it would not wait for its turn
             return client
 
         def to_port():
-            return socket.create_connection(("127.0.0.1", port), timeout=5)
+            return socket.create_connection(("127.0.0.1", port), timeout=LONG_S)
         request = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
         for connect in (to_socket, to_port):
             silent = half_requests(300, connect)
             with connect() as client:
                 client.sendall(request)
                 check(client.recv(4096).startswith(b"HTTP/1.1 200"), "answered beside them")
-            with silent[0] as oldest:
-                equal(oldest.recv(1), b"", "the oldest has gone")
+            check(is_closed(silent[0]), "the oldest has gone")
             with silent[-1] as newest:
                 newest.sendall(b"thz HTTP/1.1\r\nHost: a\r\n\r\n")
                 check(newest.recv(4096).startswith(b"HTTP/1.1 200"), "the newest goes on")
@@ -175,7 +181,7 @@ def case_socket_path_of_others():
         precious = place.join("precious.conf")
         write(precious, "keep me\n")
         engine = Engine(place, extra=f'control {{ socket = "{precious}" }}\n', name="a").spawn()
-        equal(engine.process.wait(20), 1, "it does not start")
+        equal(engine.process.wait(LONG_S), 1, "it does not start")
         check(f"control: socket {precious}: there is something that is no socket" in engine.words(),
               "it says why", engine.words())
         equal(read_text(precious), "keep me\n", "the file is as it was")
@@ -184,9 +190,9 @@ def case_socket_path_of_others():
         with socket.socket(socket.AF_UNIX) as gone:
             gone.bind(shared)  # as a killed engine leaves it: nobody listens
         first = Engine(place, extra=extra, name="b").spawn()
-        wait_for(lambda: answers(shared), "the first one has it", 20)
+        wait_for(lambda: answers(shared), "the first one has it")
         second = Engine(place, extra=extra, name="c").spawn()
-        equal(second.process.wait(20), 1, "the second one does not start")
+        equal(second.process.wait(LONG_S), 1, "the second one does not start")
         check("another program listens there" in second.words(), "it says why", second.words())
         check(answers(shared), "the first one answers still")
         equal(first.terminate(), 0, "exit status")
@@ -197,8 +203,13 @@ def answers(path):
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(path)
+            client.settimeout(LONG_S)
             client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-            return b"running" in client.recv(4096)
+            answer = more = client.recv(4096)
+            while more and b"running" not in answer:  # header and text may come apart
+                more = client.recv(4096)
+                answer += more
+            return b"running" in answer
         except OSError:
             return False
 
@@ -210,7 +221,7 @@ def case_systemd():
         name = place.join("notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(name)
-            notify.settimeout(10)
+            notify.settimeout(LONG_S)
             engine = Engine(place, routes=route("*", sink.port))
             engine.environment = {"NOTIFY_SOCKET": name}
             engine.spawn()
@@ -225,13 +236,13 @@ def case_systemd():
             words = wait_for(lambda: (lambda m: m if "STOPPING=1" in m else None)
                              (notify.recv(4096).decode()), "says that it stops")
             check("STATUS=" in words, "and why it may take a while", words)
-            equal(engine.process.wait(20), 0, "exit status")
+            equal(engine.process.wait(LONG_S), 0, "exit status")
 
 
 def case_progress():
     """Replaced while it runs, complete at each look, and the end is summary.json."""
     with Place("watch") as place:
-        sink = Sink(place, "--latency-ms", "5")
+        sink = Sink(place, "--latency-ms", "10")
         engine = Engine(place, routes=route("*", sink.port, connections=2, **FAST)).start()
         engine.submit(make_merge(engine, "p", [f"u{i}@p.test" for i in range(700)] + ["bad"],
                                  max_reject=1))
@@ -239,7 +250,7 @@ def case_progress():
 
         def look():
             now = engine.progress("p")
-            if now and (not seen or now != seen[-1]):
+            if now and now["state"] != "scanning" and (not seen or now != seen[-1]):
                 seen.append(now)
             return engine.find("p")[0] == "done"
         wait_for(look, "it is done")
@@ -248,7 +259,10 @@ def case_progress():
             equal(PROGRESS - set(progress), set(), "members")
             equal((progress["total"], progress["accepted"], progress["rejected"]),
                   (701, 700, 1), "counts")
-            equal(progress["pending"] + progress["delivered"], 700, "nothing is missing")
+            # What is delivered is read behind what is pending, and may have grown meanwhile.
+            check(progress["pending"] + progress["delivered"] >= 700, "nothing is missing",
+                  progress)
+            check(max(progress["pending"], progress["delivered"]) <= 700, "nor too much", progress)
         delivered = [progress["delivered"] for progress in seen]
         equal(delivered, sorted(delivered), "it only grows")
         summary = engine.wait_end("p").summary
@@ -264,19 +278,33 @@ def case_log_rotation():
         sink = Sink(place)
         engine = Engine(place, routes=route("*", sink.port),
                         extra="log { size-max = 256K }\n").start()
-        send(engine, "a", [f"u{i}@a.test" for i in range(1500)])
-        engine.process.send_signal(signal.SIGUSR1)
         log = os.path.join(engine.spool, "log")
-        send(engine, "b", [f"u{i}@b.test" for i in range(100)])
-        wait_for(lambda: len(os.listdir(log)) >= 4, "files of the log")
+        sent = 0
+
+        def send_some(count):
+            """Few enough for one file, however many lines are written at once."""
+            nonlocal sent
+            send(engine, f"b{sent}", [f"u{sent + i}@a.test" for i in range(count)])
+            sent += count
+        for _ in range(8):
+            send_some(200)
+        by_size = len(os.listdir(log))
+        check(by_size >= 3, "files by size", os.listdir(log))
+        engine.process.send_signal(signal.SIGUSR1)
+
+        def is_rotated():
+            """With the first line behind the signal."""
+            send_some(1)
+            return len(os.listdir(log)) > by_size
+        wait_for(is_rotated, "one more by the signal")
         equal(engine.terminate(), 0, "exit status")
         recipients = []
         for name in os.listdir(log):
             check(re.fullmatch(r"events(-\d+(-\d+)?)?\.ndjson", name), "its name", name)
             check(os.path.getsize(os.path.join(log, name)) <= 300 * 1024, "its size", name)
             recipients += [line["recipient"] for line in read_lines(os.path.join(log, name))]
-        equal(len(recipients), 1600, "lines")
-        equal(len(set(recipients)), 1600, "each once")
+        equal(len(recipients), sent, "lines")
+        equal(len(set(recipients)), sent, "each once")
 
 
 def case_log_removed():
@@ -311,7 +339,8 @@ def case_inputs_removed():
         send(engine, "a", ["a@b.test"])
         for number, name in enumerate(("in/new", "in/ctl", "in", "pickup")):
             path = os.path.join(engine.spool, name)
-            shutil.rmtree(path)
+            os.rename(path, place.join("gone"))  # at once: it is made anew while its parts go
+            shutil.rmtree(place.join("gone"))
             wait_for(lambda p=path: os.path.isdir(p), f"{name} is there again")
             wait_for(lambda: all(os.path.isdir(os.path.join(engine.spool, "in", part))
                                  for part in ("tmp", "new", "ctl")), "and all in it")
@@ -340,13 +369,18 @@ def case_hup_and_idle():
         engine = Engine(place).start()
         engine.process.send_signal(signal.SIGHUP)
         wait_for(lambda: "restart" in engine.words(), "it says that a restart is needed")
-        with open(f"/proc/{engine.process.pid}/stat", encoding="ascii") as file:
-            before = file.read().rsplit(")", 1)[1].split()
-        time.sleep(2)  # what an idle engine does in that time is the question
-        with open(f"/proc/{engine.process.pid}/stat", encoding="ascii") as file:
-            after = file.read().rsplit(")", 1)[1].split()
-        ticks = sum(int(after[i]) - int(before[i]) for i in (11, 12))
-        check(ticks <= 10, "a twentieth of a core at most", f"{ticks} ticks in 2 s")
+
+        def ticks():
+            with open(f"/proc/{engine.process.pid}/stat", encoding="ascii") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            return int(fields[11]) + int(fields[12])
+
+        def is_idle():
+            """Once what belongs to its start is done, each look would tell."""
+            before = ticks()
+            time.sleep(2)  # what an idle engine does in that time is the question
+            return ticks() - before <= 10
+        wait_for(is_idle, "a twentieth of a core at most")
         equal(engine.terminate(), 0, "exit status")
 
 

@@ -58,7 +58,8 @@ static const struct habit HARSH[] = {
 
 /* Servers that break the protocol: one of these a host, for two lies may look like a truth. An
  * early 250 is one together with the script of a recipient: where the message was sent by then, it
- * is the answer to it, and what the script says is a reply too many. */
+ * is the answer to it, and what the script says is a reply too many. It stands here four times:
+ * only where no way fails and nothing dies can it be told that nobody had the message. */
 static const struct {
     struct habit habit;
     bool may_shift;
@@ -76,15 +77,16 @@ static const struct {
     {{"rcpt=endless:5%", 0}, false},     {{"rcpt=shut:10%", 0}, false},
     {{"rcpt=twice:10%", 0}, true},       {{"rcpt=skip:5%", 0}, true},
     {{"data=250:10%", 0}, false},        {{"data=220:10%", 0}, false},
-    {{"data=junk:10%", 0}, false},       {{"data=shut:20%", 0}, false},
-    {{"data=endless:10%", 0}, false},    {{"data=twice:20%", 0}, true},
-    {{"data=skip:5%", 0}, true},         {{"data=early250:20%", SIM_DELIVERED}, true},
-    {{"dot=220:10%", 0}, false},         {{"dot=221:10%", 0}, false},
-    {{"dot=354:10%", 0}, false},         {{"dot=999:10%", 0}, false},
-    {{"dot=junk:10%", 0}, false},        {{"dot=shut:30%", 0}, false},
-    {{"dot=endless:10%", 0}, false},     {{"dot=twice:20%", 0}, true},
-    {{"dot=skip:5%", 0}, true},          {{"rset=354:50%", 0}, false},
-    {{"rset=twice:50%", 0}, true},
+    {{"data=junk:10%", 0}, false},       {{"data=early250:5%", SIM_DELIVERED}, true},
+    {{"data=shut:20%", 0}, false},       {{"data=early250:20%", SIM_DELIVERED}, true},
+    {{"data=endless:10%", 0}, false},    {{"data=early250:50%", SIM_DELIVERED}, true},
+    {{"data=skip:5%", 0}, true},         {{"data=early250:100%", SIM_DELIVERED}, true},
+    {{"data=twice:20%", 0}, true},       {{"dot=220:10%", 0}, false},
+    {{"dot=221:10%", 0}, false},         {{"dot=354:10%", 0}, false},
+    {{"dot=999:10%", 0}, false},         {{"dot=junk:10%", 0}, false},
+    {{"dot=shut:30%", 0}, false},        {{"dot=endless:10%", 0}, false},
+    {{"dot=twice:20%", 0}, true},        {{"dot=skip:5%", 0}, true},
+    {{"rset=354:50%", 0}, false},        {{"rset=twice:50%", 0}, true},
 };
 
 /* What nobody may be kept from his mail by. */

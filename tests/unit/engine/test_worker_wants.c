@@ -73,16 +73,24 @@ static void add_to_own_site(struct rig *rig, uint32_t batch, const char *domain)
     rig_deal(rig, batch, 0);
 }
 
+/* Two servers that drip have a large message each. */
+static struct rig *dripping_rig(const enum rig_moment *silent, uint32_t *ret_batch)
+{
+    struct rig *rig = wants_rig(silent);
+    rig_start(rig);
+    *ret_batch = large_batch(rig);
+    add_to_own_site(rig, *ret_batch, "slow1.example");
+    add_to_own_site(rig, *ret_batch, "slow2.example");
+    return rig;
+}
+
 /* Two servers that drip have all there is of the largest bufs; they lose them to others who wait,
  * in minutes, and say why. */
 static void test_the_slow_make_room_for_others(void)
 {
     const enum rig_moment silent = RIG_RCPT;
-    struct rig *rig = wants_rig(&silent);
-    rig_start(rig);
-    uint32_t batch = large_batch(rig);
-    add_to_own_site(rig, batch, "slow1.example");
-    add_to_own_site(rig, batch, "slow2.example");
+    uint32_t batch;
+    struct rig *rig = dripping_rig(&silent, &batch);
     rig_run(rig, HOUR_MS); /* nobody waits */
     CU_ASSERT_EQUAL(rig->workers[0]->bufs[COMPOSE_BUF_CLASSES - 1].count_out, 2);
     CU_ASSERT_EQUAL(rig->entries_count, 0);
@@ -99,11 +107,8 @@ static void test_the_slow_make_room_for_others(void)
 static void test_who_has_just_begun_has_his_time(void)
 {
     const enum rig_moment silent = RIG_RCPT;
-    struct rig *rig = wants_rig(&silent);
-    rig_start(rig);
-    uint32_t batch = large_batch(rig);
-    add_to_own_site(rig, batch, "slow1.example");
-    add_to_own_site(rig, batch, "slow2.example");
+    uint32_t batch;
+    struct rig *rig = dripping_rig(&silent, &batch);
     rig_run(rig, 1000);
     add_to_own_site(rig, batch, "fast.example");
     rig_run(rig, 60 * 1000);
@@ -117,11 +122,8 @@ static void test_who_has_just_begun_has_his_time(void)
 static void test_an_answer_is_awaited_without_a_body(void)
 {
     const enum rig_moment silent = RIG_DOT;
-    struct rig *rig = wants_rig(&silent);
-    rig_start(rig);
-    uint32_t batch = large_batch(rig);
-    add_to_own_site(rig, batch, "slow1.example");
-    add_to_own_site(rig, batch, "slow2.example");
+    uint32_t batch;
+    struct rig *rig = dripping_rig(&silent, &batch);
     rig_run(rig, 30 * 1000);
     CU_ASSERT_EQUAL(rig_place(rig, PLACE_FLIGHT), 2);
     for (size_t class = 0; class < COMPOSE_BUF_CLASSES; class ++) {

@@ -377,6 +377,24 @@ static void check_rings(const struct findings *findings)
     disk_destroy(disk);
 }
 
+/* What a container or a unit may forbid, and the engine cannot do without. */
+static void check_open(const struct findings *findings)
+{
+    int error = 0;
+    struct disk *disk = disk_plain_create(NULL, &error);
+    int fd = disk == NULL ? error : disk_open(disk, DISK_ROOT, "/", DISK_READONLY | DISK_DIRECTORY);
+    if (fd == -ENOSYS || fd == -EPERM) {
+        writer_put_format(findings->errors,
+                          "openat2 cannot be used: %s; it takes a container whose seccomp rules "
+                          "allow it, and a unit without RestrictSUIDSGID\n",
+                          strerror(-fd));
+    }
+    if (fd >= 0) {
+        disk_close(disk, fd);
+    }
+    disk_destroy(disk);
+}
+
 static void check_descriptors(const struct findings *findings)
 {
     struct rlimit limit;
@@ -472,6 +490,7 @@ void check_environment(const struct config *config, struct writer *ret_errors,
     check_sources(&findings);
     check_dns(&findings);
     check_rings(&findings);
+    check_open(&findings);
     check_descriptors(&findings);
     check_cores(&findings);
     check_memory(&findings);

@@ -39,7 +39,8 @@ struct waiting {
     struct submit_status status;
     uint64_t moved_sum; /* of what changes when it moves */
     struct mono_time why_at;
-    char why[512]; /* nothing moves, or "" */
+    char why[512];              /* nothing moves, or "" */
+    char line[SUBMIT_SHOW_MAX]; /* the last that was shown */
 };
 
 static void watch(const struct waiting *waiting, const char *path, uint32_t events)
@@ -168,8 +169,13 @@ static void show(struct waiting *waiting, bool is_last)
             submit_show_put_line(&writer, id, &waiting->status);
         }
         break;
-    case SHOW_LINES:
+    case SHOW_LINES: /* read in a log: nothing is said twice */
         submit_show_put_line(&writer, id, &waiting->status);
+        if (!is_last && span_equal(writer_span(&writer), span_of_text(waiting->line))) {
+            return;
+        }
+        (void)snprintf(waiting->line, sizeof(waiting->line), "%.*s", (int)writer_size(&writer),
+                       writer.start);
         break;
     }
     (void)fwrite(writer.start, 1, writer_size(&writer), stdout);

@@ -310,6 +310,15 @@ def test_plain_lines(r):
     peer.stop()
 
 
+def test_nothing_is_said_twice(r):
+    """No engine runs: what there is to say stays the same for three looks."""
+    r.make_spool()
+    _, out, _ = r.run("submit", "--spool", r.spool, "--wait", "--timeout", "3s", make_batch(r),
+                      status=5)
+    lines = out.splitlines()[:-1]
+    assert lines and len(lines) == len(set(lines)), out
+
+
 def run_on_terminal(words, columns):
     pid, fd = pty.fork()
     if pid == 0:

@@ -267,10 +267,10 @@ static bool take_key(struct reading *reading, const struct config_lint_section *
 
 /* Behind the section's open brace, to its end. False: no more can be said of this file. */
 static bool take_section(struct reading *reading, const struct config_lint_section *section,
-                         const struct token *start)
+                         const struct token *start, bool *ret_is_empty)
 {
     int seen[CONFIG_LINT_KEYS_MAX] = {0};
-    for (;;) {
+    for (*ret_is_empty = true;; *ret_is_empty = false) {
         struct token key = next(reading);
         if (key.kind == TOKEN_CLOSE) {
             return true;
@@ -305,7 +305,16 @@ static bool begin_section(struct reading *reading, const struct token *start)
         blank(reading, start->at, reading->at);
         return is_closed;
     }
-    if (section->first_place[0] != '\0' && !section->is_titled) {
+    bool is_empty;
+    if (!take_section(reading, section, start, &is_empty)) {
+        return false;
+    }
+    if (section->is_titled) {
+        return true;
+    }
+    if (is_empty) { /* it says nothing: another file may */
+        blank(reading, start->at, reading->at);
+    } else if (section->first_place[0] != '\0') {
         put_place(reading, start);
         writer_put_format(lint->errors, "the section stands twice, first in %s\n",
                           section->first_place);
@@ -313,7 +322,7 @@ static bool begin_section(struct reading *reading, const struct token *start)
         (void)snprintf(section->first_place, sizeof(section->first_place), "%s:%d", reading->file,
                        start->line);
     }
-    return take_section(reading, section, start);
+    return true;
 }
 
 void config_lint_file(struct config_lint *lint, const char *file, char *text, size_t size)

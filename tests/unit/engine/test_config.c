@@ -289,7 +289,7 @@ static const struct {
     {"workers = 1\n", "ramjet.conf:1: workers: stands in no section"},
     {"node {\n workers = 1\n workers = 2 }\n",
      "ramjet.conf:3: workers: given twice in one section, first in line 2"},
-    {"node { }\n\nnode { }\n",
+    {"node { workers = 1 }\n\nnode { hostname = a.example }\n",
      "ramjet.conf:3: node: the section stands twice, first in ramjet.conf:1"},
     {"\nnode { workers = 1\n", "ramjet.conf:2: node: the section is never closed"},
     {"route \"x\" { host = {\"a\", \"b\"\n",
@@ -409,8 +409,9 @@ static void test_many_routes(void)
 static void test_conf_d(void)
 {
     struct files files;
-    files_make(&files, "node { hostname = \"a.example\" }\n");
-    files_add(&files, "20-b.conf", "route \"b\" { port = 2 }\n");
+    /* Sections that say nothing are in nobody's way. */
+    files_make(&files, "node { hostname = \"a.example\" }\nlimits {\n#  sessions = 5\n}\n");
+    files_add(&files, "20-b.conf", "route \"b\" { port = 2 }\nlimits { }\n");
     files_add(&files, "10-a.conf", "route \"a\" { port = 1 }\nlimits { sessions = 77 }\n");
     files_add(&files, "30-c.conf~", "rubbish {\n");
     files_add(&files, ".hidden.conf", "rubbish {\n");

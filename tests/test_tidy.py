@@ -140,6 +140,7 @@ ROWS = [
     ("101 columns", {"queue/a.c": c("int " + "x" * 96 + ";\n")}, 2, "101 columns"),
     ("101 columns of comment", {"queue/a.c": c("/* " + "x" * 95 + " */\n")}, 2, "101 columns"),
     ("a tab", {"queue/a.c": c("int\tx;\n")}, 2, "a tab"),
+    ("a merge", {"queue/a.c": c("/*\n" + "<" * 7 + " HEAD\n */\n")}, 3, "left of a merge"),
     ("blanks at the end", {"queue/a.c": c("int x; \n")}, 2, "blanks at the end"),
     ("no newline at the end", {"queue/a.c": c("int x;")}, 2, "no newline at the end"),
     *[

@@ -388,6 +388,7 @@ def check_lengths(sources: dict[str, Source]) -> Iterator[Finding]:
 
 
 LATER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+MERGE = re.compile(r"(<{7}|>{7}|\|{7}) ")
 
 
 def check_lines(sources: dict[str, Source]) -> Iterator[Finding]:
@@ -402,6 +403,8 @@ def check_lines(sources: dict[str, Source]) -> Iterator[Finding]:
                 yield Finding(source.path, number, "blanks at the end")
             if "\t" in line:
                 yield Finding(source.path, number, "a tab")
+            if MERGE.match(line):
+                yield Finding(source.path, number, "left of a merge")
             later = LATER.search(line)
             if later and not source.path.startswith("tests/tidy") and source.is_c:
                 yield Finding(source.path, number, f"{later.group(0)}: open an issue instead")

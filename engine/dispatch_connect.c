@@ -223,7 +223,7 @@ static bool connect_one(struct lane *lane, struct mono_time now)
         return false;
     case LANE_PICK_NONE:
         if (lane->sessions_count == 0) {
-            site_suspend_xcore(lane->site, now, &worker->random);
+            lane_hosts_failed(lane, now);
             lane_mark_dirty(lane);
         }
         return false;

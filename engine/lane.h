@@ -23,7 +23,8 @@
  * that the mail that all hosts take is not led away from the preferred ones. There hosts that have
  * declined a message are remembered with what they offered, and connections go to the host that did
  * so least lately; a message that all hosts decline bounces (E2, E4; dispatch_aside.c). A few that
- * wait for one of the worker's largest bufs do so there, too.
+ * wait for one of the worker's largest bufs do so there, too. When all hosts have failed there,
+ * only that lane rests.
  *
  * Review: mail may wait here for days (a rate, a dead host, a pause). Every LANE_REVIEW_MS all of
  * it is looked at (dispatch_review.c), and placed anew when its domain leads elsewhere by now.
@@ -117,7 +118,7 @@ struct lane {
     bool is_held_up;                /* its first recipient waits for memory of the worker */
     bool is_asked;                  /* an MX query of it is away */
     bool is_answered;               /* one came back, and no host was picked since */
-    struct mono_time rest_until;    /* our own source cannot be used */
+    struct mono_time rest_until;    /* our own source cannot be used; or (aside) no host */
     struct mono_time ports_at;      /* no port was free: no connection is opened before */
     uint32_t ports_rest_ms;         /* how long that rest is; 0: one was made since */
     struct mono_time ahead_at;      /* read-ahead was refused: not asked for again before */
@@ -218,6 +219,10 @@ enum lane_others lane_others_of(const struct lane *lane, const struct lane_host 
 /* No host accepts mail: what waits here is bounced with lane_no_mail until they are asked again. */
 void lane_set_no_mail(struct lane *lane, struct mono_time now);
 bool lane_is_no_mail(const struct lane *lane, struct mono_time now);
+/* All hosts have failed, and no session is left: the site rests. Aside it is the lane that does,
+ * for as long as the site would at first: the site's sessions go on meanwhile, and one more than a
+ * host bears is no verdict on it. */
+void lane_hosts_failed(struct lane *lane, struct mono_time now);
 /* Our own source cannot be used: the lane rests for as long as the site would at first. */
 void lane_source_failed(struct lane *lane, const struct policy_verdict *verdict,
                         struct mono_time now);

@@ -66,12 +66,27 @@ static void note_failure(struct lane *lane, const struct policy_verdict *verdict
     lane_note_error(lane, response);
 }
 
+static void rest(struct lane *lane, struct mono_time now)
+{
+    lane->rest_until = mono_add_ms(now, (int64_t)lane->site->route->suspend_first_s * 1000);
+}
+
 void lane_source_failed(struct lane *lane, const struct policy_verdict *verdict,
                         struct mono_time now)
 {
     ensure(verdict->action == POLICY_DEFER); /* no word of any server */
     note_failure(lane, verdict);
-    lane->rest_until = mono_add_ms(now, (int64_t)lane->site->route->suspend_first_s * 1000);
+    rest(lane, now);
+}
+
+void lane_hosts_failed(struct lane *lane, struct mono_time now)
+{
+    ensure(lane->sessions_count == 0);
+    if (lane->is_aside) {
+        rest(lane, now);
+    } else {
+        site_suspend_xcore(lane->site, now, &lane->worker->random);
+    }
 }
 
 void lane_ports_missing(struct lane *lane, const struct policy_verdict *verdict,

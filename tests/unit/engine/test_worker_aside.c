@@ -268,7 +268,42 @@ static void test_one_connection_for_all_workers(void)
     rig_destroy(rig);
 }
 
+static const char *one_at_a_time(struct rig_conn *conn, enum rig_moment moment, struct span line)
+{
+    bool is_busy = moment == RIG_GREETING && conn->rig->conns_count > 1;
+    return is_busy ? BUSY : offer(conn, moment, line);
+}
+
+/* The hosts bear one connection of ours, which goes on: what another one aside meets is no verdict
+ * on the site. */
+static void test_what_fails_aside_suspends_no_site(void)
+{
+    enum { LARGES = 3, SMALLS = 300 };
+    struct offers offers = {.first = {TIGHT}, .other = {TIGHT}};
+    struct rig *rig = aside_rig_of(&offers, 0, 2, 1);
+    struct config_route *route = &rig->config->routes[0];
+    route->connection_messages_max = 100000;
+    route->backlog_per_connection = 100000;
+    rig->on_moment = one_at_a_time;
+    uint32_t batch = rig_batch_bsmtp(rig, "");
+    add(rig, batch, SMALL, false, 1);
+    add(rig, batch, LARGE, false, LARGES);
+    add(rig, batch, SMALL, false, SMALLS - 1);
+    rig_deal(rig, batch, 0);
+    bool is_suspended = false;
+    for (uint32_t i = 0; i < 60000 && rig->returned < SMALLS; i++) {
+        rig_run(rig, 10);
+        const struct site *site = site_at_xcore(rig->engine.sites, 0);
+        is_suspended |= site_suspended_until_xcore(site, rig->clock.mono).ns != 0;
+    }
+    CU_ASSERT(!is_suspended);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DEFERRED), LARGES);
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_DELIVERED), SMALLS);
+    rig_destroy(rig);
+}
+
 SUITE(worker_aside, test_E2_E4_what_two_hosts_offer, test_E4_a_template_that_cannot_be_encoded,
       test_each_host_declines_something_else, test_what_all_decline_is_few_connections,
       test_hosts_that_change_their_mind_are_no_circle, test_other_mail_stays_on_its_sessions,
-      test_a_lane_aside_has_its_turn, test_one_connection_for_all_workers)
+      test_a_lane_aside_has_its_turn, test_one_connection_for_all_workers,
+      test_what_fails_aside_suspends_no_site)

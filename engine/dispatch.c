@@ -59,13 +59,14 @@ static void group_put_back(struct lane *lane, struct attempt *const *attempts, u
     }
 }
 
-/* The message is made: the rate is paid last, for what is begun and for nothing that is put back.
- * False: another worker was faster. */
+/* The message is made: the rate is paid last, for what is begun and for nothing that is put back,
+ * or that this server cannot be given. False: another worker was faster. */
 static bool send_group(struct lane *lane, struct delivery *delivery, struct load *load,
                        struct attempt *const *attempts, uint32_t count, struct mono_time now)
 {
     struct mono_time next;
-    if (!site_rate_take_xcore(lane->site, count, now, &next)) {
+    if (smtp_session_may_carry(&delivery->smtp, &delivery->transaction) &&
+        !site_rate_take_xcore(lane->site, count, now, &next)) {
         delivery_release_message(delivery);
         group_put_back(lane, attempts, count);
         lane_wake_at(lane, next);

@@ -264,6 +264,23 @@ static void decline(struct smtp_session *session, enum smtp_cause cause)
     session->tell = SMTP_TELL_DONE;
 }
 
+static bool is_too_large(const struct smtp_capabilities *can, uint64_t size) /* E2 */
+{
+    return (can->bits & SMTP_CAN_SIZE) != 0 && can->size_max > 0 && size > can->size_max;
+}
+
+static bool is_too_8bit(const struct smtp_capabilities *can, bool is_8bit) /* E4 */
+{
+    return is_8bit && (can->bits & SMTP_CAN_8BIT) == 0;
+}
+
+bool smtp_session_may_carry(const struct smtp_session *session,
+                            const struct smtp_transaction *transaction)
+{
+    const struct smtp_capabilities *can = &session->capabilities;
+    return !is_too_large(can, transaction->size) && !is_too_8bit(can, transaction->is_8bit);
+}
+
 void smtp_session_begin(struct smtp_session *session, const struct smtp_transaction *transaction,
                         struct mono_time now)
 {
@@ -274,12 +291,11 @@ void smtp_session_begin(struct smtp_session *session, const struct smtp_transact
     ensure(transaction->rcpts_count <= SMTP_RCPTS_MAX);
     const struct smtp_capabilities *can = &session->capabilities;
     take_transaction(session, transaction);
-    if ((can->bits & SMTP_CAN_SIZE) != 0 && can->size_max > 0 &&
-        transaction->size > can->size_max) { /* E2 */
+    if (is_too_large(can, transaction->size)) {
         decline(session, SMTP_CAUSE_SIZE);
         return;
     }
-    if (transaction->is_8bit && (can->bits & SMTP_CAN_8BIT) == 0) { /* E4 */
+    if (is_too_8bit(can, transaction->is_8bit)) {
         decline(session, SMTP_CAUSE_8BIT);
         return;
     }

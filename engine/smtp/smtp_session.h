@@ -253,6 +253,10 @@ bool smtp_session_on_timeout(struct smtp_session *session, struct mono_time now,
 bool smtp_session_on_closed(struct smtp_session *session, struct mono_time now,
                             struct smtp_event *ret_event);
 
+/* Whether the server can be given it, by its size and whether it is 8-bit; else nothing of it is
+ * sent. */
+bool smtp_session_may_carry(const struct smtp_session *session,
+                            const struct smtp_transaction *transaction);
 /* Only in state READY. The events that follow from begin itself (SIZE exceeded ...) come from
  * smtp_session_next, in a loop until false. */
 void smtp_session_begin(struct smtp_session *session, const struct smtp_transaction *transaction,

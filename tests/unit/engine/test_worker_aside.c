@@ -302,8 +302,24 @@ static void test_what_fails_aside_suspends_no_site(void)
     rig_destroy(rig);
 }
 
+/* The rate is paid for what is begun, not for what a host cannot be given. */
+static void test_what_is_declined_pays_no_rate(void)
+{
+    enum { LARGES = 10 };
+    struct offers offers = {.first = {TIGHT}, .other = {TIGHT}};
+    struct rig *rig = aside_rig(&offers, 0);
+    rig->config->routes[0].rate_per_hour = 60;
+    rig->config->routes[0].rate_burst = 1;
+    uint32_t batch = rig_batch_bsmtp(rig, "");
+    add(rig, batch, LARGE, false, LARGES);
+    rig_deal(rig, batch, 0);
+    CU_ASSERT(rig_run_until_returned(rig, LARGES, 60 * 1000));
+    CU_ASSERT_EQUAL(rig_entries_of(rig, JOURNAL_BOUNCED), LARGES);
+    rig_destroy(rig);
+}
+
 SUITE(worker_aside, test_E2_E4_what_two_hosts_offer, test_E4_a_template_that_cannot_be_encoded,
       test_each_host_declines_something_else, test_what_all_decline_is_few_connections,
       test_hosts_that_change_their_mind_are_no_circle, test_other_mail_stays_on_its_sessions,
       test_a_lane_aside_has_its_turn, test_one_connection_for_all_workers,
-      test_what_fails_aside_suspends_no_site)
+      test_what_fails_aside_suspends_no_site, test_what_is_declined_pays_no_rate)

@@ -3,6 +3,7 @@
 
 #include "engine/compose.h"
 #include "engine/steady.h"
+#include "engine/worker_priv.h"
 
 static bool is_cancelled(const struct batch *batch)
 {
@@ -76,7 +77,9 @@ static void settle_nowhere(struct lane *lane, struct attempt *attempt, struct mo
     const struct mx_answer *answer;
     enum mx_freshness freshness =
         mx_cache_find_xcore(worker->engine->mx_cache, MX_KIND_MAIL, name, now, &answer);
-    enum mx_outcome outcome = freshness == MX_MISSING ? MX_TEMPORARY : answer->outcome;
+    enum mx_outcome outcome = freshness == MX_MISSING
+                                  ? worker_no_hosts(worker, attempt->recipient, now)
+                                  : answer->outcome;
     struct policy_verdict verdict = policy_of_mx(outcome == MX_OK ? MX_TEMPORARY : outcome);
     if (worker_is_siteless(worker, attempt->recipient) ||
         outcome_route(worker, attempt->recipient)->hosts_count > 0) {

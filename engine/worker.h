@@ -108,10 +108,12 @@ struct worker_domain {
     uint32_t wait_prev;    /* ... and the one before */
     bool is_waiting;       /* it waits for a query to be asked by */
     bool is_asked;
-    bool is_siteless;       /* the last look found no site, or lane, free */
-    bool is_answered;       /* while those who waited for the answer are placed again */
-    bool is_release_whole;  /* all are looked at, else only until too many ... */
-    uint8_t release_misses; /* ... in a row found no place */
+    bool is_siteless;          /* the last look found no site, or lane, free */
+    bool is_answered;          /* while those who waited for the answer are placed again */
+    bool is_release_whole;     /* all are looked at, else only until too many ... */
+    uint8_t release_misses;    /* ... in a row found no place */
+    uint8_t no_hosts;          /* enum mx_outcome: why the last look found none ... */
+    int64_t no_hosts_until_ns; /* ... which decides until then, should the answer be gone */
 };
 
 /* One recipient on its way through one attempt. */

@@ -15,6 +15,7 @@ enum {
     RELEASE_TURN = 256,
     RELEASE_MISSES = 64,
     REHOUSE_MS = 1000,
+    NO_HOSTS_MS = 60 * 1000,
     /* Who waits on a domain is looked at so often whether his time is over. */
     REHOUSE_WHOLE_MS = 60 * 1000,
     /* Who finds no site waits so long for one to be given back, before he is put off. */
@@ -244,9 +245,12 @@ static struct site *domain_site(struct worker *worker, struct worker_domain *dom
         return NULL;
     }
     if (answer->outcome != MX_OK) {
+        domain->no_hosts = (uint8_t)answer->outcome;
+        domain->no_hosts_until_ns = mono_add_ms(now, NO_HOSTS_MS).ns;
         *ret_is_nowhere = true;
         return NULL;
     }
+    domain->no_hosts_until_ns = 0;
     remember_site(domain,
                   site_obtain_xcore(worker->engine->sites, worker_site_key(worker, answer, route),
                                     span_of(answer->site_name, answer->site_name_size), route, now),
@@ -303,6 +307,13 @@ static bool is_over(struct worker *worker, const struct recipient *recipient,
 bool worker_is_siteless(struct worker *worker, const struct recipient *recipient)
 {
     return domain_of(worker, recipient)->is_siteless;
+}
+
+enum mx_outcome worker_no_hosts(struct worker *worker, const struct recipient *recipient,
+                                struct mono_time now)
+{
+    const struct worker_domain *domain = domain_of(worker, recipient);
+    return domain->no_hosts_until_ns > now.ns ? (enum mx_outcome)domain->no_hosts : MX_TEMPORARY;
 }
 
 /* The lane he belongs to; NULL: it is not known yet, or (domain->is_siteless) there is no room. */

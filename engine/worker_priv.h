@@ -53,6 +53,11 @@ enum worker_lead {
 };
 enum worker_lead worker_domain_lead(struct worker *worker, const struct recipient *recipient,
                                     struct site *site, struct mono_time now);
+/* Why the recipient's domain had no hosts when he was placed lately, for when its answer is gone by
+ * now: it may live shorter than a record's way from a slow disk. MX_TEMPORARY: that is not known,
+ * or too long ago. */
+enum mx_outcome worker_no_hosts(struct worker *worker, const struct recipient *recipient,
+                                struct mono_time now);
 /* When it is to be called again. */
 struct mono_time worker_domain_wake(const struct worker *worker);
 

@@ -68,6 +68,29 @@ static void test_domains_that_moved_are_placed_anew(void)
     rig_destroy(rig);
 }
 
+/* It says that the domain takes no mail, and is gone before the record comes from a slow disk. */
+static void test_an_answer_that_is_gone_still_decides(void)
+{
+    static const struct {
+        int64_t wait_ms;
+        uint8_t what;
+    } ROWS[] = {{4000, JOURNAL_BOUNCED}, {70 * 1000, JOURNAL_DEFERRED}};
+    for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
+        struct rig *rig = dns_rig();
+        rig_mx_put(rig, "null.example", MX_NULL, NULL, NULL, 1000);
+        uint32_t batch = rig_batch_merge(rig, RIG_LETTER, "");
+        rig_add_many(rig, batch, "null.example", 1);
+        rig->is_intake_held = true;
+        rig_deal(rig, batch, 0);
+        rig_run(rig, ROWS[i].wait_ms);
+        rig->is_intake_held = false;
+        rig_run(rig, 1000);
+        CU_ASSERT_EQUAL(rig->entries_count, 1);
+        CU_ASSERT_EQUAL(rig_entries_of(rig, ROWS[i].what), 1);
+        rig_destroy(rig);
+    }
+}
+
 /* More than a step's worth waits for one answer. */
 static void test_many_wait_for_one_answer(void)
 {
@@ -206,7 +229,8 @@ static void test_an_answer_that_is_not_kept_is_temporary(void)
 }
 
 SUITE(worker_names, test_a_domain_that_moves_does_not_take_others_along,
-      test_domains_that_moved_are_placed_anew, test_many_wait_for_one_answer,
-      test_queries_that_come_back_ask_for_more_domains, test_who_waits_for_a_query_is_cancelled,
-      test_an_expired_answer_is_not_used_unasked, test_domains_that_wait_for_nobody_leave_in_parts,
+      test_domains_that_moved_are_placed_anew, test_an_answer_that_is_gone_still_decides,
+      test_many_wait_for_one_answer, test_queries_that_come_back_ask_for_more_domains,
+      test_who_waits_for_a_query_is_cancelled, test_an_expired_answer_is_not_used_unasked,
+      test_domains_that_wait_for_nobody_leave_in_parts,
       test_an_answer_that_is_not_kept_is_temporary)

@@ -188,14 +188,6 @@ static int make_tables(struct boot *boot)
     return engine->retry != NULL ? 0 : refuse(boot, "tables", error != 0 ? error : -ENOMEM);
 }
 
-/* It says something that this start cannot go by. */
-static int refuse_journal(struct boot *boot, int error)
-{
-    journal_refusal_put(boot->errors, boot->journal_disk, boot->journal_path, error);
-    writer_put_byte(boot->errors, '\n');
-    return error;
-}
-
 static int make_journal(struct boot *boot)
 {
     const struct config *config = boot->config;
@@ -206,10 +198,8 @@ static int make_journal(struct boot *boot)
     int result = journal_replay(boot->journal_disk, boot->journal_path,
                                 intake_journal_end(&boot->intake), &boot->known);
     if (result != 0) {
-        return refuse_journal(boot, result);
+        return refuse(boot, boot->journal_path, result);
     }
-    struct random random;
-    random_init_system(&random);
     const struct journal_config journal = {
         .disk = boot->journal_disk,
         .clock = boot->engine.clock,
@@ -221,7 +211,6 @@ static int make_journal(struct boot *boot)
         .log_size_max = config->log_size_max,
         .settled = &boot->intake.settled,
         .known = &boot->known,
-        .spool_id = random_u64(&random) | 1,
     };
     result = journal_init(&boot->journal, &journal, true);
     boot->has_journal = result == 0;
@@ -357,8 +346,7 @@ static int recover(struct boot *boot)
     } else {
         /* A checkpoint now would cost the lines not yet kept. */
         journal_abandon(&boot->journal);
-        (void)(result == -EPROTONOSUPPORT ? refuse_journal(boot, result)
-                                          : refuse(boot, "recovery", result));
+        (void)refuse(boot, "recovery", result);
     }
     if (text != NULL) {
         (void)fwrite(text, 1, writer_size(&words), stderr);

@@ -30,7 +30,7 @@
  * cell. Held batches keep their place in it. Nothing has to be taken back when a batch is complete,
  * and the journal waits for nothing: only the batch itself does, in move 4.
  */
-static const char KEPT_NAME[] = JOURNAL_RESULTS_MISSING_NAME;
+static const char KEPT_NAME[] = "results-missing";
 
 enum {
     CHUNK_SIZE = 256 * 1024,

@@ -195,8 +195,6 @@ int journal_init(struct journal *journal, const struct journal_config *config, b
     if (config->known != NULL) {
         stat_set(&journal->stats.corrupt_records, config->known->corrupt_records);
     }
-    bool is_told = config->known != NULL && config->known->spool_id != 0;
-    core->spool_id = is_told ? config->known->spool_id : config->spool_id;
     error = core_open(core, config);
     if (error != 0) {
         journal_deinit(journal);

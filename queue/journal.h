@@ -127,7 +127,6 @@ struct journal_config {
     /* What replay has just said, for a later replay to hold the end of that run to; NULL: nothing
      * was read. Not kept. */
     const struct journal_known *known;
-    uint64_t spool_id; /* drawn by the caller: of the files, when `known` has none */
 };
 
 #define JOURNAL_SEGMENT_SIZE_MIN UINT64_C(4096)

@@ -313,7 +313,6 @@ static void op_header(struct journal_core *core)
         .size = (uint64_t)check->out_first * JOURNAL_CELL_SIZE,
         .next_number = tally->next_number,
         .corrupt_records = tally->corrupt_records,
-        .spool_id = core->spool_id,
     };
     journal_header_put(check->out, &header);
     check->io.op = (struct disk_op){

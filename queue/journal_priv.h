@@ -271,7 +271,6 @@ struct journal_core {
     struct disk *disk;
     const struct clock *clock;
     struct inbox *settled;
-    uint64_t spool_id; /* in the headers of all files */
     int dir;
     struct mono_time now;
     uint32_t ios_count; /* in flight */

@@ -267,7 +267,6 @@ void journal_header_put(void *sector, const struct journal_header *header)
     writer_put_u64(&writer, header->size);
     writer_put_u32(&writer, header->next_number);
     writer_put_u64(&writer, header->corrupt_records);
-    writer_put_u64(&writer, header->spool_id);
     ensure(!writer.is_full);
     struct writer tail = writer_of((char *)sector + HEADER_CHECKED_SIZE, 8);
     writer_put_u64(&tail, XXH3_64bits(sector, HEADER_CHECKED_SIZE));
@@ -294,8 +293,7 @@ int journal_header_get(struct span sector, struct journal_header *ret_header)
         cursor_take_u32(&cursor, &header.group) && cursor_take_u32(&cursor, &header.before_run) &&
         cursor_take_u32(&cursor, &header.before_group) && cursor_take_u64(&cursor, &created_at) &&
         cursor_take_u64(&cursor, &header.size) && cursor_take_u32(&cursor, &header.next_number) &&
-        cursor_take_u64(&cursor, &header.corrupt_records) &&
-        cursor_take_u64(&cursor, &header.spool_id);
+        cursor_take_u64(&cursor, &header.corrupt_records);
     ensure(is_read);
     if (checksum != XXH3_64bits(sector.at, HEADER_CHECKED_SIZE)) {
         return -EBADMSG;
@@ -311,17 +309,6 @@ int journal_header_get(struct span sector, struct journal_header *ret_header)
     header.created_at.ns = (int64_t)created_at;
     *ret_header = header;
     return 0;
-}
-
-uint32_t journal_header_version(struct span sector)
-{
-    struct cursor cursor = cursor_of(sector);
-    struct span magic;
-    uint32_t version;
-    bool is_read =
-        cursor_take_span(&cursor, sizeof(MAGIC), &magic) && cursor_take_u32(&cursor, &version);
-    ensure(is_read);
-    return version;
 }
 
 static const struct {

@@ -111,9 +111,8 @@ struct journal_accepted {
 enum journal_file {
     JOURNAL_FILE_SEGMENT = 1,
     JOURNAL_FILE_CHECKPOINT = 2,
-    JOURNAL_FILE_RESULTS = 3, /* has no number in its name */
+    JOURNAL_FILE_RESULTS = 3, /* "results-missing": has no number in its name */
 };
-#define JOURNAL_RESULTS_MISSING_NAME "results-missing"
 
 struct journal_header {
     enum journal_file file;
@@ -126,7 +125,6 @@ struct journal_header {
     uint64_t size;            /* of the file */
     uint32_t next_number;     /* of a checkpoint: first batch number never used */
     uint64_t corrupt_records; /* of a checkpoint: found so far in the life of the spool */
-    uint64_t spool_id;        /* the same in all files of a journal; 0: it is not told */
 };
 
 /* The seed of the file's first cell (its header's place); that of cell i is i higher. */
@@ -170,9 +168,6 @@ void journal_header_put(void *sector, const struct journal_header *header);
 /* 0; -EBADMSG: not a header of ours, or broken; -EPROTONOSUPPORT: whole, and of another version. */
 int journal_header_get(struct span sector, struct journal_header *ret_header)
     __attribute__((warn_unused_result));
-
-/* Of a sector that begins as a header of any version does. */
-uint32_t journal_header_version(struct span sector);
 
 /* "journal-00000007.log", "checkpoint-00000007": into JOURNAL_NAME_SIZE bytes. */
 enum { JOURNAL_NAME_SIZE = 32 };

@@ -172,7 +172,6 @@ static int known_fill(struct journal_walk *walk, struct journal_known *known)
                                : 1;
     known->last_run = walk->reader.run;
     known->last_group = walk->reader.group;
-    known->spool_id = walk->spool_id;
     known->batches = calloc((size_t)tally->live_count + 1, sizeof(*known->batches));
     if (known->batches == NULL) {
         return -ENOMEM;
@@ -230,94 +229,6 @@ int journal_replay(struct disk *disk, const char *directory, const struct journa
         journal_known_free(&known);
     }
     return error;
-}
-
-/* A whole header of this version, or what speaks against it. */
-static int header_read(struct disk *disk, int dir, const char *name,
-                       struct journal_header *ret_header, uint32_t *ret_version)
-{
-    char sector[JOURNAL_SECTOR_SIZE];
-    int fd = disk_open(disk, dir, name, DISK_READONLY);
-    if (fd < 0) {
-        return fd;
-    }
-    int64_t got = disk_read(disk, fd, sector, sizeof(sector), 0);
-    disk_close(disk, fd);
-    if (got != sizeof(sector)) {
-        return got < 0 ? (int)got : -EBADMSG;
-    }
-    int result = journal_header_get(span_of(sector, sizeof(sector)), ret_header);
-    *ret_version = result == -EPROTONOSUPPORT
-                       ? journal_header_version(span_of(sector, sizeof(sector)))
-                       : JOURNAL_VERSION;
-    return result;
-}
-
-static void put_version(struct writer *writer, const char *directory, const char *name,
-                        uint32_t version)
-{
-    writer_put_format(
-        writer,
-        "%s/%s: has version %u of the journal's format, and this program reads and writes version "
-        "%u: start the version of ramjet that wrote it; only when nothing lies in active/ and "
-        "hold/ may the files journal-*.log, checkpoint-* and " JOURNAL_RESULTS_MISSING_NAME
-        " be moved away instead",
-        directory, name, (unsigned)version, (unsigned)JOURNAL_VERSION);
-}
-
-/* Looks at the file's header; true: it is the one, and was told. `first`: of those with an id. */
-static bool refusal_find(struct writer *writer, struct disk *disk, int dir, const char *directory,
-                         const char *name, uint64_t *first_id, char first[JOURNAL_NAME_SIZE])
-{
-    struct journal_header header;
-    uint32_t version = 0;
-    int result = header_read(disk, dir, name, &header, &version);
-    if (result == -EPROTONOSUPPORT) {
-        put_version(writer, directory, name, version);
-        return true;
-    }
-    if (result != 0 || header.spool_id == 0) {
-        return false;
-    }
-    if (*first_id == 0) {
-        *first_id = header.spool_id;
-        memcpy(first, name, strlen(name) + 1);
-    }
-    if (header.spool_id != *first_id) {
-        writer_put_format(writer,
-                          "%s/%s: of another spool than %s beside it: take away the one that does "
-                          "not belong here, and put back what stood in its place; when that is "
-                          "lost, start without it: what is missing is told then",
-                          directory, name, first);
-        return true;
-    }
-    return false;
-}
-
-void journal_refusal_put(struct writer *writer, struct disk *disk, const char *directory, int error)
-{
-    struct journal_listing listing = {0};
-    bool is_told = false;
-    int dir = error == -EPROTONOSUPPORT || error == -EXDEV
-                  ? disk_open(disk, DISK_ROOT, directory, DISK_READONLY | DISK_DIRECTORY)
-                  : -1;
-    if (dir >= 0) {
-        char name[JOURNAL_NAME_SIZE];
-        char first[JOURNAL_NAME_SIZE] = "";
-        uint64_t first_id = 0;
-        int result = journal_listing_read(&listing, disk, dir);
-        for (uint32_t i = 0; result == 0 && i < listing.count && !is_told; i++) {
-            journal_name_put(name, listing.files[i].file, listing.files[i].number);
-            is_told = refusal_find(writer, disk, dir, directory, name, &first_id, first);
-        }
-        is_told = is_told || refusal_find(writer, disk, dir, directory,
-                                          JOURNAL_RESULTS_MISSING_NAME, &first_id, first);
-        journal_listing_free(&listing);
-        disk_close(disk, dir);
-    }
-    if (!is_told) {
-        writer_put_format(writer, "%s: %s", directory, strerror(-error));
-    }
 }
 
 struct journal_known_batch *journal_known_find(struct journal_known *known, const char *directory)

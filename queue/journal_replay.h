@@ -55,19 +55,14 @@ struct journal_known {
     struct journal_place ended; /* as it was given; run 0: it was not */
     uint32_t last_run; /* of the engine, and the last group that it wrote: the journal's own */
     uint32_t last_group;
-    uint64_t spool_id; /* of the journal's files; 0: none tells one */
 };
 
 /* `end`: where the journal of an engine that stopped in order said that it ended: nothing of that
  * run can be torn, so what is broken or missing is damage; NULL: not known. 0 or -errno;
- * -EPROTONOSUPPORT: written by another version; -EXDEV: files of several spools. Writes nothing
- * but the last group over itself: what is believed must be on stable storage. */
+ * -EPROTONOSUPPORT: written by another version. Writes nothing but the last group over itself: what
+ * is believed must be on stable storage. */
 int journal_replay(struct disk *disk, const char *directory, const struct journal_place *end,
                    struct journal_known *ret_known) __attribute__((warn_unused_result));
-/* Why it, or what else reads headers of the journal, has refused with one of these two errors:
- * which file, and what to do; for people, one line. Of another error: its name. */
-void journal_refusal_put(struct writer *writer, struct disk *disk, const char *directory,
-                         int error);
 /* Good as long as `batches` is not reordered. */
 struct journal_known_batch *journal_known_find(struct journal_known *known, const char *directory);
 void journal_known_free(struct journal_known *known); /* NULL-safe */

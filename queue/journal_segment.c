@@ -161,7 +161,6 @@ static void op_header(struct journal_core *core, struct disk_op *op)
         .before_group = segments->before_group,
         .created_at = clock_wall(core->clock),
         .size = segments->size,
-        .spool_id = core->spool_id,
     };
     journal_header_put(segments->block, &header);
     op->verb = DISK_WRITE;

@@ -312,13 +312,6 @@ static bool feed_header(struct journal_walk *walk, size_t size)
         return false;
     }
     bool is_broken = error != 0 || header.file != file->file || header.number != file->number;
-    if (!is_broken && header.spool_id != 0) {
-        if (walk->spool_id != 0 && walk->spool_id != header.spool_id) {
-            walk->error = -EXDEV;
-            return false;
-        }
-        walk->spool_id = header.spool_id;
-    }
     if (is_broken) {
         header = (struct journal_header){
             .file = file->file, .number = file->number, .run = walk->reader.run};

@@ -151,7 +151,6 @@ struct journal_walk {
     void (*on_deferral)(void *context, struct journal_tally_batch *batch,
                         const struct journal_record *record);
     void *context;
-    uint64_t spool_id; /* as the files' headers tell it; 0: none has yet */
     int error;
 };
 

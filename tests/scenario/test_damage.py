@@ -242,30 +242,6 @@ def case_no_journal():
         equal(send(engine, "fresh", ["a@fresh.test"]).place, "done", "a new batch is sent")
 
 
-def case_a_segment_of_another_spool():
-    """Nothing is guessed, and nothing lost: the start names it, and the next one goes on."""
-    with Case("other") as case:
-        spool = case.place.join("other.spool")
-        other = Engine(case.place, spool=spool, name="other",
-                       extra=spool_keys(spool, "256K", 4)).start()
-        equal(other.terminate(), 0, "exit status of the other one")
-        ours = Segment(case)
-        with open(os.path.join(spool, "journal", ours.name), "rb") as file:
-            theirs = file.read()
-        with open(ours.path, "wb") as file:
-            file.write(theirs)
-        engine = Engine(case.place, spool=case.spool, name="refused")
-        engine.spawn()
-        equal(engine.process.wait(60), 1, "exit status")
-        words = engine.words()
-        check(f"of another spool than {ours.name} beside it: take away" in words, "it says so",
-              words)
-        ours.write()
-        case.start()
-        for batch in ALL:
-            case.check_done(batch)
-
-
 def case_beside_the_journal():
     """Ids, results and what is being prepared: derived, or of no meaning."""
     with Case("beside") as case:

@@ -261,7 +261,6 @@ static int make_journal(struct sim_engine *sim)
         .results_sync_size = 2048,
         .settled = &sim->intake.settled,
         .known = &sim->known,
-        .spool_id = sim->engine.secret | 1,
     };
     return journal_init(&sim->journal, &journal, false);
 }

@@ -32,7 +32,6 @@ struct rig *rig_create(uint64_t seed)
     }
     rig->segment_size = 8192;
     rig->segments_max = 3;
-    rig->spool_id = 4000;
     rig->next_number = 1;
     rig->batches_max = 6;
     return rig;
@@ -40,7 +39,6 @@ struct rig *rig_create(uint64_t seed)
 
 int rig_start(struct rig *rig, const struct journal_known *known)
 {
-    rig->spool_id += known != NULL; /* each start draws one, and uses the first of all */
     const struct journal_config config = {
         .disk = &rig->disk->disk,
         .clock = &rig->clock.clock,
@@ -54,7 +52,6 @@ int rig_start(struct rig *rig, const struct journal_known *known)
         .results_sync_size = rig->results_sync_size,
         .settled = &rig->settled,
         .known = known,
-        .spool_id = rig->spool_id,
     };
     int error = journal_init(&rig->journal, &config, false);
     rig->has_journal = error == 0;

@@ -45,7 +45,6 @@ struct rig {
     bool has_journal;
     uint64_t segment_size;
     uint32_t segments_max;
-    uint64_t spool_id;  /* of a journal that has none yet */
     uint32_t files_max; /* of results; 0 as the journal has it */
     uint64_t results_sync_size;
     bool has_log;

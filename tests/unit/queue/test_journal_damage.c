@@ -652,73 +652,6 @@ static void test_crafted_cells(void)
     }
 }
 
-/* Its header says so; the checksum is right. */
-static void header_change(char *bytes, const uint64_t *spool_id)
-{
-    struct journal_header header;
-    ensure(journal_header_get(span_of(bytes, JOURNAL_SECTOR_SIZE), &header) == 0);
-    if (spool_id != NULL) {
-        header.spool_id = *spool_id;
-        journal_header_put(bytes, &header);
-        return;
-    }
-    bytes[8] = 7;
-    uint64_t checksum = htole64(XXH3_64bits(bytes, JOURNAL_SECTOR_SIZE - 8));
-    memcpy(bytes + JOURNAL_SECTOR_SIZE - 8, &checksum, sizeof(checksum));
-}
-
-static const char *refusal(const struct bench *bench, int error)
-{
-    static char text[1024];
-    struct writer writer = writer_of(text, sizeof(text) - 1);
-    journal_refusal_put(&writer, &bench->rig->disk->disk, "journal", error);
-    *writer.at = '\0';
-    return text;
-}
-
-/* Under a name that fits, with content that is whole: refused, and words say which; where it is not
- * read, since a checkpoint stands for it, it does no harm. No id at all is an older file's. */
-static void test_files_of_others(void)
-{
-    static const uint64_t OTHER = 99;
-    static const uint64_t NONE = 0;
-    struct bench bench;
-    bench_init(&bench, true);
-    CU_ASSERT(bench.truth.spool_id >= 4000); /* of the rig */
-    size_t refused_count = 0;
-    for (size_t file = 0; file < bench.files_count; file++) {
-        struct journal_known known = {0};
-        struct disk *disk = &bench.rig->disk->disk;
-        header_change(bytes_of(&bench, file), &OTHER);
-        int error = journal_replay(disk, "journal", NULL, &known);
-        CHECK_ROW(file, error == 0 || error == -EXDEV);
-        CHECK_ROW(file,
-                  error == 0 || strstr(refusal(&bench, error), " another spool than ") != NULL);
-        CHECK_ROW(file, error == 0 || file == 0 ||
-                            strstr(refusal(&bench, error), bench.paths[file]) != NULL);
-        refused_count += error != 0;
-        journal_known_free(&known);
-        put(&bench, file);
-        header_change(bytes_of(&bench, file), &NONE);
-        replay(&bench, file);
-        CHECK_ROW(file, bench.known.spool_id == bench.truth.spool_id);
-        CHECK_ROW(file, bench.known.damages.count == 0);
-        put(&bench, file);
-        header_change(bytes_of(&bench, file), NULL);
-        int version = journal_replay(disk, "journal", NULL, &known);
-        CHECK_ROW(file, version == (error == 0 ? 0 : -EPROTONOSUPPORT));
-        CHECK_ROW(file,
-                  version == 0 || strstr(refusal(&bench, version), bench.paths[file]) != NULL);
-        CHECK_ROW(file, version == 0 || strstr(refusal(&bench, version), " version 7 of") != NULL);
-        journal_known_free(&known);
-        put(&bench, file);
-    }
-    CU_ASSERT(refused_count >= 3);
-    CU_ASSERT_STRING_EQUAL(refusal(&bench, -EIO), "journal: Input/output error");
-    replay(&bench, 0);
-    bench_deinit(&bench);
-}
-
 /* The list: neighbours become one, what is beyond its end is counted. */
 static void test_list(void)
 {
@@ -760,4 +693,4 @@ static void test_list(void)
 SUITE(journal_damage, test_list, test_one_cell, test_sectors, test_files,
       test_end_of_a_closed_segment, test_end_of_an_orderly_run, test_end_behind_a_start_in_vain,
       test_end_that_is_missed_stays_so, test_headless_run_behind_a_short_one,
-      test_no_memory_is_no_damage, test_crafted_cells, test_files_of_others)
+      test_no_memory_is_no_damage, test_crafted_cells)

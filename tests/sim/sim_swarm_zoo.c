@@ -132,16 +132,20 @@ static void draw_vices(struct swarm *swarm, uint32_t index)
     struct sim_peers *peers = swarm->sim->peers;
     struct swarm_host *host = &swarm->hosts[index];
     struct sim_peer *peer = sim_peers_at(peers, index);
+    bool is_refusing = false;
     for (uint32_t shares = below(swarm, 4); shares > 0; shares--) {
         const struct habit *habit = &HARSH[below(swarm, COUNT_OF(HARSH))];
         sim_peers_share(peers, index, habit->share);
         host->may |= habit->may;
+        is_refusing |= strstr(habit->share, "=5") != NULL;
     }
     if (one_in(swarm, 2)) {
         uint32_t lie = below(swarm, COUNT_OF(LIES));
         sim_peers_share(peers, index, LIES[lie].habit.share);
         host->may |= LIES[lie].habit.may;
         host->may_shift = peer->may_shift = LIES[lie].may_shift;
+        /* A 503 to DATA may be heard as one to RCPT. */
+        host->may |= host->may_shift && is_refusing ? SIM_BOUNCED : 0;
     }
     peer->fins_of_256 = one_in(swarm, 8) ? skewed(swarm, 1, 256) : 0;
     if (one_in(swarm, 12)) { /* a tarpit */

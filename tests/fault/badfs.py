@@ -25,11 +25,13 @@ SPOOL = ('spool {{ path = "{}" free-space-min = 0 journal-segment = 64K journal-
 RECIPIENTS = 600
 JOBS = 4
 END_S = 120  # a deadline for an end that comes at once
-TRANSACTIONS = 4 * 100  # connections times recipients that may be in one transaction
+TRANSACTIONS = 2 * 4 * 100  # sites, connections, recipients that may be in one transaction
+HELD = "held.test"  # its server says nothing before the first fault
 
 
 class Bad:
-    """A place whose spool lies on badfs, with an engine and a sink."""
+    """A place whose spool lies on badfs, with an engine and a sink; and one more, which holds every
+    fifth recipient of a batch back until the first fault is set: none is through before."""
 
     def __init__(self, name, latency_ms=3):
         self.place = Place(name)
@@ -43,20 +45,31 @@ class Bad:
             skip("FUSE cannot be used here")
         spool = os.path.join(self.mount, "spool")
         self.sink = Sink(self.place, "--latency-ms", str(latency_ms))
-        self.engine = Engine(self.place, routes=route("*", self.sink.port, **FAST),
+        self.gate = Sink(self.place, name="gate")
+        self.gate.pause()
+        routes = route("*", self.sink.port, **FAST) + route(HELD, self.gate.port, **FAST)
+        self.engine = Engine(self.place, routes=routes,
                              extra=SPOOL.format(spool), spool=spool).start()
         self.batches = {}
 
     def faults(self, *rules):
         with open(os.path.join(self.mount, ".faults"), "wb", buffering=0) as file:
             file.write(("\n".join(rules) + "\n").encode())
+        self.gate.go_on()
+
+    def messages(self):
+        return self.sink.messages() + self.gate.messages()
+
+    def taken(self):
+        return self.sink.taken() | self.gate.taken()
 
     def refused(self):
         with open(os.path.join(self.mount, ".faults"), encoding="ascii") as file:
             return int(file.read())
 
     def submit(self, batch, count=RECIPIENTS):
-        names = [f"{batch}{i}@{batch}{i % 5}.test" for i in range(count)]
+        hosts = [HELD, *(f"{batch}{i}.test" for i in range(1, 5))]
+        names = [f"{batch}{i}@{hosts[i % 5]}" for i in range(count)]
         self.batches[batch] = names
         self.engine.submit(make_merge(self.engine, batch, names))
 
@@ -101,11 +114,11 @@ class Bad:
             check(told == sorted(names), f"each recipient of {batch} has one result",
                   f"{len(told)} lines for {len(names)}")
             marked |= {line["recipient"] for line in end.results if line.get("possible_duplicate")}
-            taken = self.sink.taken()
+            taken = self.taken()
             lost = [name for name in names if name not in taken]
             check(not lost, f"nothing of {batch} is lost", lost[:5])
         contents = {}
-        for message in self.sink.messages():
+        for message in self.messages():
             for recipient in message["to"]:
                 contents.setdefault(recipient, set()).add(message["sha256"])
         twice = {name for name, count in taken.items() if count > 1}
@@ -411,7 +424,7 @@ def case_no_inodes():
         bad.faults("create - ENOSPC", "mkdir - ENOSPC")
         bad.submit_when_possible("late", 10)
         wait_for(lambda: bad.engine.process.poll() is not None or
-                 set(bad.batches["b"]) <= set(bad.sink.taken()), "it goes on, or stops with words")
+                 set(bad.batches["b"]) <= set(bad.taken()), "it goes on, or stops with words")
         bad.faults()
         if not bad.engine.is_alive():
             check("journal-0" in bad.engine.words(), "which file", bad.engine.words())

@@ -251,7 +251,7 @@ def case_expiry_of_the_route():
     end = engine.wait_end("old")
     equal(end.counts(), {"accepted": 1, "expired": 1}, "expired")
     # 551: on a machine that stands still the time is over while it waits for its turn.
-    check(end.results[-1]["response"]["code"] in (451, 551), "the server's last words are kept (G5)",
+    check(end.results[-1]["response"]["code"] in (451, 551), "the server's last words (G5)",
           end.results)
     mine = events_of("old")["rcpt451-o@old.test"]
     check(len(mine) >= 3, "it was tried more than once", mine)

@@ -110,7 +110,7 @@ struct lane {
     uint32_t connecting_count; /* of them, not READY yet */
     uint32_t ending_count;     /* of them, being closed */
     struct lane_wait waits[LANE_LIMITS_COUNT];
-    bool is_aside;                  /* of messages that a host has declined */
+    bool is_aside;                  /* of messages that were put aside: see above */
     bool is_busy;                   /* it has recipients or sessions, and is counted by its site */
     bool is_load_same;              /* the recipients of the last load could share a transaction */
     bool is_sessionless;            /* it has no session, and the worker had none left */
